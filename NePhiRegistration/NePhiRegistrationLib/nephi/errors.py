@@ -1,0 +1,15 @@
+"""The failures a user can cause or meet, each one a clear sentence: what, which value, what to do."""
+
+from __future__ import annotations
+
+
+class NePhiError(Exception):
+    """Any failure whose message is meant for the person who started the registration."""
+
+
+class InputError(NePhiError, ValueError):
+    """A file, image, option or point list that cannot be used as given."""
+
+
+class DeviceMemoryError(NePhiError, RuntimeError):
+    """The device ran out of memory even with the fewest points at a time."""
