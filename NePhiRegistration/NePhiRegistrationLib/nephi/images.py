@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
 import math
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -189,6 +192,8 @@ def _read(path: PathLike, name: str) -> sitk.Image:
     path = Path(path)
     if not path.exists():
         raise InputError(f"The {name} does not exist ({path}); check the path.")
+    if ".nii" in path.suffixes and path.is_file():
+        _check_nifti(path, name)
     try:
         if path.is_dir():
             return _read_dicom(path, name)
@@ -201,7 +206,32 @@ def _read(path: PathLike, name: str) -> sitk.Image:
         return reader.Execute()
     except RuntimeError as error:
         raise InputError(f"The {name} cannot be read as an image ({reason(error)}); "
-                         "give a NIfTI, NRRD or MetaImage file or a DICOM folder.") from error
+                         "give a whole NIfTI, NRRD or MetaImage file or a DICOM folder, or correct its header."
+                         ) from error
+
+
+def _check_nifti(path: Path, name: str) -> None:
+    """Refuse what ITK's NIfTI reader takes without a word: zero spacing as 1 mm, missing voxels as zero."""
+    try:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path) if zipped else open(path, "rb") as file:
+            header = file.read(348)
+            order = {b"\x5c\x01\x00\x00": "<", b"\x00\x00\x01\x5c": ">"}.get(header[:4])
+            if order is None or len(header) < 348:  # NIfTI-2 or no NIfTI at all: ITK will say
+                return
+            dims = struct.unpack_from(order + "8h", header, 40)
+            count, bits = math.prod(dims[1:dims[0] + 1]), struct.unpack_from(order + "h", header, 72)[0]
+            spacing = struct.unpack_from(order + "8f", header, 76)[1:dims[0] + 1][:3]
+            offset = struct.unpack_from(order + "f", header, 108)[0]
+            size = len(header) + sum(map(len, iter(lambda: file.read(1 << 20), b"")))
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
+    if 0 in spacing:
+        raise InputError(f"The {name} has the voxel spacing {_short(spacing)}, not all positive; correct its header.")
+    if header[344:347] == b"n+1" and size < offset + count * bits // 8:
+        raise InputError(f"The {name} is truncated ({size} of {int(offset) + count * bits // 8} bytes); "
+                         "copy the file again.")
 
 
 def _read_dicom(folder: Path, name: str) -> sitk.Image:
@@ -249,7 +279,8 @@ def _short(values: tuple) -> str:
 def reason(error: BaseException) -> str:
     """The one line of a SimpleITK error that says what went wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].replace("sitk::ERROR:", "").strip(" .") if lines else type(error).__name__
+    line = lines[-1] if lines else type(error).__name__
+    return line.replace("sitk::ERROR:", "").replace("ITK ERROR:", "").strip(" .")
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -287,7 +318,9 @@ def write_image(image: sitk.Image, path: PathLike) -> None:
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
+            if ".nii" in temporary.suffixes:  # ITK's NIfTI writer says nothing when the disk is full
+                _check_nifti(temporary, "file just written")
+        except (RuntimeError, InputError) as error:
             raise InputError(f"Cannot write {path} ({reason(error)}); use .nii.gz, .nrrd or .mha, "
                              "and a folder with free space.") from error
 
