@@ -1,0 +1,250 @@
+"""The maps as ITK transform files, which SimpleITK, ANTs and Slicer read.
+
+A file holds a composite of an affine and a dense displacement field of the deformation in the fixed image's space:
+
+    forward = affine o deformation,    inverse = deformation' o affine^-1,
+
+so that the field stays small and smooth and the affine still holds outside it. The spacing of the field is the
+coarsest whose measured error is within a tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .geometry import Grid, apply_affine, apply_matrix
+from .images import atomic_path, reason
+from .metrics import random_points
+
+SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
+"""File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
+
+SPACING_FACTORS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.75, 0.5)
+"""Field spacings tried, as multiples of the fixed image's mean voxel spacing."""
+
+_PAD_LIMIT = 0.25
+_CHECK_POINTS = 8192
+_SEED = 1
+_POINTS_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """What was written and how closely it reproduces the map.
+
+    Attributes:
+        path: the file.
+        direction: "forward" or "inverse".
+        spacing: mm between the field's nodes.
+        grid: the grid of the displacement field, in the fixed image's space.
+        error_mm: ``mean``, ``p95``, ``p999``, ``max`` distance between the file's map and the fields' own, measured
+            through SimpleITK at random points off the nodes, inside the field of view and the mask if one was given.
+        tolerance_mm: the largest error asked for.
+        megabytes: size of the field in the file (as .h5).
+    """
+
+    path: str
+    direction: str
+    spacing: float
+    grid: Grid
+    error_mm: dict[str, float]
+    tolerance_mm: float
+    megabytes: float
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether the largest measured error is within the tolerance."""
+        return self.error_mm["max"] <= self.tolerance_mm
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {"file": Path(self.path).name, "direction": self.direction, "spacing_mm": self.spacing,
+                "size": list(self.grid.size), "error_mm": dict(self.error_mm), "tolerance_mm": self.tolerance_mm,
+                "within_tolerance": self.within_tolerance, "megabytes": self.megabytes}
+
+
+def export_itk(transform, path: Union[str, Path], direction: str = "forward", spacing: Optional[float] = None,
+               tolerance_mm: float = 0.05, mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> ExportInfo:
+    """Write one direction of a transform as an ITK composite transform file.
+
+    Args:
+        transform: anything with ``nonlinear(points, direction)``, ``map_points``, ``affine``, ``fixed_grid`` and
+            ``moving_grid``.
+        path: ends in one of :data:`SUFFIXES`; written under a temporary name first.
+        direction: "forward" (fixed points to moving points: resamples the moving image) or "inverse".
+        spacing: mm between nodes; None picks the coarsest of :data:`SPACING_FACTORS` whose largest measured error is
+            within the tolerance, or else the finest that ``max_megabytes`` allows.
+        tolerance_mm: the largest error accepted when the spacing is picked.
+        mask: (*shape) bool on the grid the direction starts from; errors are measured inside it.
+        max_megabytes: the largest field written when the spacing is picked.
+
+    Raises:
+        InputError: an unknown direction or file type, a spacing that is not positive, an unwritable folder.
+    """
+    path = Path(path)
+    _check_arguments(path, direction, spacing)
+    composite, grid, error = build_itk(transform, direction, spacing, tolerance_mm, mask, max_megabytes)
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteTransform(composite, str(temporary))
+        except RuntimeError as problem:
+            raise InputError(f"Cannot write {path} ({reason(problem)}); choose an existing folder with write "
+                             f"permission and free space.") from problem
+    return ExportInfo(str(path), direction, float(np.mean(grid.spacing)), grid, error, tolerance_mm, _megabytes(grid))
+
+
+def build_itk(transform, direction: str = "forward", spacing: Optional[float] = None, tolerance_mm: float = 0.05,
+              mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> tuple[sitk.Transform, Grid, dict]:
+    """The composite transform that :func:`export_itk` writes, the field's grid and the measured error in mm."""
+    inside = _check_points(transform, direction, mask)
+    kept = _domain(transform, direction)
+    if spacing is not None:
+        grid = _node_grid(transform, kept, spacing, direction)
+        return _measured(transform, grid, kept, direction, inside)
+    best = None
+    for candidate in _candidates(transform):
+        if best is not None and _hopeless(best, candidate, tolerance_mm):
+            continue
+        grid = _node_grid(transform, kept, candidate, direction)
+        if best is not None and _megabytes(grid) > max_megabytes:
+            break
+        best = _measured(transform, grid, kept, direction, inside)
+        if best[2]["max"] <= tolerance_mm:
+            break
+    return best
+
+
+def _check_arguments(path: Path, direction: str, spacing: Optional[float]) -> None:
+    if direction not in ("forward", "inverse"):
+        raise InputError(f"Unknown direction {direction!r}; use 'forward' or 'inverse'.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path.name} is not an ITK transform file name; end it in one of {', '.join(SUFFIXES)}.")
+    if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
+        raise InputError(f"The grid spacing {spacing} mm is not positive; give a spacing in mm.")
+
+
+def _candidates(transform) -> list[float]:
+    mean = float(np.mean(transform.fixed_grid.spacing))
+    return [factor * mean for factor in SPACING_FACTORS]
+
+
+def _hopeless(best: tuple, spacing: float, tolerance_mm: float) -> bool:
+    """Whether a spacing can be passed over: linear interpolation, whose error falls with the square of the spacing,
+    would leave it far above the tolerance. Half the last spacing is always tried."""
+    _, grid, error = best
+    ratio = spacing / float(np.mean(grid.spacing))
+    return ratio > 0.55 and error["max"] * ratio ** 2 > 2 * tolerance_mm
+
+
+def _check_points(transform, direction: str, mask: Optional[Tensor]) -> Tensor:
+    """Random points of the image the direction starts from, (n, d) LPS mm; for the inverse, moving points that the
+    affine places in the fixed field of view."""
+    fixed, moving = transform.fixed_grid, transform.moving_grid
+    if direction == "forward":
+        return random_points(fixed, _CHECK_POINTS, mask, _SEED)
+    if mask is None:
+        points = apply_affine(transform.affine, random_points(fixed, _CHECK_POINTS, seed=_SEED))
+        shared = moving.contains(points)
+    else:
+        points = random_points(moving, _CHECK_POINTS, mask, _SEED)
+        shared = fixed.contains(apply_affine(np.linalg.inv(transform.affine), points.to(torch.float64)))
+    return points[shared] if bool(shared.any()) else points
+
+
+def _domain(transform, direction: str) -> Grid:
+    """The part of the fixed image's space in which the file must hold: the fixed field of view, and for the inverse
+    the moving one as the affine brings it there, up to a quarter of the fixed image's side beyond it."""
+    fixed = transform.fixed_grid
+    if direction == "forward":
+        return fixed
+    corners = apply_matrix(np.linalg.inv(transform.affine), transform.moving_grid.corners())
+    index = apply_matrix(fixed.world_to_index, corners)
+    size = np.asarray(fixed.size)
+    room = np.ceil(_PAD_LIMIT * size)
+    low = np.floor(np.clip(index.min(0), -room, 0))
+    high = np.ceil(np.clip(index.max(0), size - 1, size - 1 + room))
+    return fixed.window(low.astype(int), (high - low + 1).astype(int))
+
+
+def _node_grid(transform, kept: Grid, spacing: float, direction: str) -> Grid:
+    """Nodes at about this spacing over the kept box, padded so that the deformation can fade to nothing."""
+    nodes = kept.with_spacing(spacing)
+    nodes = nodes.padded(1.0 * max(nodes.spacing))  # a node on each side: the outer voxels' edges are covered
+    border = _border_points(nodes)
+    moved = (transform.nonlinear(border, direction).cpu() - border).norm(dim=-1)
+    limit = _PAD_LIMIT * float(kept.extent.max())
+    # Twice the displacement at the border keeps the fading field free of folds.
+    return nodes.padded(min(limit, max(2.0 * float(moved.max()), max(nodes.spacing))))
+
+
+def _border_points(grid: Grid, per_side: int = 12) -> Tensor:
+    """Points on the faces of a grid's box, (n, d) float32 LPS mm."""
+    ticks = np.linspace(0.0, 1.0, per_side)
+    unit = np.stack(np.meshgrid(*[ticks] * grid.dim, indexing="ij"), -1).reshape(-1, grid.dim)
+    faces = unit[((unit == 0) | (unit == 1)).any(-1)]
+    return grid.to_world(torch.from_numpy(faces * (np.asarray(grid.size) - 1))).to(torch.float32)
+
+
+def _measured(transform, grid: Grid, kept: Grid, direction: str, inside: Tensor) -> tuple[sitk.Transform, Grid, dict]:
+    """The composite over this node grid and its error at the check points."""
+    composite = _composite(transform, grid, kept, direction)
+    expected = transform.map_points(inside, direction).to("cpu", torch.float64).numpy()
+    actual = np.asarray([composite.TransformPoint(p) for p in inside.to(torch.float64).tolist()])
+    distance = np.linalg.norm(actual - expected, axis=-1)
+    error = {"mean": distance.mean(), "p95": np.percentile(distance, 95), "p999": np.percentile(distance, 99.9),
+             "max": distance.max()}
+    return composite, grid, {name: float(value) for name, value in error.items()}
+
+
+def _composite(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Transform:
+    dim = grid.dim
+    field = sitk.DisplacementFieldTransform(_displacements(transform, grid, kept, direction))
+    matrix = np.asarray(transform.affine, dtype=np.float64)
+    matrix = matrix if direction == "forward" else np.linalg.inv(matrix)
+    linear = sitk.AffineTransform(dim)
+    linear.SetMatrix(matrix[:-1, :-1].flatten().tolist())
+    linear.SetTranslation(matrix[:-1, -1].tolist())
+    # ITK applies the transform that was added last first.
+    return sitk.CompositeTransform([linear, field] if direction == "forward" else [field, linear])
+
+
+def _displacements(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Image:
+    """The deformation in the fixed image's space at the nodes, fading to zero between the kept box and the border:
+    programs differ in what they do beyond a field (ITK: nothing, VTK: repeats its border), and here they agree."""
+    values = np.empty((grid.count, grid.dim), dtype=np.float64)
+    for start, stop in grid.chunks(_POINTS_AT_ONCE):
+        points = grid.points(start, stop)
+        moved = transform.nonlinear(points, direction).cpu() - points
+        values[start:stop] = (moved * _fade(points, grid, kept)[:, None]).numpy()
+    image = sitk.GetImageFromArray(values.reshape(*grid.shape, grid.dim), isVector=True)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def _fade(points: Tensor, grid: Grid, kept: Grid) -> Tensor:
+    """Weights (n,): 1 in the kept box and a node beyond it, from there falling linearly to 0 at the outermost nodes."""
+    step = np.asarray(grid.spacing)
+    low, high = (apply_matrix(grid.world_to_index, kept.corners()[[0, -1]]))
+    index = grid.to_index(points)
+    low = torch.from_numpy(low - 0.5 * np.asarray(kept.spacing) / step - 1).to(index)
+    high = torch.from_numpy(high + 0.5 * np.asarray(kept.spacing) / step + 1).to(index)
+    last = torch.tensor(grid.size).to(index) - 1
+    below = index / low.clamp_min(1e-6)
+    above = (last - index) / (last - high).clamp_min(1e-6)
+    return torch.minimum(below, above).clamp(0, 1).min(dim=-1).values
+
+
+def _megabytes(grid: Grid) -> float:
+    """The size of the displacements in double precision, which is how ITK writes them."""
+    return grid.count * grid.dim * 8 / 1e6

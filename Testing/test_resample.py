@@ -1,0 +1,88 @@
+"""Images carried through a transform, against SimpleITK's own resampling."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
+from nephi.errors import InputError
+from nephi.geometry import Grid
+from nephi.images import Image
+from nephi.resample import warp
+
+
+def _smooth_image(grid: Grid) -> Image:
+    points = grid.points()
+    return Image(torch.sin(points / 11.0).sum(-1).reshape(grid.shape), grid, "moving image wave.nrrd")
+
+
+def _other_grid() -> Grid:
+    return Grid((24, 30, 20), (2.0, 1.5, 2.2), (0.0, -40.0, 250.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+
+
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+def test_the_identity_onto_another_grid_is_simpleitks_resampling(mode):
+    image = _smooth_image(oblique_grid())
+    reference = Image(torch.zeros(_other_grid().shape), _other_grid()).to_sitk()
+    expected = sitk.GetArrayFromImage(sitk.Resample(
+        image.to_sitk(), reference, sitk.Transform(), sitk.sitkLinear if mode == "linear" else sitk.sitkNearestNeighbor,
+        -5.0))
+    ours = warp(image, None, _other_grid(), mode=mode, fill=-5.0).values.numpy()
+    assert (ours == -5.0).any() and (ours != -5.0).any()
+    differing = np.abs(ours - expected) > 1e-3
+    assert differing.mean() < 1e-3  # a voxel exactly between two may round either way
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_an_image_pulled_forward_has_at_each_voxel_what_the_map_points_at(dim):
+    grid = oblique_grid(dim)
+    transform = ClosedForm(grid, affine=np.eye(dim + 1))
+    result = warp(_smooth_image(grid), transform, grid)
+    mapped = transform.map_points(grid.points())
+    expected = torch.sin(mapped / 11.0).sum(-1).reshape(grid.shape)
+    inner = (slice(4, -4),) * dim
+    assert float((result.values - expected)[inner].abs().max()) < 0.05
+    assert result.grid == grid
+
+
+def test_the_inverse_direction_carries_the_fixed_image_onto_the_moving_grid():
+    grid = oblique_grid()
+    transform = ClosedForm(grid, affine=tilted_affine())
+    onto = partner_grid(transform)
+    result = warp(_smooth_image(grid), transform, onto, "inverse", fill=9.0)
+    expected = torch.sin(transform.map_points(onto.points(), "inverse") / 11.0).sum(-1)
+    inside = result.values.flatten() != 9.0
+    assert 100 < int(inside.sum())
+    assert float((result.values.flatten() - expected)[inside].abs().mean()) < 0.02
+
+
+def test_labels_keep_their_values():
+    grid = oblique_grid()
+    labels = Image((torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)) * 4).floor() * 21, grid)
+    warped = warp(labels, ClosedForm(grid), grid, mode="nearest")
+    assert set(warped.values.unique().tolist()) <= {0.0, 21.0, 42.0, 63.0}
+
+
+def test_outside_is_the_images_minimum_unless_asked_otherwise():
+    grid = oblique_grid()
+    image = Image(torch.rand(grid.shape) - 1000.0, grid)
+    far = grid.window((500, 0, 0), (3, 3, 3))
+    assert torch.all(warp(image, None, far).values == image.values.min())
+    assert torch.all(warp(image, None, far, mode="nearest").values == 0)
+
+
+def test_chunks_do_not_show(monkeypatch):
+    image, transform = _smooth_image(oblique_grid()), ClosedForm(oblique_grid())
+    whole = warp(image, transform, oblique_grid()).values
+    monkeypatch.setattr("nephi.resample._POINTS_AT_ONCE", 777)
+    assert torch.allclose(warp(image, transform, oblique_grid()).values, whole, atol=1e-5)
+
+
+def test_unknown_directions_modes_and_dimensions_are_named():
+    image = _smooth_image(oblique_grid())
+    with pytest.raises(InputError, match="'backward'"):
+        warp(image, None, oblique_grid(), "backward")
+    with pytest.raises(InputError, match="'cubic'"):
+        warp(image, None, oblique_grid(), mode="cubic")
+    with pytest.raises(InputError, match="2D"):
+        warp(image, None, oblique_grid(2))
