@@ -28,7 +28,7 @@ from .metrics import random_points
 SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
 
-SPACING_FACTORS = (4.0, 3.0, 2.0, 1.5, 1.0, 0.75, 0.5)
+SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5)
 """Field spacings tried, as multiples of the fixed image's mean voxel spacing."""
 
 _PAD_LIMIT = 0.25
@@ -73,7 +73,7 @@ class ExportInfo:
 
 
 def export_itk(transform, path: Union[str, Path], direction: str = "forward", spacing: Optional[float] = None,
-               tolerance_mm: float = 0.05, mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> ExportInfo:
+               tolerance_mm: float = 0.05, mask: Optional[Tensor] = None, max_megabytes: float = 150.0) -> ExportInfo:
     """Write one direction of a transform as an ITK composite transform file.
 
     Args:
@@ -103,24 +103,25 @@ def export_itk(transform, path: Union[str, Path], direction: str = "forward", sp
 
 
 def build_itk(transform, direction: str = "forward", spacing: Optional[float] = None, tolerance_mm: float = 0.05,
-              mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> tuple[sitk.Transform, Grid, dict]:
+              mask: Optional[Tensor] = None, max_megabytes: float = 150.0) -> tuple[sitk.Transform, Grid, dict]:
     """The composite transform that :func:`export_itk` writes, the field's grid and the measured error in mm."""
     inside = _check_points(transform, direction, mask)
     kept = _domain(transform, direction)
     if spacing is not None:
         grid = _node_grid(transform, kept, spacing, direction)
         return _measured(transform, grid, kept, direction, inside)
-    best = None
+    composite, grid, error = None, None, {}
     for candidate in _candidates(transform):
-        if best is not None and _hopeless(best, candidate, tolerance_mm):
+        if composite is not None and _hopeless(grid, error, candidate, tolerance_mm):
             continue
-        grid = _node_grid(transform, kept, candidate, direction)
-        if best is not None and _megabytes(grid) > max_megabytes:
+        finer = _node_grid(transform, kept, candidate, direction)
+        if composite is not None and _megabytes(finer) > max_megabytes:
             break
-        best = _measured(transform, grid, kept, direction, inside)
-        if best[2]["max"] <= tolerance_mm:
+        composite = None  # two large fields at once would set the peak memory of a registration
+        composite, grid, error = _measured(transform, finer, kept, direction, inside)
+        if error["max"] <= tolerance_mm:
             break
-    return best
+    return composite, grid, error
 
 
 def _check_arguments(path: Path, direction: str, spacing: Optional[float]) -> None:
@@ -137,12 +138,11 @@ def _candidates(transform) -> list[float]:
     return [factor * mean for factor in SPACING_FACTORS]
 
 
-def _hopeless(best: tuple, spacing: float, tolerance_mm: float) -> bool:
+def _hopeless(grid: Grid, error: dict, spacing: float, tolerance_mm: float) -> bool:
     """Whether a spacing can be passed over: linear interpolation, whose error falls with the square of the spacing,
-    would leave it far above the tolerance. Half the last spacing is always tried."""
-    _, grid, error = best
+    would leave it above the tolerance. Half the last spacing is always tried."""
     ratio = spacing / float(np.mean(grid.spacing))
-    return ratio > 0.55 and error["max"] * ratio ** 2 > 2 * tolerance_mm
+    return ratio > 0.55 and error["max"] * ratio ** 2 > 1.3 * tolerance_mm
 
 
 def _check_points(transform, direction: str, mask: Optional[Tensor]) -> Tensor:
