@@ -106,6 +106,15 @@ def fold_percent(det: Tensor, mask: Optional[Tensor] = None) -> float:
     return 100.0 * float((~(det > 0)).sum()) / det.numel()
 
 
+def summary(det: Tensor, mask: Optional[Tensor] = None) -> dict[str, float]:
+    """``min``, ``p01``, ``median``, ``p99``, ``max`` of determinants, inside a mask when one is given."""
+    values = (det if mask is None else det[mask.to(det.device)]).detach().cpu().flatten().numpy()
+    if values.size == 0:
+        raise InputError("The Jacobian cannot be summarised: the mask has no voxel inside.")
+    quantiles = np.quantile(values, (0, 0.01, 0.5, 0.99, 1))
+    return dict(zip(("min", "p01", "median", "p99", "max"), (float(q) for q in quantiles)))
+
+
 def _slabs(grid: Grid) -> Iterator[tuple[int, int, int, int]]:
     """Ranges of the slowest array axis (first, stop), and the same with one neighbour on each side (low, high)."""
     length = grid.shape[0]

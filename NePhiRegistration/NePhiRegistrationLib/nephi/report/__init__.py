@@ -1,0 +1,11 @@
+"""The report of a registration: ``report.json`` for programs, ``report.html`` for people."""
+
+from __future__ import annotations
+
+from .memory import peak_memory_gb
+from .report_html import Pictures, render_html, write_html
+from .report_json import SCHEMA_VERSION, make_report, read_report, write_report
+from .verdict import Verdict, verdict
+
+__all__ = ["SCHEMA_VERSION", "Pictures", "Verdict", "make_report", "peak_memory_gb", "read_report", "render_html",
+           "verdict", "write_html", "write_report"]
