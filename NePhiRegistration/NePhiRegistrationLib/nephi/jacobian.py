@@ -20,7 +20,7 @@ LOG_FLOOR = 1e-3
 """The smallest determinant whose logarithm is taken; folds show as log(0.001) = -6.9."""
 
 _POINTS_AT_ONCE = 1 << 17
-_SLAB_VOXELS = 1 << 20
+_SLAB_VOXELS = 1 << 18
 
 
 def determinant(matrices: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from .errors import InputError
 from .geometry import Grid, apply_affine
 from .jacobian import determinant_at, determinant_image, finite_difference_determinant, fold_percent
 
+_POINTS_AT_ONCE = 1 << 18
+
 
 def tre(transform, fixed_points: Tensor, moving_points: Tensor) -> dict:
     """Target registration error: how far the forward map leaves fixed landmarks from their moving counterparts.
@@ -204,8 +206,10 @@ def _folds_in_mask(transform, grid: Grid, mask: Tensor, direction: str, analytic
     box, window = _bounding_window(grid, mask)
     mask_in_box = mask[box]
     if analytic is None:
-        centres = window.points()[mask_in_box.flatten()]
-        percent = fold_percent(determinant_at(transform, centres, direction))
+        inside = mask_in_box.flatten()
+        parts = [determinant_at(transform, window.points(start, stop)[inside[start:stop]], direction)
+                 for start, stop in window.chunks(_POINTS_AT_ONCE)]
+        percent = fold_percent(torch.cat(parts))
     else:
         percent = fold_percent(analytic, mask)
     differences = finite_difference_determinant(transform, window, direction)
@@ -214,11 +218,11 @@ def _folds_in_mask(transform, grid: Grid, mask: Tensor, direction: str, analytic
 
 def _bounding_window(grid: Grid, mask: Tensor) -> tuple[tuple[slice, ...], Grid]:
     """The mask's bounding box with a voxel around it, within the grid: as array slices and as a grid."""
-    inside = mask.nonzero()
-    if len(inside) == 0:
+    if not bool(mask.any()):
         raise InputError("Folds cannot be counted: the mask has no voxel inside.")
-    low = (inside.min(0).values - 1).clamp_min(0).tolist()
-    high = [min(n, int(last) + 2) for n, last in zip(grid.shape, inside.max(0).values)]
+    profiles = [mask.movedim(axis, 0).flatten(1).any(1).nonzero() for axis in range(mask.dim())]
+    low = [max(0, int(profile[0]) - 1) for profile in profiles]
+    high = [min(n, int(profile[-1]) + 2) for n, profile in zip(grid.shape, profiles)]
     box = tuple(slice(a, b) for a, b in zip(low, high))
     return box, grid.window(low[::-1], [b - a for a, b in zip(low, high)][::-1])
 
