@@ -5,8 +5,10 @@ Mattes mutual information with SimpleITK, on two coarse levels, from the best of
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -40,6 +42,9 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
 
     Returns:
         (d + 1, d + 1) float64, fixed to moving LPS mm. It never shares less information than its start.
+
+    Raises:
+        InputError: an unknown kind, or an initial transform after which the images do not overlap.
     """
     if kind not in KINDS:
         raise InputError(f"There is no linear transform {kind!r}; use one of {', '.join(KINDS)}.")
@@ -52,6 +57,9 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     scores = {name: pairs[0].shared(matrix) for name, matrix in starts.items()}
     best = max(scores, key=lambda name: scores[name])
     log.info("Linear alignment starts from %s: %s.", best, {k: round(v, 4) for k, v in scores.items()})
+    if initial is not None and scores[best] == 0:
+        raise InputError("After the initial transform the images (or their masks) do not overlap; "
+                         "leave it out, or check that it maps fixed points to moving points.")
     candidates = [starts[best]]
     for pair in pairs:
         candidates.append(pair.refine(candidates[-1], kind))
@@ -243,7 +251,8 @@ class _Pair:
             estimateLearningRate=method.EachIteration, maximumStepSizeInPhysicalUnits=step / 4)
         method.SetOptimizerScalesFromPhysicalShift()
         try:
-            method.Execute(*self.images)
+            with _one_itk_thread():
+                method.Execute(*self.images)
         except RuntimeError as error:
             log.warning("Linear alignment stopped early: %s", reason(error))
             return matrix
@@ -251,7 +260,6 @@ class _Pair:
 
     def _method(self) -> sitk.ImageRegistrationMethod:
         method = sitk.ImageRegistrationMethod()
-        method.SetNumberOfThreads(1)  # several add up in an order of their own: never the same result twice
         method.SetMetricAsMattesMutualInformation(BINS)
         method.SetMetricFixedMask(self.masks[0])
         method.SetMetricMovingMask(self.masks[1])
@@ -259,6 +267,20 @@ class _Pair:
         method.SetMetricSamplingPercentage(0.5, self.seed + 1)  # 0 would mean the clock
         method.SetInterpolator(sitk.sitkLinear)
         return method
+
+
+@contextlib.contextmanager
+def _one_itk_thread() -> Iterator[None]:
+    """Several threads add up a metric in an order of their own: never the same result twice.
+
+    The metric takes its threads from ITK's global default only, so that is lent for the moment and put back.
+    """
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _residual(kind: str, center: list[float]) -> sitk.Transform:
