@@ -1,0 +1,38 @@
+# make demo    register a generated lung pair; everything it leaves is in demo/
+# make test    lint and all tests
+# make bench   against ANTs and elastix, on the phantom and on shared/data where it exists
+# make lint    ruff
+
+PYTHON ?= python3
+VENV := .venv
+# The CPU build of torch is a tenth of the default Linux download; `make TORCH_INDEX=` takes the default one (CUDA).
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+TORCH_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) --retries 1)
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/nephi demo --output demo
+
+test: $(VENV)/.installed lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check NePhiRegistration Testing benchmarks
+
+bench: $(VENV)/.installed-bench
+	$(VENV)/bin/python benchmarks/bench.py
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(TORCH_FLAGS) torch
+	$(PIP) install --quiet -c constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt --editable '.[test,bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
