@@ -59,17 +59,27 @@ def make_report(*, folds: Mapping, inverse_consistency: Mapping, similarity_befo
     Raises:
         ValueError: a required value is missing.
     """
-    metrics = {
-        "tre_mm": tre, "dice": dice, "surface_distance_mm": _surfaces(surface_distance),
-        "folds_percent": folds["inside"], "folds_percent_whole": folds["whole"], "jacobian": jacobian,
-        "inverse_consistency_mm": inverse_consistency,
-        "similarity": {"before": similarity_before, "after": similarity_after},
-    }
+    metrics = make_metrics(folds=folds, inverse_consistency=inverse_consistency, similarity_before=similarity_before,
+                           similarity_after=similarity_after, tre=tre, dice=dice, surface_distance=surface_distance,
+                           jacobian=jacobian)
     report = {"schema": {"name": SCHEMA_NAME, "version": SCHEMA_VERSION}, "verdict": {}, "metrics": metrics,
               "runtime": runtime, "transforms": transforms or [], "files": files or {}, "provenance": provenance}
     check_report(report)
     report["verdict"] = verdict(metrics, dict(runtime), transforms).to_dict()
     return plain(report)
+
+
+def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_before: Optional[Mapping] = None,
+                 similarity_after: Optional[Mapping] = None, tre: Optional[Mapping] = None,
+                 dice: Optional[Mapping] = None, surface_distance: Optional[Mapping] = None,
+                 jacobian: Optional[Mapping] = None) -> dict:
+    """The ``metrics`` of a report, from the same arguments as :func:`make_report`."""
+    return {
+        "tre_mm": tre, "dice": dice, "surface_distance_mm": _surfaces(surface_distance),
+        "folds_percent": folds["inside"], "folds_percent_whole": folds["whole"], "jacobian": jacobian,
+        "inverse_consistency_mm": inverse_consistency,
+        "similarity": {"before": similarity_before, "after": similarity_after},
+    }
 
 
 def write_report(report: dict, path: Union[str, os.PathLike]) -> None:
