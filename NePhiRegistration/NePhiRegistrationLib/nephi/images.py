@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Union
+from typing import BinaryIO, Optional, Union
 
 import numpy as np
 import SimpleITK as sitk
@@ -174,9 +174,7 @@ def _from_sitk(image: sitk.Image, name: str) -> Image:
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"The {name} has complex voxels; register its magnitude.")
     values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)))
-    bad = values.numel() - int(torch.isfinite(values).sum())
-    if bad:
-        raise InputError(f"The {name} has {bad} NaN or infinite voxels of {values.numel()}; replace them first.")
+    _check_finite(name, values.numel() - int(torch.isfinite(values).sum()), values.numel())
     return Image(values, Grid.from_sitk(image), name)
 
 
@@ -211,27 +209,45 @@ def _read(path: PathLike, name: str) -> sitk.Image:
 
 
 def _check_nifti(path: Path, name: str) -> None:
-    """Refuse what ITK's NIfTI reader takes without a word: zero spacing as 1 mm, missing voxels as zero."""
+    """Refuse what ITK's NIfTI reader mends without a word: zero spacing, missing voxels, NaN and infinity."""
     try:
         with open(path, "rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
         with gzip.open(path) if zipped else open(path, "rb") as file:
             header = file.read(348)
             order = {b"\x5c\x01\x00\x00": "<", b"\x00\x00\x01\x5c": ">"}.get(header[:4])
-            if order is None or len(header) < 348:  # NIfTI-2 or no NIfTI at all: ITK will say
+            if order is None or header[344:347] != b"n+1":  # NIfTI-2, two files or no NIfTI at all: left to ITK
                 return
             dims = struct.unpack_from(order + "8h", header, 40)
-            count, bits = math.prod(dims[1:dims[0] + 1]), struct.unpack_from(order + "h", header, 72)[0]
-            spacing = struct.unpack_from(order + "8f", header, 76)[1:dims[0] + 1][:3]
-            offset = struct.unpack_from(order + "f", header, 108)[0]
-            size = len(header) + sum(map(len, iter(lambda: file.read(1 << 20), b"")))
+            kind, bits = struct.unpack_from(order + "2h", header, 70)
+            spacing = struct.unpack_from(order + "8f", header, 76)[1 : min(dims[0], 3) + 1]
+            file.seek(int(struct.unpack_from(order + "f", header, 108)[0]))
+            size, bad = _count_bytes(file, {16: order + "f4", 64: order + "f8"}.get(kind))
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
     if 0 in spacing:
         raise InputError(f"The {name} has the voxel spacing {_short(spacing)}, not all positive; correct its header.")
-    if header[344:347] == b"n+1" and size < offset + count * bits // 8:
-        raise InputError(f"The {name} is truncated ({size} of {int(offset) + count * bits // 8} bytes); "
+    voxels = math.prod(dims[1 : dims[0] + 1])
+    if size < voxels * bits // 8:
+        raise InputError(f"The {name} is truncated ({size} of {voxels * bits // 8} bytes of voxels); "
                          "copy the file again.")
+    _check_finite(name, bad, voxels)
+
+
+def _count_bytes(file: BinaryIO, floats: Optional[str]) -> tuple[int, int]:
+    """The bytes left in a file, and how many of them, read as this type, are NaN or infinite numbers."""
+    size = bad = 0
+    for chunk in iter(lambda: file.read(1 << 20), b""):
+        size += len(chunk)
+        if floats:
+            numbers = np.frombuffer(chunk, floats, len(chunk) // np.dtype(floats).itemsize)
+            bad += numbers.size - int(np.isfinite(numbers).sum())
+    return size, bad
+
+
+def _check_finite(name: str, bad: int, voxels: int) -> None:
+    if bad:
+        raise InputError(f"The {name} has {bad} NaN or infinite voxels of {voxels}; replace them first.")
 
 
 def _read_dicom(folder: Path, name: str) -> sitk.Image:

@@ -68,6 +68,7 @@ def lung_phantom(size: int = 96, seed: int = 0) -> Phantom:
     fixed, fixed_mask = image(fixed_grid, fixed_grid.points(), -860.0, "phantom breathed in")
     moving, moving_mask = image(moving_grid, inverse(moving_grid.points()), -820.0, "phantom breathed out")
     ends = vessels[vessels[:, 6] > 1.0, 3:6]  # forks of vessels that can be seen
+    ends = ends[_lungs(ends) > 8]  # more than a voxel inside in both images, however coarse they are
     landmarks = ends[torch.randperm(len(ends), generator=generator)[:60]]
     return Phantom(fixed, moving, fixed_mask, moving_mask, landmarks, forward(landmarks), forward, inverse)
 
