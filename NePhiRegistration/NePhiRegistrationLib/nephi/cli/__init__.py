@@ -1,0 +1,1 @@
+"""The command line: ``nephi register``, ``apply``, ``jacobian``, ``evaluate``, ``info`` and ``demo``."""

@@ -1,0 +1,49 @@
+"""Register a generated lung pair whose deformation is known, and leave the pair and every output in a folder."""
+
+from __future__ import annotations
+
+import argparse
+
+import SimpleITK as sitk
+import torch
+
+from ..images import Image, write_image
+from ..outputs import Pair, staged_folder
+from ..phantom import lung_phantom
+from .progress import reporter
+from .register import add_run_arguments, read_options, register_pair
+
+HELP = "register a generated lung pair whose deformation is known"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``nephi demo``."""
+    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="the folder for the pair and the outputs "
+                        "(default: demo)")
+    parser.add_argument("--size", type=int, default=96, metavar="N", help="voxels along each side (default: 96)")
+    add_run_arguments(parser)
+    parser.set_defaults(preset="lung-ct")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Generate, register, write, say what came out."""
+    options = read_options(args)
+    with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
+        show.step("phantom pair")
+        phantom = lung_phantom(args.size, options.seed)
+        pair = Pair(phantom.fixed, phantom.moving, phantom.fixed_mask, phantom.moving_mask,
+                    (phantom.landmarks_fixed, phantom.landmarks_moving))
+        _write_pair(pair, staging)
+        report = register_pair(pair, options, staging, show, args.grid_spacing,
+                               sources={"phantom": f"lung_phantom(size={args.size}, seed={options.seed})"})
+    show.done(report, args.output)
+
+
+def _write_pair(pair: Pair, folder) -> None:
+    for role, image, mask in (("fixed", pair.fixed, pair.fixed_mask), ("moving", pair.moving, pair.moving_mask)):
+        write_image(image.to_sitk(sitk.sitkInt16), folder / f"{role}.nii.gz")
+        write_image(Image(mask, image.grid).to_sitk(sitk.sitkUInt8), folder / f"{role}_mask.nii.gz")
+    axes = [f"{side}_{axis}" for side in ("fixed", "moving") for axis in "xyz"]
+    rows = torch.cat(pair.landmarks, dim=1).tolist()
+    lines = [",".join(axes), *(",".join(f"{value:.3f}" for value in row) for row in rows)]
+    (folder / "landmarks.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,75 @@
+"""Measure a transform: folds and inverse consistency always; landmarks, labels and similarity when they are given."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from ..images import atomic_path
+from ..outputs import evaluate
+from ..report import make_metrics, plain
+from ..transform import Transform
+from .inputs import add_judges, add_transform, read_pair
+
+HELP = "measure landmarks, labels, surfaces, folds and inverse consistency"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``nephi evaluate``."""
+    add_transform(parser)
+    parser.add_argument("--fixed", metavar="IMAGE", help="the fixed image; with --moving, to measure similarity")
+    parser.add_argument("--moving", metavar="IMAGE", help="the moving image")
+    add_judges(parser)
+    parser.add_argument("-o", "--output", metavar="FILE.json", help="write the numbers here as well: the 'metrics' of "
+                        "report.json")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, print, write."""
+    transform = Transform.load(args.transform)
+    pair = read_pair(args, transform.fixed_grid, transform.moving_grid)
+    metrics = plain(make_metrics(**evaluate(transform, pair)))
+    text = json.dumps({"metrics": metrics}, indent=2, allow_nan=False)
+    if args.output:
+        with atomic_path(args.output) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    if args.json:
+        print(text)
+    elif not args.quiet:
+        _print(metrics)
+
+
+def _print(metrics: Mapping) -> None:
+    table = Table("measure", "value", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    for name, value in _rows(metrics):
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:
+    """(what, number with its unit) of everything that was measured."""
+    tre, dice, surfaces = (metrics[name] for name in ("tre_mm", "dice", "surface_distance_mm"))
+    if tre:
+        for name in ("before", "affine", "mean", "median", "p95", "max"):
+            yield f"landmark error, {name}", f"{tre[name]:.2f} mm"
+    if dice:
+        yield "Dice, before", f"{dice['before']:.3f}"
+        yield "Dice, mean", f"{dice['mean']:.3f}"
+        for label, value in dice["per_label"].items():
+            distance = surfaces["per_label"][label]["hd95"]
+            yield f"Dice of label {label} (95 % surface distance)", \
+                f"{value:.3f} ({'-' if distance is None else f'{distance:.1f} mm'})"
+    for direction, values in metrics["folds_percent"].items():
+        for how, percent in values.items():
+            yield f"folds, {direction}, {how.replace('_', ' ')}", f"{percent:.3g} %"
+    for name, value in metrics["inverse_consistency_mm"].items():
+        yield f"inverse consistency, {name}", f"{value:.3f} mm"
+    for when, values in metrics["similarity"].items():
+        for name, value in (values or {}).items():
+            yield f"{name.replace('_', ' ')}, {when}", f"{value:.3f}"

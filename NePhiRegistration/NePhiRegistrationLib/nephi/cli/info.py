@@ -1,0 +1,88 @@
+"""Say what a transform or an image is; without a file, say what this installation is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..geometry import Grid
+from ..images import read_image
+from ..options import preset_names
+from ..report import plain
+from ..transform import Transform
+
+HELP = "say what a transform, an image or this installation is"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``nephi info``."""
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a transform.nephi or an image")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Describe and print."""
+    if args.file is None:
+        facts = _installation()
+    elif args.file.endswith(".nephi"):
+        facts = _transform(args.file)
+    else:
+        facts = _image(args.file)
+    facts = plain(facts)
+    if args.json:
+        print(json.dumps(facts, indent=2, allow_nan=False))
+    elif not args.quiet:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for name, value in _flat(facts):
+            table.add_row(name, value)
+        Console(highlight=False, markup=False).print(table)
+
+
+def _installation() -> dict:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else \
+        "mps" if torch.backends.mps.is_available() else "none"
+    return {"python": platform.python_version(), "torch": torch.__version__,
+            "simpleitk": sitk.Version_VersionString(), "gpu": gpu, "threads": torch.get_num_threads(),
+            "presets": preset_names()}
+
+
+def _transform(path: str) -> dict:
+    transform = Transform.load(path)
+    return {"file": path, "megabytes": Path(path).stat().st_size / 1e6, "fixed grid": transform.fixed_grid.to_dict(),
+            "moving grid": transform.moving_grid.to_dict(), "affine": transform.affine,
+            "provenance": transform.provenance}
+
+
+def _image(path: str) -> dict:
+    image = read_image(path, "input")
+    return {"file": path, "grid": _geometry(image.grid), "minimum": float(image.values.min()),
+            "maximum": float(image.values.max()), "mean": float(image.values.mean())}
+
+
+def _geometry(grid: Grid) -> dict:
+    return {**grid.to_dict(), "extent": grid.extent, "center": grid.center}
+
+
+def _flat(values: Mapping, prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

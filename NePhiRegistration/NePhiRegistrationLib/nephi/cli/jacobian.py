@@ -1,0 +1,33 @@
+"""Write the Jacobian determinant of a transform as an image: 1 keeps volume, below 1 shrinks, 0 and less folds."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..images import Image, write_image
+from ..jacobian import LOG_FLOOR, determinant_image, fold_percent, log_determinant, summary
+from ..transform import Transform
+from .inputs import add_direction, add_reference, add_transform, read_output_grid
+
+HELP = "write the Jacobian determinant, or its logarithm, as an image"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``nephi jacobian``."""
+    add_transform(parser)
+    parser.add_argument("-o", "--output", required=True, metavar="IMAGE", help="the image to write")
+    parser.add_argument("--log", action="store_true", help="the natural logarithm, 0 where volume is kept; "
+                        f"determinants below {LOG_FLOOR:g}, folds among them, count as {LOG_FLOOR:g}")
+    add_direction(parser)
+    add_reference(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the image and print its range."""
+    transform = Transform.load(args.transform)
+    grid = read_output_grid(args, transform)
+    det = determinant_image(transform, grid, args.direction)
+    write_image(Image(log_determinant(det) if args.log else det, grid).to_sitk(), args.output)
+    if not args.quiet:
+        figures = ", ".join(f"{name} {value:.3f}" for name, value in summary(det).items())
+        print(f"{args.output}: determinant {figures}; {fold_percent(det):.3g} % folds")

@@ -1,0 +1,100 @@
+"""The ``nephi`` command: one sub-command a module, errors as one line, exit codes 0, 2 (bad input), 130 (Ctrl-C)."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NoReturn, Optional
+
+import SimpleITK as sitk
+from rich.console import Console
+from rich.logging import RichHandler
+
+from ..errors import InputError, NePhiError
+from . import apply, demo, evaluate, info, jacobian, register
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+_COMMANDS = (register, apply, jacobian, evaluate, info, demo)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+        with _logging(args.quiet, args.verbose), _terminable():
+            args.run(args)
+    except NePhiError as error:
+        print(f"nephi: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("nephi: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands; each puts its function into ``run``."""
+    parser = _Parser(prog="nephi", description="Deformable image registration with neural deformation fields.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    common.add_argument("-v", "--verbose", action="store_true", help="print what the engine notes on its way")
+    for command in _COMMANDS:
+        name = command.__name__.rsplit(".", 1)[1]
+        sub = commands.add_parser(name, help=command.HELP, description=command.__doc__, parents=[common],
+                                  allow_abbrev=False)
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors are bad input like any other: one line that says where the help is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see '{self.prog} --help'")
+
+
+@contextlib.contextmanager
+def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
+    """The engine's log, on stderr, for as long as a command runs."""
+    sitk.ProcessObject.GlobalWarningDisplayOff()  # ITK's own warnings; what matters is raised
+    logger = logging.getLogger("nephi")
+    before = logger.level
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, markup=False)
+    logger.addHandler(handler)
+    logger.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """A scheduler's SIGTERM unwinds like Ctrl-C does, so that temporary files go."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        sys.exit(TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: its owner handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

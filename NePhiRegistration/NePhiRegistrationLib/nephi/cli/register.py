@@ -1,0 +1,113 @@
+"""Register a moving image to a fixed image and leave the transform, the warped image and a report in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from typing import Optional
+
+import numpy as np
+
+from ..affine import read_initial_transform
+from ..errors import InputError
+from ..images import check_overlap
+from ..options import Options, preset_names
+from ..outputs import Pair, Run, staged_folder, write_outputs
+from ..pipeline import Progress, register
+from ..points_io import read_landmark_pairs
+from .inputs import add_judges, read_pair
+from .options import add_options, given_options
+from .progress import Silent, reporter
+
+HELP = "register two images and write every output into a folder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``nephi register``."""
+    parser.add_argument("fixed", metavar="FIXED", help="the image that stays: NIfTI, NRRD, MetaImage or a DICOM folder")
+    parser.add_argument("moving", metavar="MOVING", help="the image that is brought onto it")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder for the outputs; its other "
+                        "files stay")
+    parser.add_argument("--initial-transform", metavar="FILE", help="a linear ITK transform to start from, fixed "
+                        "points to moving points")
+    parser.add_argument("--guide-landmarks", metavar="PAIRS.csv", help="corresponding points that pull the "
+                        "registration, in the format of --landmarks")
+    add_judges(parser)
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What does not depend on where the images come from."""
+    parser.add_argument("--preset", default="generic", metavar="NAME", help=f"{', '.join(preset_names())}, or a JSON "
+                        "file of options (default: generic)")
+    parser.add_argument("--no-affine", action="store_true", help="no linear pre-alignment; the same as --affine none")
+    parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the displacement fields in "
+                        "forward.h5 and inverse.h5 (default: the coarsest that keeps to 0.05 mm)")
+    parser.add_argument("--json", action="store_true", help="print progress and result as JSON lines on stdout")
+    add_options(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, register, write, say what came out."""
+    options = read_options(args)
+    with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
+        pair = read_pair(args)
+        initial = read_initial_transform(args.initial_transform) if args.initial_transform else None
+        guides = None
+        if args.guide_landmarks:
+            guides = read_landmark_pairs(args.guide_landmarks, pair.fixed.grid, pair.moving.grid)
+        sources = {name: value for name in SOURCES if (value := getattr(args, name))}
+        report = register_pair(pair, options, staging, show, args.grid_spacing, initial, guides, sources)
+    show.done(report, args.output)
+
+
+SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "landmarks", "guide_landmarks",
+           "fixed_labels", "moving_labels")
+
+
+def read_options(args: argparse.Namespace) -> Options:
+    """The preset with the options of the command line over it."""
+    overrides = given_options(args)
+    if args.no_affine and overrides.setdefault("affine", "none") != "none":
+        raise InputError(f"--no-affine and --affine {overrides['affine']} exclude each other; give one of them.")
+    if args.grid_spacing is not None and not 0 < args.grid_spacing < float("inf"):
+        raise InputError(f"The grid spacing {args.grid_spacing:g} mm is not positive; give a spacing in mm.")
+    return Options.from_preset(args.preset, **overrides)
+
+
+def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spacing: Optional[float] = None,
+                  initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
+                  sources: Optional[dict] = None) -> dict:
+    """Register a pair, show the progress, write the outputs into a folder; returns the report."""
+    if options.affine == "none":
+        check_overlap(pair.fixed, pair.moving, initial)
+    start, phases = time.perf_counter(), _Phases()
+    steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial, guides)
+    with contextlib.closing(steps):
+        for state in steps:
+            phases.enter(state.phase)
+            show.progress(state)
+    seconds = time.perf_counter() - start
+    run = Run(seconds, state.transform.provenance["device"], len(state.history), _losses(state), phases.seconds,
+              sources or {})
+    return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step)
+
+
+class _Phases:
+    """How long each phase took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def enter(self, phase: str) -> None:
+        """A state of this phase has arrived: the time since the last one was spent on it."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
+def _losses(state: Progress) -> list[dict]:
+    """The history as the loss chart reads it."""
+    return [{"level": r["level"], "iteration": r["iteration"], **r["terms"]} for r in state.history]
