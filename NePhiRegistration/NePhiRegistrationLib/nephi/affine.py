@@ -48,8 +48,8 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     """
     if kind not in KINDS:
         raise InputError(f"There is no linear transform {kind!r}; use one of {', '.join(KINDS)}.")
-    fixed_mask = _foreground(fixed) if fixed_mask is None else fixed_mask
-    moving_mask = _foreground(moving) if moving_mask is None else moving_mask
+    fixed_mask = foreground(fixed) if fixed_mask is None else fixed_mask
+    moving_mask = foreground(moving) if moving_mask is None else moving_mask
     fine = max(_spacing(fixed, fixed_mask), _spacing(moving, moving_mask))
     levels = [(_level(fixed, fixed_mask, s), _level(moving, moving_mask, s)) for s in (2 * fine, fine)]
     pairs = [_Pair(_detail(a), _detail(b), seed) for a, b in levels]
@@ -124,7 +124,7 @@ class _Level:
         return _Level(both[0].reshape(grid.shape), both[1].reshape(grid.shape) > 0.5, grid)
 
 
-def _foreground(image: Image) -> Optional[Tensor]:
+def foreground(image: Image) -> Optional[Tensor]:
     """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else None."""
     inside = image.values > image.values.min()
     seen = image.values[inside]

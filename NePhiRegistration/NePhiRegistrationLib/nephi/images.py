@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
+from .interpolation import linear, nearest
 from .geometry import Grid, apply_affine
 
 log = logging.getLogger(__name__)
@@ -439,26 +440,6 @@ def sample(values: Tensor, grid: Grid, points: Tensor, mode: str = "linear", fil
     index = grid.to_index(points)
     last = torch.tensor(grid.size, dtype=index.dtype, device=index.device) - 1
     inside = ((index >= -0.5) & (index < last + 0.5)).all(-1)
-    pick = _pick_linear if mode == "linear" else _pick_nearest
-    picked = pick(channels, index, last)
+    picked = linear(channels, index) if mode == "linear" else nearest(channels, index)
     picked = torch.where(inside, picked, torch.tensor(fill, dtype=picked.dtype, device=picked.device))
     return picked if values.dim() > grid.dim else picked[0]
-
-
-def _pick_nearest(values: Tensor, index: Tensor, last: Tensor) -> Tensor:
-    nearest = torch.minimum(torch.floor(index + 0.5).clamp(min=0), last).long()
-    flat = nearest[:, -1]
-    for axis in range(index.shape[-1] - 2, -1, -1):
-        flat = flat * values.shape[-1 - axis] + nearest[:, axis]
-    return values.flatten(1)[:, flat]
-
-
-def _pick_linear(values: Tensor, index: Tensor, last: Tensor) -> Tensor:
-    n, dim = index.shape
-    unit = (2 * index / last.clamp(min=1) - 1).to(values.dtype)
-    # On the CPU grid_sample is parallel over the batch only: give every thread its share of the points.
-    batch = torch.get_num_threads() if values.device.type == "cpu" else 1
-    rows = -(-n // batch)
-    unit = F.pad(unit, (0, 0, 0, batch * rows - n)).view(batch, *(1,) * (dim - 1), rows, dim)
-    picked = F.grid_sample(values.expand(batch, *values.shape), unit, padding_mode="border", align_corners=True)
-    return picked.flatten(2).transpose(0, 1).flatten(1)[:, :n]

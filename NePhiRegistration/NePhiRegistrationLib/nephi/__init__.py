@@ -1,0 +1,19 @@
+"""NePhi: deformable registration of 2D and 3D medical images with neural deformation fields.
+
+>>> from nephi import Options, read_image, run
+>>> transform = run(read_image("fixed.nii.gz"), read_image("moving.nii.gz", "moving"),
+...                 Options.from_preset("lung-ct"))                                     # doctest: +SKIP
+>>> transform.map_points(points)              # fixed to moving, LPS mm                  # doctest: +SKIP
+"""
+
+__version__ = "0.1.0"
+
+from .errors import DeviceMemoryError, InputError, NePhiError
+from .geometry import Grid
+from .images import Image, read_image, read_labels, read_mask
+from .options import Options, preset_names
+from .pipeline import Progress, register, run
+from .transform import Transform
+
+__all__ = ["DeviceMemoryError", "Grid", "Image", "InputError", "NePhiError", "Options", "Progress", "Transform",
+           "preset_names", "read_image", "read_labels", "read_mask", "register", "run"]

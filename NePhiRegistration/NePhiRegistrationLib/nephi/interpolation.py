@@ -1,0 +1,38 @@
+"""Reading arrays between their voxels, at continuous indices (i, j, k)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear(values: Tensor, index: Tensor) -> Tensor:
+    """Linear interpolation, differentiable in both; beyond the border the border's value.
+
+    Args:
+        values: (C, k, j, i) or (C, j, i), floating point.
+        index: (n, d) voxel indices (i, j, k).
+
+    Returns:
+        (C, n).
+    """
+    n, dim = index.shape
+    last = index.new_tensor([size - 1 for size in reversed(values.shape[1:])])
+    unit = (2 * index / last.clamp(min=1) - 1).to(values.dtype)
+    # On the CPU grid_sample is parallel over the batch only: give every thread its share of the points.
+    batch = torch.get_num_threads() if values.device.type == "cpu" else 1
+    rows = -(-n // batch)
+    unit = F.pad(unit, (0, 0, 0, batch * rows - n)).view(batch, *(1,) * (dim - 1), rows, dim)
+    picked = F.grid_sample(values.expand(batch, *values.shape), unit, padding_mode="border", align_corners=True)
+    return picked.flatten(2).transpose(0, 1).flatten(1)[:, :n]
+
+
+def nearest(values: Tensor, index: Tensor) -> Tensor:
+    """The value of the nearest voxel, of any type; beyond the border the border's value. Shapes as :func:`linear`."""
+    last = index.new_tensor([size - 1 for size in reversed(values.shape[1:])])
+    rounded = torch.minimum(torch.floor(index + 0.5).clamp(min=0), last).long()
+    flat = rounded[:, -1]
+    for axis in range(index.shape[-1] - 2, -1, -1):
+        flat = flat * values.shape[-1 - axis] + rounded[:, axis]
+    return values.flatten(1)[:, flat]

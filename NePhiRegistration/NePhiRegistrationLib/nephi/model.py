@@ -1,0 +1,88 @@
+"""NePhi: two fields over one latent code, the map of a pair both ways."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .field import Field
+from .latent import LatentBox, LatentCode
+
+FORWARD, INVERSE = "forward", "inverse"
+DIRECTIONS = (FORWARD, INVERSE)
+
+
+def opposite(direction: str) -> str:
+    """The other direction."""
+    return INVERSE if direction == FORWARD else FORWARD
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a NePhi model; the paper has 128 frequencies, width 128, 32 local and 32 global channels."""
+
+    dim: int
+    frequencies: int
+    hidden: int
+    channels: int
+    shared: int
+    omega: float = 30.0
+    frequency_scale: float = 1.0
+    readout: float = 0.3
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+class NePhi(nn.Module):
+    """phi(x) = x + f1(x, z(x)) and psi(x) = x + f2(x, z(x)), psi the approximate inverse of phi (paper, eq. 3).
+
+    Points are in the fixed image's frame. Beyond the latent box the displacement is that of the nearest point of
+    the box, so that nothing is extrapolated.
+
+    Attributes:
+        code: the latent code of the pair.
+        forward_field, inverse_field: f1 and f2.
+    """
+
+    def __init__(self, architecture: Architecture, code: LatentCode, generator: torch.Generator) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.code = code
+        a = architecture
+        self.forward_field, self.inverse_field = (
+            Field(a.dim, a.channels, a.shared, a.frequencies, a.hidden, a.omega, a.frequency_scale, a.readout, generator)
+            for _ in DIRECTIONS)
+        with torch.no_grad():  # small opposite displacements are each other's inverse
+            self.inverse_field.readout.copy_(-self.forward_field.readout)
+
+    @classmethod
+    def random(cls, architecture: Architecture, box: LatentBox, code_scale: float, generator: torch.Generator) -> NePhi:
+        """A model near the identity with random codes: the start of an optimisation without an encoder."""
+        code = LatentCode.random(box, architecture.channels, architecture.shared, code_scale, generator)
+        return cls(architecture, code, generator)
+
+    def field(self, direction: str) -> Field:
+        """f1 for "forward", f2 for "inverse"."""
+        return self.forward_field if direction == FORWARD else self.inverse_field
+
+    def map(self, points: Tensor, direction: str) -> Tensor:
+        """phi or psi of points (n, d): (n, d), frame coordinates."""
+        inside = self._clamp(points)
+        return points + self.field(direction)(inside, self.code.at(inside), self.code.shared)
+
+    def map_with_jacobian(self, points: Tensor, direction: str) -> tuple[Tensor, Tensor]:
+        """phi or psi of points (n, d), and its Jacobian (n, d, d), [n, i, a] = dphi_i / dx_a; frame coordinates."""
+        inside = self._clamp(points)
+        local, slopes = self.code.at_with_jacobian(inside)
+        displacement, gradient = self.field(direction).with_jacobian(inside, local, slopes, self.code.shared)
+        gradient = gradient * (inside == points)[:, :, None]
+        identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
+        return points + displacement, identity + gradient.transpose(1, 2)
+
+    def _clamp(self, points: Tensor) -> Tensor:
+        low, high = points.new_tensor(self.code.box.low), points.new_tensor(self.code.box.high)
+        return torch.minimum(torch.maximum(points, low), high)

@@ -1,0 +1,317 @@
+"""register(): linear pre-alignment, then NePhi from coarse to fine, as a generator of progress."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import __version__
+from .affine import align, foreground
+from .errors import InputError
+from .geometry import Frame, Grid, apply_affine, apply_matrix
+from .images import Image, check_overlap, check_pair, dilate, downsample, normalise, sample
+from .latent import LatentBox
+from .losses import similarity_named
+from .model import FORWARD, INVERSE, Architecture, NePhi
+from .optimize import Level, Side, Step, optimise
+from .options import Options, pick_device
+from .sampling import PatchLattice
+from .transform import Transform
+from .volume import Volume
+
+logger = logging.getLogger(__name__)
+
+WORTHWHILE = 1.2  # a level must be this much finer than the one before
+MAP_STRIDE = 2  # samples between the points at which the coarser levels are evaluated to carry the moving image
+VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a registration stands.
+
+    Attributes:
+        phase: "affine", "level 1/3", ..., "done".
+        step, steps: within the phase; a level may end before its last step.
+        terms: weighted loss terms of the last iteration.
+        iterations_per_second: in this phase.
+        seconds_left: an estimate for all that remains, or None before there is one.
+        transform: the map so far. Its fields go on changing until the registration is done.
+        history: one record per iteration so far: {"level", "iteration", "loss", and the terms}.
+        seconds: since the start.
+    """
+
+    phase: str
+    step: int
+    steps: int
+    transform: Transform
+    terms: dict[str, float] = field(default_factory=dict)
+    iterations_per_second: float = 0.0
+    seconds_left: Optional[float] = None
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether ``transform`` is the result."""
+        return self.phase == "done"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images ready to be registered, on the device, with the linear map between them.
+
+    Attributes:
+        fixed, moving: intensities in [0, 1].
+        fixed_mask, moving_mask: bool on the image's grid, or None.
+        affine: (d + 1, d + 1) fixed to moving LPS mm.
+        landmarks: fixed and moving points, (m, d) LPS mm, or None.
+    """
+
+    fixed: Image
+    moving: Image
+    fixed_mask: Optional[Tensor]
+    moving_mask: Optional[Tensor]
+    affine: np.ndarray
+    landmarks: Optional[tuple[Tensor, Tensor]]
+
+    @property
+    def frame(self) -> Frame:
+        """The coordinates of the fields."""
+        return Frame.of(self.fixed.grid)
+
+
+def register(fixed: Image, moving: Image, options: Optional[Options] = None, fixed_mask: Optional[Tensor] = None,
+             moving_mask: Optional[Tensor] = None, initial: Optional[np.ndarray] = None,
+             landmarks: Optional[tuple[Tensor, Tensor]] = None, prediction: tuple[NePhi, ...] = ()
+             ) -> Iterator[Progress]:
+    """Align a moving image with a fixed one; closing the generator cancels.
+
+    Args:
+        fixed, moving: images of the same dimension.
+        options: by default those of the preset "generic".
+        fixed_mask, moving_mask: bool on the images' grids; what to align.
+        initial: (d + 1, d + 1) fixed to moving LPS mm; where the linear alignment starts, or all there is of it
+            with the option affine="none".
+        landmarks: corresponding fixed and moving points, (m, d) LPS mm each; a soft term of the loss.
+        prediction: models that already align the images after the linear alignment, for instance from an encoder;
+            they are kept, and the levels start from there.
+
+    Yields:
+        Progress; the last one has ``done`` and the resulting transform.
+
+    Raises:
+        InputError: images that cannot be registered.
+        DeviceMemoryError: the device is too small.
+    """
+    options = options or Options.from_preset("generic")
+    started = time.perf_counter()
+    check_pair(fixed, moving)
+    device = pick_device(options.device)
+    provenance = _provenance(fixed, moving, options, device)
+    start = np.eye(fixed.grid.dim + 1) if initial is None else initial
+    yield Progress("affine", 0, 1, Transform(fixed.grid, moving.grid, start, (), provenance))
+    affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, options)
+    pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
+    transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
+    yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
+    history: list[dict] = []
+    clock = _Clock(options, started)
+    spacings = _level_spacings(pair, options)
+    generator = torch.Generator().manual_seed(options.seed)
+    for number, (spacing, iterations) in enumerate(spacings, start=1):
+        level = make_level(pair, transform, spacing, options)
+        model = _new_model(level, options, generator).to(device)
+        carried = Transform(fixed.grid, moving.grid, affine, (*transform.models, model), provenance)
+        clock.begin(number - 1, [i for _, i in spacings])
+        for step in optimise(model, level, iterations, options, generator):
+            history.append({"level": number, "iteration": step.iteration, "loss": sum(step.terms.values()), **step.terms})
+            yield clock.progress(f"level {number}/{len(spacings)}", step, carried, history)
+        model.requires_grad_(False)
+        transform = carried
+    yield Progress("done", 1, 1, transform, history=history, seconds=time.perf_counter() - started)
+
+
+def run(fixed: Image, moving: Image, options: Optional[Options] = None, **inputs: object) -> Transform:
+    """:func:`register` without the progress: the resulting transform."""
+    progress = None
+    for progress in register(fixed, moving, options, **inputs):
+        pass
+    assert progress is not None
+    return progress.transform
+
+
+def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
+            initial: Optional[np.ndarray], options: Options) -> np.ndarray:
+    if options.affine == "none":
+        matrix = np.eye(fixed.grid.dim + 1) if initial is None else np.asarray(initial, dtype=np.float64)
+        check_overlap(fixed, moving, matrix)
+        return matrix
+    return align(fixed, moving, fixed_mask, moving_mask, options.affine, initial, options.seed)
+
+
+def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
+             affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> Pair:
+    def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
+        mask = foreground(image) if mask is None else mask
+        return Image(normalise(image.values, mask), image.grid, image.name).to(device), mask
+
+    images, masks = zip(ready(fixed, fixed_mask), ready(moving, moving_mask))
+    return Pair(images[0], images[1], masks[0], masks[1], affine, landmarks)
+
+
+def _level_spacings(pair: Pair, options: Options) -> list[tuple[float, int]]:
+    """Sample spacing (mm) and iterations of the levels that are worth it, coarse to fine."""
+    grid = pair.fixed.grid
+    voxels = grid.count if pair.fixed_mask is None else int(pair.fixed_mask.sum())
+    voxel = math.prod(grid.spacing) ** (1 / grid.dim)
+    side = voxel * voxels ** (1 / grid.dim)
+    levels: list[tuple[float, int]] = []
+    for resolution, iterations in zip(options.resolution, options.iterations):
+        spacing = max(voxel, side / resolution)
+        if iterations and (not levels or levels[-1][0] / spacing >= WORTHWHILE):
+            levels.append((spacing, iterations))
+    return levels
+
+
+def make_level(pair: Pair, transform: Transform, spacing: float, options: Options) -> Level:
+    """A pair at a resolution, its moving image carried by the transform so far.
+
+    Args:
+        spacing: of the samples, mm.
+    """
+    frame = pair.frame
+    low, high = _sampled_box(pair, frame, options.mask_margin)
+    step = spacing / frame.scale
+    margin = (options.patch + 2) * step
+    size = [math.ceil((b - a + 2 * margin) / step / MAP_STRIDE) * MAP_STRIDE + 1 for a, b in zip(low, high)]
+    dim = len(size)
+    grid = Grid(tuple(size), (step,) * dim, tuple(float(a - margin) for a in low), tuple(np.eye(dim).ravel()))
+    points = grid.points(device=pair.fixed.values.device)
+    carried = carry(transform, grid, points)
+    fixed = _side(pair.fixed, pair.fixed_mask, frame.to_world_matrix, points, grid, spacing, options)
+    moving = _side(pair.moving, pair.moving_mask, pair.affine @ frame.to_world_matrix, carried, grid, spacing, options)
+    lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
+    return Level(fixed, moving, lattice, frame.scale, _carried_landmarks(pair, transform))
+
+
+def carry(transform: Transform, grid: Grid, points: Tensor) -> Tensor:
+    """Where the coarser levels take the points of a level's grid: (n, d) to (n, d), frame coordinates.
+
+    The fields are evaluated at every second point along each axis and interpolated linearly between, which their
+    smoothness allows: a latent cell of a coarser level spans many samples of this one.
+    """
+    if not transform.models:
+        return points
+    dim = grid.dim
+    every = points.view(*grid.shape, dim)[(slice(None, None, MAP_STRIDE),) * dim]
+    flat = every.reshape(-1, dim)
+    moved = torch.cat([transform.map_in_frame(part, FORWARD) - part for part in flat.split(1 << 14)])
+    coarse = moved.view(*every.shape).movedim(-1, 0)[None]
+    mode = "trilinear" if dim == 3 else "bilinear"
+    fine = F.interpolate(coarse, size=grid.shape, mode=mode, align_corners=True)[0].movedim(0, -1)
+    return points + fine.reshape(-1, dim)
+
+
+def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, points: Tensor, grid: Grid, spacing: float,
+          options: Options) -> Side:
+    """One image read at the points of a level's grid, after ``to_world`` takes them to its own world."""
+    world = apply_affine(to_world, points)
+    values, coarse = image.values, image.grid
+    if spacing > min(coarse.spacing):
+        values, coarse = downsample(values, coarse, max(spacing, min(coarse.spacing)))
+    intensity = Volume(sample(values, coarse, world).view(1, *grid.shape), grid)
+    inside = image.grid.contains(world)
+    wanted = inside
+    if mask is not None:
+        near = dilate(mask, image.grid, options.mask_margin).to(torch.float32).to(world.device)
+        wanted = inside & (sample(near, image.grid, world, mode="nearest") > 0)
+    prepare = similarity_named(options.similarity).prepare
+    channels = intensity if prepare is None else Volume(prepare(intensity.values), grid)
+    view = None if bool(inside.all()) else Volume(inside.to(values.dtype).view(1, *grid.shape), grid)
+    return Side(intensity, channels, Volume(wanted.to(values.dtype).view(1, *grid.shape), grid), view)
+
+
+def _sampled_box(pair: Pair, frame: Frame, margin: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The corners, in the frame, of what is sampled: both masks, but not far beyond the fixed image."""
+    boxes = [_mask_box(pair.fixed.grid, pair.fixed_mask, frame.to_frame_matrix),
+             _mask_box(pair.moving.grid, pair.moving_mask, frame.to_frame_matrix @ np.linalg.inv(pair.affine))]
+    view = _mask_box(pair.fixed.grid, None, frame.to_frame_matrix)
+    reach = VIEW_MARGIN * (view[1] - view[0])
+    low = np.maximum(np.minimum(boxes[0][0], boxes[1][0]) - margin / frame.scale, view[0] - reach)
+    high = np.minimum(np.maximum(boxes[0][1], boxes[1][1]) + margin / frame.scale, view[1] + reach)
+    if not (low < high).all():
+        raise InputError("After the linear alignment the images do not overlap; check the masks and the initial transform.")
+    return tuple(low.tolist()), tuple(high.tolist())
+
+
+def _mask_box(grid: Grid, mask: Optional[Tensor], matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of the box around a mask's voxels, after a matrix: two (d,)."""
+    start, size = np.zeros(grid.dim, dtype=int), np.asarray(grid.size)
+    if mask is not None:
+        for axis in range(grid.dim):
+            others = tuple(a for a in range(grid.dim) if a != grid.dim - 1 - axis)
+            present = torch.nonzero(mask.amax(dim=others)).flatten()
+            start[axis], size[axis] = int(present[0]), int(present[-1] - present[0]) + 1
+    corners = apply_matrix(matrix, grid.window(start, size).corners())
+    return corners.min(0), corners.max(0)
+
+
+def _carried_landmarks(pair: Pair, transform: Transform) -> Optional[tuple[Tensor, Tensor]]:
+    if pair.landmarks is None:
+        return None
+    fixed, moving = pair.landmarks
+    device = pair.fixed.values.device
+    back = transform.map_points(moving, INVERSE)
+    to_frame = pair.frame.to_frame_matrix
+    return tuple(apply_affine(to_frame, points.double()).float().to(device) for points in (fixed, back))
+
+
+def _new_model(level: Level, options: Options, generator: torch.Generator) -> NePhi:
+    lattice = level.lattice
+    edge = (options.patch + 1) * lattice.spacing
+    box = LatentBox.covering([a - edge for a in lattice.low], [b + edge for b in lattice.high],
+                             options.latent_ratio * lattice.spacing)
+    architecture = Architecture(len(lattice.low), options.frequencies, options.hidden, options.channels,
+                                options.shared_channels, options.omega, options.frequency_scale, options.readout)
+    return NePhi.random(architecture, box, options.code_scale, generator)
+
+
+class _Clock:
+    """Turns steps into progress with rates and an estimate of the time left."""
+
+    def __init__(self, options: Options, started: float) -> None:
+        self._started = started
+        self._later = 0.0
+
+    def begin(self, number: int, iterations: list[int]) -> None:
+        """A level starts: the later ones are taken to cost as much per iteration, and more for being finer."""
+        self._level_started = time.perf_counter()
+        self._later = sum(n * 3.0**k for k, n in enumerate(iterations[number:]) if k)
+
+    def progress(self, phase: str, step: Step, transform: Transform, history: list[dict]) -> Progress:
+        """The progress after a step."""
+        now = time.perf_counter()
+        rate = step.iteration / max(now - self._level_started, 1e-9)
+        left = (step.iterations - step.iteration + self._later) / rate
+        return Progress(phase, step.iteration, step.iterations, transform, step.terms, rate, left, history,
+                        now - self._started)
+
+
+def _provenance(fixed: Image, moving: Image, options: Options, device: torch.device) -> dict:
+    return {
+        "program": "nephi-registration", "version": __version__, "torch": torch.__version__,
+        "python": platform.python_version(), "system": platform.platform(), "device": str(device),
+        "options": options.to_dict(), "seed": options.seed,
+        "fixed": {"name": fixed.name, **fixed.grid.to_dict()}, "moving": {"name": moving.name, **moving.grid.to_dict()},
+    }

@@ -1,0 +1,119 @@
+"""Where to look: patches of sample points on a lattice that moves a little at every iteration.
+
+The lattice has a random offset each time (systematic sampling, which is stratified), only patches inside the mask
+are kept, and the field is evaluated at the corners of the patches and interpolated linearly within.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Patches:
+    """T cubes of K sample points and the nodes that carry the field for them; frame coordinates.
+
+    Attributes:
+        points: (T, K, d) sample points.
+        axes: coordinates of the nodes' lattice along (x, y, z).
+        used: (N,) flat indices into that lattice, array order (z, y, x), of the nodes that some patch needs.
+        nodes: (N, d) their coordinates.
+        corners: (T, (cells + 1)^d) indices into ``nodes``.
+        weights: (K, (cells + 1)^d) linear interpolation from a patch's nodes to its points.
+    """
+
+    points: Tensor
+    axes: list[Tensor]
+    used: Tensor
+    nodes: Tensor
+    corners: Tensor
+    weights: Tensor
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Interpolate node values (N, c) to the sample points (T, K, c)."""
+        return self.weights @ values[self.corners]
+
+
+@dataclass(frozen=True)
+class PatchLattice:
+    """How patches tile a box.
+
+    Attributes:
+        low, high: (d,) corners of the box, frame units.
+        spacing: between sample points, frame units.
+        per_side: sample points along a patch's side.
+        cells: node intervals along a patch's side.
+    """
+
+    low: Sequence[float]
+    high: Sequence[float]
+    spacing: float
+    per_side: int
+    cells: int
+
+    def draw(self, wanted: Callable[[Tensor], Tensor], fraction: float, generator: torch.Generator,
+             device: torch.device) -> Patches:
+        """One random placing of the lattice.
+
+        Args:
+            wanted: which points (n, d) lie in the mask, (n) bool; asked for the patches' centres.
+            fraction: of those patches that are kept, at random.
+            generator: CPU; the draw is the same on every device.
+        """
+        dim, edge = len(self.low), self.per_side * self.spacing
+        shift = torch.rand(dim, generator=generator).tolist()
+        start = [low - s * edge for low, s in zip(self.low, shift)]
+        counts = [math.ceil((high - s) / edge) for high, s in zip(self.high, start)]
+        patch = _lattice([torch.arange(n) for n in counts])
+        if fraction < 1:
+            patch = patch[torch.rand(len(patch), generator=generator) < fraction]
+        patch = patch.to(device)
+        origin = torch.tensor(start, device=device) + patch * edge
+        keep = wanted(origin + edge / 2)
+        patch, origin = patch[keep], origin[keep]
+
+        steps = (torch.arange(self.per_side) + 0.5) * self.spacing
+        points = origin[:, None] + _lattice([steps] * dim).to(device)
+        axes = [s + torch.arange(n * self.cells + 1, device=device) * (edge / self.cells) for s, n in zip(start, counts)]
+        corner_index = patch[:, None] * self.cells + _lattice([torch.arange(self.cells + 1)] * dim).to(device)
+        flat = corner_index[..., -1]
+        for axis in range(dim - 2, -1, -1):
+            flat = flat * len(axes[axis]) + corner_index[..., axis]
+        used, corners = torch.unique(flat, return_inverse=True)
+        return Patches(points, axes, used, _coordinates(axes, used), corners, self._weights().to(device))
+
+    def _weights(self) -> Tensor:
+        """(K, (cells + 1)^d) linear weights of a patch's nodes at its sample points."""
+        position = (torch.arange(self.per_side) + 0.5) / self.per_side * self.cells
+        hat = (1 - (position[:, None] - torch.arange(self.cells + 1)).abs()).clamp(min=0)
+        weights = hat
+        for _ in range(len(self.low) - 1):
+            weights = torch.kron(weights, hat)
+        return weights
+
+
+def _lattice(axes: list[Tensor]) -> Tensor:
+    """All points of a lattice, x fastest: (n, d) from coordinates along (x, y, z)."""
+    return torch.stack(torch.meshgrid(*reversed(axes), indexing="ij"), dim=-1).flip(-1).reshape(-1, len(axes))
+
+
+def _coordinates(axes: list[Tensor], flat: Tensor) -> Tensor:
+    """The points of a lattice at flat indices in array order, (n, d)."""
+    parts = []
+    for axis in axes:
+        parts.append(axis[flat % len(axis)])
+        flat = torch.div(flat, len(axis), rounding_mode="floor")
+    return torch.stack(parts, dim=-1)
+
+
+def uniform_points(low: Sequence[float], high: Sequence[float], count: int, generator: torch.Generator,
+                   device: torch.device) -> Tensor:
+    """Random points in a box, (count, d)."""
+    start, end = torch.tensor(low), torch.tensor(high)
+    return (start + torch.rand(count, len(start), generator=generator) * (end - start)).to(device)
