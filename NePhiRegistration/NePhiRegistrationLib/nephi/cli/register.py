@@ -11,10 +11,9 @@ import numpy as np
 
 from ..affine import read_initial_transform
 from ..errors import InputError
-from ..images import check_overlap
 from ..options import Options, preset_names
 from ..outputs import Pair, Run, staged_folder, write_outputs
-from ..pipeline import Progress, register
+from ..pipeline import register
 from ..points_io import read_landmark_pairs
 from .inputs import add_judges, read_pair
 from .options import add_options, given_options
@@ -80,8 +79,6 @@ def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spaci
                   initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
                   sources: Optional[dict] = None) -> dict:
     """Register a pair, show the progress, write the outputs into a folder; returns the report."""
-    if options.affine == "none":
-        check_overlap(pair.fixed, pair.moving, initial)
     start, phases = time.perf_counter(), _Phases()
     steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial, guides)
     with contextlib.closing(steps):
@@ -89,8 +86,8 @@ def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spaci
             phases.enter(state.phase)
             show.progress(state)
     seconds = time.perf_counter() - start
-    run = Run(seconds, state.transform.provenance["device"], len(state.history), _losses(state), phases.seconds,
-              sources or {})
+    run = Run(seconds, state.transform.provenance["device"], len(state.history), state.history,
+              phases.seconds, sources or {})
     return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step)
 
 
@@ -106,8 +103,3 @@ class _Phases:
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
-
-
-def _losses(state: Progress) -> list[dict]:
-    """The history as the loss chart reads it."""
-    return [{"level": r["level"], "iteration": r["iteration"], **r["terms"]} for r in state.history]
