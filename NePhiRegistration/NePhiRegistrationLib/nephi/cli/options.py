@@ -10,20 +10,19 @@ from typing import Any, Callable
 from ..options import Options
 
 _PREFIX = "option_"
-_NONE = type(None)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--some-option`` for each field; those that are not given are left to the preset."""
-    group = parser.add_argument_group("engine options", "what is not given comes from the preset")
+    group = parser.add_argument_group("engine options", "what is not given comes from the preset; lists hold one value "
+                                      "per level, coarse to fine")
     hints = typing.get_type_hints(Options)
     for item in dataclasses.fields(Options):
-        flag, text = "--" + item.name.replace("_", "-"), item.metadata.get("help", "").replace("%", "%%")
-        target = {"dest": _PREFIX + item.name, "default": argparse.SUPPRESS, "help": text}
-        if hints[item.name] is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, **target)
-        else:
-            group.add_argument(flag, type=_converter(hints[item.name]), metavar=_metavar(hints[item.name]), **target)
+        convert, metavar = _reader(hints[item.name])
+        if "choices" in item.metadata:
+            metavar = "|".join(item.metadata["choices"])
+        group.add_argument("--" + item.name.replace("_", "-"), dest=_PREFIX + item.name, default=argparse.SUPPRESS,
+                           type=convert, metavar=metavar, help=item.metadata["help"].replace("%", "%%"))
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -31,36 +30,16 @@ def given_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name[len(_PREFIX):]: value for name, value in vars(args).items() if name.startswith(_PREFIX)}
 
 
-def _converter(kind: Any) -> Callable[[str], Any]:
-    """From text to the type of a field: a number, a word, ``none`` where None is allowed, a list with commas."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Union:
-        others = [_converter(k) for k in inner if k is not _NONE]
-        return _named(lambda text: None if _NONE in inner and text.lower() == "none" else _first(others, text), kind)
-    if origin in (tuple, list):
-        return _named(lambda text: tuple(_converter(inner[0])(word) for word in text.split(",")), kind)
-    return kind if kind in (int, float) else str
+def _reader(kind: Any) -> tuple[Callable[[str], Any], str]:
+    """How to read a field of this type from text, and what the help calls it."""
+    if typing.get_origin(kind) is not tuple:
+        return kind, {int: "N", float: "X", str: "NAME"}[kind]
+    item, metavar = _reader(typing.get_args(kind)[0])
 
-
-def _first(converters: list, text: str) -> Any:
-    for convert in converters[:-1]:
+    def read(text: str) -> tuple:
         try:
-            return convert(text)
-        except ValueError:
-            continue
-    return converters[-1](text)
+            return tuple(item(word) for word in text.split(","))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 1,2,3") from error
 
-
-def _named(convert: Callable[[str], Any], kind: Any) -> Callable[[str], Any]:
-    """argparse names the function when a value does not fit: let that be what is wanted."""
-    convert.__name__ = _metavar(kind)
-    return convert
-
-
-def _metavar(kind: Any) -> str:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Union:
-        return "|".join(_metavar(k) for k in inner)
-    if origin in (tuple, list):
-        return f"{_metavar(inner[0])},..."
-    return {int: "N", float: "X", str: "NAME", _NONE: "none"}.get(kind, "VALUE")
+    return read, f"{metavar},..."

@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """What does not depend on where the images come from."""
-    parser.add_argument("--preset", default="generic", metavar="NAME", help=f"{', '.join(preset_names())}, or a JSON "
-                        "file of options (default: generic)")
+    parser.add_argument("--preset", default="generic", metavar="NAME", help=f"{', '.join(preset_names())} "
+                        "(default: generic)")
     parser.add_argument("--no-affine", action="store_true", help="no linear pre-alignment; the same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the displacement fields in "
                         "forward.h5 and inverse.h5 (default: the coarsest that keeps to 0.05 mm)")
