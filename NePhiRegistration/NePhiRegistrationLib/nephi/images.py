@@ -18,12 +18,11 @@ from typing import BinaryIO, Optional, Union
 import numpy as np
 import SimpleITK as sitk
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
-from .interpolation import linear, nearest
 from .geometry import Grid, apply_affine
+from .interpolation import linear, nearest
 
 log = logging.getLogger(__name__)
 

@@ -188,6 +188,6 @@ def consistency(model: NePhi, points: Tensor, direction: str, margin: float) -> 
 
 
 def prior(model: NePhi) -> Tensor:
-    """Mean norms of the local codes and of the global code (paper, eq. 6); a small constant gives it a gradient at 0."""
+    """Mean norms of the local codes and of the global code (paper, eq. 6), with a gradient at 0 too."""
     local = (model.code.local.pow(2).sum(-1) + 1e-8).sqrt().mean()
     return local + (model.code.shared.pow(2).sum() + 1e-8).sqrt()

@@ -54,7 +54,8 @@ class NePhi(nn.Module):
         self.code = code
         a = architecture
         self.forward_field, self.inverse_field = (
-            Field(a.dim, a.channels, a.shared, a.frequencies, a.hidden, a.omega, a.frequency_scale, a.readout, generator)
+            Field(a.dim, a.channels, a.shared, a.frequencies, a.hidden, a.omega, a.frequency_scale, a.readout,
+                  generator)
             for _ in DIRECTIONS)
         with torch.no_grad():  # small opposite displacements are each other's inverse
             self.inverse_field.readout.copy_(-self.forward_field.readout)

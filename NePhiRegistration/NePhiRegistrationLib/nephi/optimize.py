@@ -181,8 +181,9 @@ def _similarity_terms(model: NePhi, level: Level, direction: str, options: Optio
     channels = both(here.channels, there.channels)
     yield "similarity", _compare(options, *channels, weights), 1.0
     if options.global_ncc:
-        same = here.channels is here.intensity
-        yield "global_ncc", ncc(*(channels if same else both(here.intensity, there.intensity)), weights), options.global_ncc
+        if here.channels is not here.intensity:
+            channels = both(here.intensity, there.intensity)
+        yield "global_ncc", ncc(*channels, weights), options.global_ncc
 
 
 def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
@@ -194,7 +195,7 @@ def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -
 def _smaller_share(error: RuntimeError, share: float, level: Level) -> float:
     """Half the share of points after an out-of-memory error; any other error is raised again."""
     text = str(error)
-    if not (isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text):
+    if not any(sign in text.lower() for sign in ("out of memory", "can't allocate memory", "not enough memory")):
         raise error
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

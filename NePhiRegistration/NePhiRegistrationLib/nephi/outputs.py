@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from . import jacobian, metrics
+from .affine import foreground
 from .errors import InputError
-from .images import Image, write_image
+from .geometry import Grid
+from .images import Image, sample, write_image
 from .itk_files import export_itk
 from .report import Pictures, make_report, peak_memory_gb, write_html, write_report
 from .resample import warp
@@ -39,7 +41,7 @@ class Pair:
 
     Attributes:
         fixed, moving: the images.
-        fixed_mask, moving_mask: (*shape) bool on the images' grids.
+        fixed_mask, moving_mask: (*shape) bool on the images' grids; where there is none, an image's foreground.
         landmarks: corresponding (fixed, moving) points, each (n, d) LPS mm.
         fixed_labels, moving_labels: label images, on any grids in the images' spaces.
         labels: the labels that count; None means those of the fixed label image.
@@ -82,25 +84,27 @@ class Run:
 
 
 def evaluate(transform, pair: Pair, determinants: Optional[dict[str, Tensor]] = None,
-             warped: Optional[tuple[Image, Image]] = None) -> dict:
+             warped: Optional[tuple[Image, Image]] = None, whole: bool = True) -> dict:
     """Measure a transform by all that the pair offers.
 
     Args:
         transform: a :class:`nephi.transform.Transform`.
         determinants: analytic Jacobian determinants at hand, direction -> (*shape) on that direction's grid.
         warped: the moving image on the fixed grid, without and with the transform, when at hand.
+        whole: count folds outside the masks too, which takes several times as long.
 
     Returns:
         The arguments of :func:`nephi.report.make_report` that are measurements; None where the pair has nothing to
         measure with.
     """
+    pair = _with_masks(pair)
     fixed_points = metrics.random_points(transform.fixed_grid, CONSISTENCY_POINTS, pair.fixed_mask)
     moving_points = metrics.random_points(transform.moving_grid, CONSISTENCY_POINTS, pair.moving_mask)
     similarity = _similarity(transform, pair, warped)
     return {
         "tre": metrics.tre(transform, *pair.landmarks) if pair.landmarks is not None else None,
         **_labels(transform, pair),
-        "folds": metrics.folds(transform, pair.fixed_mask, pair.moving_mask, determinants=determinants),
+        "folds": metrics.folds(transform, pair.fixed_mask, pair.moving_mask, whole, determinants),
         "inverse_consistency": metrics.inverse_consistency(transform, fixed_points, moving_points),
         "similarity_before": similarity[0], "similarity_after": similarity[1],
     }
@@ -121,7 +125,7 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
     Raises:
         InputError: the folder cannot be written or is full.
     """
-    folder, step = Path(folder), on_step or (lambda name: None)
+    folder, step, pair = Path(folder), on_step or (lambda name: None), _with_masks(pair)
     step("transform")
     transform.save(folder / FILES["transform"])
     exports = []
@@ -129,17 +133,17 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
         step(f"{direction} displacement field")
         exports.append(export_itk(transform, folder / FILES[direction], direction, grid_spacing, mask=mask).to_dict())
     step("warped image")
-    before, after = (warp(pair.moving, t, pair.fixed.grid) for t in (None, transform))
+    before, after = warp(pair.moving, None, pair.fixed.grid), _warped(transform, pair, folder, exports[0])
     write_image(after.to_sitk(), folder / FILES["warped"])
     step("Jacobian")
-    determinants = {"forward": jacobian.determinant_image(transform, transform.fixed_grid, "forward"),
-                    "inverse": jacobian.determinant_image(transform, transform.moving_grid, "inverse")}
+    masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
+    determinants = {"forward": _determinants(transform, transform.fixed_grid, masks["forward"], "forward"),
+                    "inverse": _determinants(transform, transform.moving_grid, masks["inverse"], "inverse")}
     logarithm = jacobian.log_determinant(determinants["forward"])
     write_image(Image(logarithm, transform.fixed_grid).to_sitk(), folder / FILES["log_jacobian"])
     step("metrics")
-    masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
     summaries = {side: jacobian.summary(det, masks[side]) for side, det in determinants.items()}
-    measured = evaluate(transform, pair, determinants, (before, after))
+    measured = evaluate(transform, pair, determinants, (before, after), whole=False)
     report = make_report(**measured, jacobian=summaries, transforms=exports, files=FILES, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
     step("report")
@@ -182,6 +186,35 @@ def write_labels(labels: Image, path: Union[str, os.PathLike]) -> None:
     kinds = ((sitk.sitkUInt8, 0, 2**8), (sitk.sitkUInt16, 0, 2**16), (sitk.sitkInt16, -2**15, 2**15))
     kind = next((kind for kind, first, stop in kinds if first <= low and high < stop), sitk.sitkInt32)
     write_image(labels.to_sitk(kind), path)
+
+
+def _with_masks(pair: Pair) -> Pair:
+    """The pair with its images' foreground where there is no mask: what the registration itself looks at."""
+    masks = {f"{role}_mask": foreground(image) for role, image in (("fixed", pair.fixed), ("moving", pair.moving))
+             if image is not None and getattr(pair, f"{role}_mask") is None}
+    return replace(pair, **masks)
+
+
+def _warped(transform, pair: Pair, folder: Path, export: dict) -> Image:
+    """The moving image on the fixed grid, by the exported field where that is as good as the map: it is much faster."""
+    if not export["within_tolerance"]:
+        return warp(pair.moving, transform, pair.fixed.grid)
+    moving, grid = pair.moving.to_sitk(), pair.fixed.grid
+    result = sitk.Resample(moving, grid.size, sitk.ReadTransform(str(folder / FILES["forward"])), sitk.sitkLinear,
+                           grid.origin, grid.spacing, grid.direction, float(pair.moving.values.min()))
+    return Image(torch.from_numpy(sitk.GetArrayFromImage(result)), grid, f"warped {pair.moving.name}")
+
+
+def _determinants(transform, grid: Grid, mask: Optional[Tensor], direction: str) -> Tensor:
+    """The analytic determinant, (*grid.shape): exact inside the mask, outside it interpolated from every second voxel."""
+    if mask is None:
+        return jacobian.determinant_image(transform, grid, direction)
+    coarse = grid.with_spacing([2 * spacing for spacing in grid.spacing])
+    values = jacobian.determinant_image(transform, coarse, direction)
+    result = torch.cat([sample(values, coarse, grid.points(*part)) for part in grid.chunks(1 << 20)])
+    inside = mask.flatten()
+    result[inside] = jacobian.determinant_at(transform, grid.points()[inside], direction)
+    return result.reshape(grid.shape)
 
 
 def _labels(transform, pair: Pair) -> dict:

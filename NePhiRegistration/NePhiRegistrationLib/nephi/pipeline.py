@@ -135,7 +135,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         carried = Transform(fixed.grid, moving.grid, affine, (*transform.models, model), provenance)
         clock.begin(number - 1, [i for _, i in spacings])
         for step in optimise(model, level, iterations, options, generator):
-            history.append({"level": number, "iteration": step.iteration, "loss": sum(step.terms.values()), **step.terms})
+            loss = sum(step.terms.values())
+            history.append({"level": number, "iteration": step.iteration, "loss": loss, **step.terms})
             yield clock.progress(f"level {number}/{len(spacings)}", step, carried, history)
         model.requires_grad_(False)
         transform = carried
@@ -144,11 +145,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
 
 def run(fixed: Image, moving: Image, options: Optional[Options] = None, **inputs: object) -> Transform:
     """:func:`register` without the progress: the resulting transform."""
-    progress = None
-    for progress in register(fixed, moving, options, **inputs):
-        pass
-    assert progress is not None
-    return progress.transform
+    *_, last = register(fixed, moving, options, **inputs)
+    return last.transform
 
 
 def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
@@ -251,7 +249,8 @@ def _sampled_box(pair: Pair, frame: Frame, margin: float) -> tuple[tuple[float, 
     low = np.maximum(np.minimum(boxes[0][0], boxes[1][0]) - margin / frame.scale, view[0] - reach)
     high = np.minimum(np.maximum(boxes[0][1], boxes[1][1]) + margin / frame.scale, view[1] + reach)
     if not (low < high).all():
-        raise InputError("After the linear alignment the images do not overlap; check the masks and the initial transform.")
+        raise InputError("After the linear alignment the images do not overlap; "
+                         "check the masks and the initial transform.")
     return tuple(low.tolist()), tuple(high.tolist())
 
 

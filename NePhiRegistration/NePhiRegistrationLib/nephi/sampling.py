@@ -80,7 +80,8 @@ class PatchLattice:
 
         steps = (torch.arange(self.per_side) + 0.5) * self.spacing
         points = origin[:, None] + _lattice([steps] * dim).to(device)
-        axes = [s + torch.arange(n * self.cells + 1, device=device) * (edge / self.cells) for s, n in zip(start, counts)]
+        cell = edge / self.cells
+        axes = [s + torch.arange(n * self.cells + 1, device=device) * cell for s, n in zip(start, counts)]
         corner_index = patch[:, None] * self.cells + _lattice([torch.arange(self.cells + 1)] * dim).to(device)
         flat = corner_index[..., -1]
         for axis in range(dim - 2, -1, -1):

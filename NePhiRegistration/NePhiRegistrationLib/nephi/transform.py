@@ -21,13 +21,14 @@ from torch import Tensor
 from .errors import InputError
 from .geometry import Frame, Grid, apply_affine
 from .images import atomic_path
-from .latent import LatentBox, LatentCode
+from .latent import LatentBox
 from .model import DIRECTIONS, FORWARD, Architecture, NePhi
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "nephi-transform"
 FORMAT_VERSION = 1
+_UNREADABLE = (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
 
 
@@ -170,7 +171,7 @@ def _read_archive(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
-    except (ValueError, KeyError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (*_UNREADABLE, OSError) as error:
         raise InputError(f"{path} is not a NePhi transform or is truncated ({len(data)} bytes); "
                          "give the .nephi file of a registration.") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
