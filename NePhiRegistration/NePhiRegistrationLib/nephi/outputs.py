@@ -206,7 +206,7 @@ def _warped(transform, pair: Pair, folder: Path, export: dict) -> Image:
 
 
 def _determinants(transform, grid: Grid, mask: Optional[Tensor], direction: str) -> Tensor:
-    """The analytic determinant, (*grid.shape): exact inside the mask, outside it interpolated from every second voxel."""
+    """The analytic determinant, (*grid.shape): exact inside the mask, interpolated from every second voxel outside."""
     if mask is None:
         return jacobian.determinant_image(transform, grid, direction)
     coarse = grid.with_spacing([2 * spacing for spacing in grid.spacing])
