@@ -17,13 +17,19 @@ def linear(values: Tensor, index: Tensor) -> Tensor:
     Returns:
         (C, n).
     """
-    n, dim = index.shape
-    last = index.new_tensor([size - 1 for size in reversed(values.shape[1:])])
-    unit = (2 * index / last.clamp(min=1) - 1).to(values.dtype)
+    last = index.new_tensor([max(1, size - 1) for size in reversed(values.shape[1:])])
+    return linear_in_unit(values, (index * (2 / last) - 1).to(values.dtype))
+
+
+def linear_in_unit(values: Tensor, unit: Tensor) -> Tensor:
+    """:func:`linear` at unit coordinates (n, d): -1 at the first voxel and 1 at the last along each axis."""
+    n, dim = unit.shape
     # On the CPU grid_sample is parallel over the batch only: give every thread its share of the points.
     batch = torch.get_num_threads() if values.device.type == "cpu" else 1
     rows = -(-n // batch)
-    unit = F.pad(unit, (0, 0, 0, batch * rows - n)).view(batch, *(1,) * (dim - 1), rows, dim)
+    if batch * rows > n:
+        unit = F.pad(unit, (0, 0, 0, batch * rows - n))
+    unit = unit.view(batch, *(1,) * (dim - 1), rows, dim)
     picked = F.grid_sample(values.expand(batch, *values.shape), unit, padding_mode="border", align_corners=True)
     return picked.flatten(2).transpose(0, 1).flatten(1)[:, :n]
 

@@ -33,15 +33,12 @@ class Side:
     """One image of a pair in the fixed image's frame.
 
     Attributes:
-        intensity: (1, k, j, i) in [0, 1].
-        channels: what the similarity compares, (C, k, j, i).
-        mask: where to sample it, (1, k, j, i); non-zero within the dilated mask and the field of view.
+        volume: (1 + C + 1, k, j, i): the intensity in [0, 1], the C channels that the similarity compares if those
+            are not the intensity, and where to sample, 1 within the dilated mask and the field of view.
         view: its field of view, (1, k, j, i), or None if that covers everything sampled.
     """
 
-    intensity: Volume
-    channels: Volume
-    mask: Volume
+    volume: Volume
     view: Optional[Volume]
 
 
@@ -159,31 +156,25 @@ def loss_terms(model: NePhi, level: Level, options: Options, share: float, gener
 def _similarity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
                       generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
     here, there = (level.fixed, level.moving) if direction == FORWARD else (level.moving, level.fixed)
-    patches = level.lattice.draw(here.mask.covers, share * options.patch_fraction, generator, model.code.local.device)
-    shape = patches.points.shape[:2]
-    if shape[0] == 0:
+    patches = level.lattice.draw(here.volume.covers, share * options.patch_fraction, generator,
+                                 model.code.local.device)
+    if len(patches.origins) == 0:
         return
     codes = model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used]
     displacement = model.field(direction)(patches.nodes, codes, model.code.shared)
-    points = patches.points.flatten(0, 1)
-    moved = points + patches.spread(displacement).flatten(0, 1)
+    scale = here.volume.unit_scale()
+    points = here.volume.to_unit(patches.origins)[:, None] + patches.offsets * scale
+    moved = points + patches.spread(displacement * scale)
     with torch.no_grad():
-        weights = here.mask.covers(points)
+        *channels, mask = here.volume.at(points)
+        weights = (mask > 0.5).to(mask.dtype)
         if there.view is not None:
-            weights &= there.view.covers(moved)
-        weights = weights.to(points.dtype).view(shape)
-
-    def both(volume_here: Volume, volume_there: Volume) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            values = volume_here.at(points).view(-1, *shape)
-        return values, volume_there.at(moved).view(-1, *shape)
-
-    channels = both(here.channels, there.channels)
-    yield "similarity", _compare(options, *channels, weights), 1.0
+            weights = weights * (there.view.at(moved)[0] > 0.5)
+    fixed, warped = torch.stack(channels), Volume(there.volume.values[:-1], there.volume.grid).at(moved)
+    compared = slice(1, None) if len(channels) > 1 else slice(None)
+    yield "similarity", _compare(options, fixed[compared], warped[compared], weights), 1.0
     if options.global_ncc:
-        if here.channels is not here.intensity:
-            channels = both(here.intensity, there.intensity)
-        yield "global_ncc", ncc(*channels, weights), options.global_ncc
+        yield "global_ncc", ncc(fixed[:1], warped[:1], weights), options.global_ncc
 
 
 def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
@@ -200,7 +191,7 @@ def _smaller_share(error: RuntimeError, share: float, level: Level) -> float:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if share / 2 < SMALLEST_SHARE:
-        held = sum(side.channels.values.nbytes + side.intensity.values.nbytes for side in (level.fixed, level.moving))
+        held = sum(side.volume.values.nbytes for side in (level.fixed, level.moving))
         raise DeviceMemoryError(
             f"The device ran out of memory with {share:.1%} of the points (the images alone take {held / 1e9:.2f} GB; "
             f"{text.splitlines()[0]}); lower the resolution or the width of the fields, or use the device 'cpu'."

@@ -228,16 +228,18 @@ def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, points: Te
     values, coarse = image.values, image.grid
     if spacing > min(coarse.spacing):
         values, coarse = downsample(values, coarse, max(spacing, min(coarse.spacing)))
-    intensity = Volume(sample(values, coarse, world).view(1, *grid.shape), grid)
+    intensity = sample(values, coarse, world).view(1, *grid.shape)
     inside = image.grid.contains(world)
     wanted = inside
     if mask is not None:
         near = dilate(mask, image.grid, options.mask_margin).to(torch.float32).to(world.device)
         wanted = inside & (sample(near, image.grid, world, mode="nearest") > 0)
     prepare = similarity_named(options.similarity).prepare
-    channels = intensity if prepare is None else Volume(prepare(intensity.values), grid)
-    view = None if bool(inside.all()) else Volume(inside.to(values.dtype).view(1, *grid.shape), grid)
-    return Side(intensity, channels, Volume(wanted.to(values.dtype).view(1, *grid.shape), grid), view)
+    channels = [intensity] if prepare is None else [intensity, prepare(intensity)]
+    volume = Volume(torch.cat([*channels, wanted.to(values.dtype).view(1, *grid.shape)]), grid)
+    margin = (slice(options.patch + 1, -options.patch - 1),) * grid.dim
+    view = inside.view(1, *grid.shape)
+    return Side(volume, None if bool(view[0][margin].all()) else Volume(view.to(values.dtype), grid))
 
 
 def _sampled_box(pair: Pair, frame: Frame, margin: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

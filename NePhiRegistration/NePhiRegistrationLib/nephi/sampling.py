@@ -20,7 +20,8 @@ class Patches:
     """T cubes of K sample points and the nodes that carry the field for them; frame coordinates.
 
     Attributes:
-        points: (T, K, d) sample points.
+        origins: (T, d) the patches' corners with the smallest coordinates.
+        offsets: (K, d) from there to the sample points.
         axes: coordinates of the nodes' lattice along (x, y, z).
         used: (N,) flat indices into that lattice, array order (z, y, x), of the nodes that some patch needs.
         nodes: (N, d) their coordinates.
@@ -28,12 +29,18 @@ class Patches:
         weights: (K, (cells + 1)^d) linear interpolation from a patch's nodes to its points.
     """
 
-    points: Tensor
+    origins: Tensor
+    offsets: Tensor
     axes: list[Tensor]
     used: Tensor
     nodes: Tensor
     corners: Tensor
     weights: Tensor
+
+    @property
+    def points(self) -> Tensor:
+        """(T, K, d) sample points."""
+        return self.origins[:, None] + self.offsets
 
     def spread(self, values: Tensor) -> Tensor:
         """Interpolate node values (N, c) to the sample points (T, K, c)."""
@@ -79,7 +86,7 @@ class PatchLattice:
         patch, origin = patch[keep], origin[keep]
 
         steps = (torch.arange(self.per_side) + 0.5) * self.spacing
-        points = origin[:, None] + _lattice([steps] * dim).to(device)
+        offsets = _lattice([steps] * dim).to(device)
         cell = edge / self.cells
         axes = [s + torch.arange(n * self.cells + 1, device=device) * cell for s, n in zip(start, counts)]
         corner_index = patch[:, None] * self.cells + _lattice([torch.arange(self.cells + 1)] * dim).to(device)
@@ -87,7 +94,7 @@ class PatchLattice:
         for axis in range(dim - 2, -1, -1):
             flat = flat * len(axes[axis]) + corner_index[..., axis]
         used, corners = torch.unique(flat, return_inverse=True)
-        return Patches(points, axes, used, _coordinates(axes, used), corners, self._weights().to(device))
+        return Patches(origin, offsets, axes, used, _coordinates(axes, used), corners, self._weights().to(device))
 
     def _weights(self) -> Tensor:
         """(K, (cells + 1)^d) linear weights of a patch's nodes at its sample points."""
