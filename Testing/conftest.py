@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+CORES = torch.get_num_threads()
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Small tensors gain nothing from many threads, and a machine with many cores would lose time on them."""
-    torch.set_num_threads(min(4, torch.get_num_threads()))
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Small tensors gain nothing from threads, and on a busy machine lose a lot; real images want them."""
+    torch.set_num_threads(CORES if item.get_closest_marker("data") else 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -60,6 +60,11 @@ class Pair:
         if (self.fixed_labels is None) != (self.moving_labels is None):
             given, missing = ("fixed", "moving") if self.moving_labels is None else ("moving", "fixed")
             raise InputError(f"There are {given} labels but no {missing} ones; give both or neither.")
+        if self.labels is not None and self.fixed_labels is not None:
+            absent = [label for label in self.labels if not (self.fixed_labels.values == label).any()]
+            if absent:
+                raise InputError(f"The {self.fixed_labels.name} has no label {', '.join(map(str, absent))}; "
+                                 "choose labels that it has.")
 
 
 @dataclass(frozen=True)

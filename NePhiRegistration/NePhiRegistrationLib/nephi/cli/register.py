@@ -11,7 +11,8 @@ import numpy as np
 
 from ..affine import read_initial_transform
 from ..errors import InputError
-from ..options import Options, preset_names
+from ..images import check_overlap
+from ..options import Options, pick_device, preset_names
 from ..outputs import Pair, Run, staged_folder, write_outputs
 from ..pipeline import register
 from ..points_io import read_landmark_pairs
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
         guides = None
         if args.guide_landmarks:
             guides = read_landmark_pairs(args.guide_landmarks, pair.fixed.grid, pair.moving.grid)
+        if options.affine == "none":
+            check_overlap(pair.fixed, pair.moving, initial)
         sources = {name: value for name in SOURCES if (value := getattr(args, name))}
         report = register_pair(pair, options, staging, show, args.grid_spacing, initial, guides, sources)
     show.done(report, args.output)
@@ -72,7 +75,9 @@ def read_options(args: argparse.Namespace) -> Options:
         raise InputError(f"--no-affine and --affine {overrides['affine']} exclude each other; give one of them.")
     if args.grid_spacing is not None and not 0 < args.grid_spacing < float("inf"):
         raise InputError(f"The grid spacing {args.grid_spacing:g} mm is not positive; give a spacing in mm.")
-    return Options.from_preset(args.preset, **overrides)
+    options = Options.from_preset(args.preset, **overrides)
+    pick_device(options.device)  # now, not after minutes of reading
+    return options
 
 
 def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spacing: Optional[float] = None,
