@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
 
@@ -91,13 +91,11 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
             group["lr"] = rate * schedule(position, iterations)
         optimizer.zero_grad(set_to_none=True)
         try:
-            terms = loss_terms(model, level, options, share, generator)
-            sum(terms.values()).backward()
+            values = _backward(model, level, options, share, generator)
         except RuntimeError as error:
             share = _smaller_share(error, share, level)
             continue
         optimizer.step()
-        values = {name: float(term.detach()) for name, term in terms.items()}
         position += 1
         if monitor.converged(sum(values.values())):
             position = max(position, int(ANNEAL_FROM * iterations))
@@ -126,31 +124,45 @@ class Monitor:
         return before - last < self._share * abs(before)
 
 
-def loss_terms(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
-               ) -> dict[str, Tensor]:
-    """The weighted terms of the loss at freshly drawn points, both directions averaged."""
-    terms: dict[str, Tensor] = {}
+def _backward(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
+              ) -> dict[str, float]:
+    """Accumulate the gradient of the loss part by part, so that one graph is alive at a time; its added terms."""
+    total: dict[str, float] = {}
+    for part in loss_parts(model, level, options, share, generator):
+        if part:
+            sum(part.values()).backward()
+        for name, term in part.items():
+            total[name] = total.get(name, 0.0) + float(term.detach())
+    return total
 
-    def add(name: str, value: Tensor, weight: float) -> None:
-        if weight:
-            terms[name] = terms.get(name, 0.0) + weight * value
 
+def loss_parts(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
+               ) -> Iterator[dict[str, Tensor]]:
+    """The weighted loss terms at freshly drawn points, in parts that share no graph, both directions averaged."""
     for direction in DIRECTIONS:
-        for name, value, weight in _similarity_terms(model, level, direction, options, share, generator):
-            add(name, value, weight / 2)
-        count = max(1, int(share * options.regularity_points))
-        points = uniform_points(level.lattice.low, level.lattice.high, count, generator, model.code.local.device)
-        found = consistency(model, points, direction, options.fold_margin)
-        add("regularity", found.gradient, options.regularity / 2)
-        add("inverse_consistency", found.distance * level.mm**2, options.inverse_consistency / 2)
-        add("smoothness", found.roughness, options.smoothness / 2)
-        add("folds", found.shrinkage, options.fold_weight / 2)
+        yield _weighted(_similarity_terms(model, level, direction, options, share, generator), 0.5)
+        yield _weighted(_regularity_terms(model, level, direction, options, share, generator), 0.5)
         if level.landmarks is not None:
             start, end = level.landmarks if direction == FORWARD else reversed(level.landmarks)
             distance = (model.map(start, direction) - end).pow(2).sum(1).mean()
-            add("landmarks", distance * (level.mm / MM_PER_LANDMARK_UNIT) ** 2, options.landmark_weight / 2)
-    add("prior", prior(model), options.prior)
-    return terms
+            unit = MM_PER_LANDMARK_UNIT / level.mm
+            yield _weighted([("landmarks", distance / unit**2, options.landmark_weight)], 0.5)
+    yield _weighted([("prior", prior(model), options.prior)], 1.0)
+
+
+def _weighted(terms: Iterable[tuple[str, Tensor, float]], factor: float) -> dict[str, Tensor]:
+    return {name: factor * weight * value for name, value, weight in terms if weight}
+
+
+def _regularity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
+                      generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
+    count = max(1, int(share * options.regularity_points))
+    points = uniform_points(level.lattice.low, level.lattice.high, count, generator, model.code.local.device)
+    found = consistency(model, points, direction, options.fold_margin)
+    yield "regularity", found.gradient, options.regularity
+    yield "inverse_consistency", found.distance * level.mm**2, options.inverse_consistency
+    yield "smoothness", found.roughness, options.smoothness
+    yield "folds", found.shrinkage, options.fold_weight
 
 
 def _similarity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,

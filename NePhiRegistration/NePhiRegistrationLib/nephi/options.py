@@ -152,7 +152,7 @@ def _converted(name: str, value: Any, kind: Any) -> Any:
         return tuple(_converted(name, v, item) for v in (value if isinstance(value, (list, tuple)) else [value]))
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if kind is int and isinstance(value, (int, float)) and not isinstance(value, bool) and int(value) == value:
+    if kind is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0:
         return int(value)
     if kind is str and isinstance(value, str):
         return value

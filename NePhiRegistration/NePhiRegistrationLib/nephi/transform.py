@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "nephi-transform"
 FORMAT_VERSION = 1
-_UNREADABLE = (ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
 
 
