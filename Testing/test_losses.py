@@ -1,0 +1,183 @@
+"""The terms of the loss: what they are zero for, what they grow with and what they do not see."""
+
+import pytest
+import torch
+from nephi.errors import InputError
+from nephi.latent import LatentBox
+from nephi.losses import HISTOGRAM_BINS, SIMILARITIES, consistency, local_ncc, mind_ssc, prior, similarity_named
+from nephi.model import DIRECTIONS, Architecture, NePhi
+
+EVERY = pytest.mark.parametrize("name", list(SIMILARITIES))
+SIZE, SIDE = 48, 4
+
+
+def _image(shift=0):
+    """A smooth random image in [0, 1], (1, SIZE, SIZE), shifted by whole pixels."""
+    noise = torch.randn(1, 1, SIZE + 16, SIZE + 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for _ in range(3):
+        noise = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)
+    noise = (noise - noise.min()) / (noise.max() - noise.min())
+    return noise[0, :, 8:-8, 8 + shift:SIZE + 8 + shift]
+
+
+def _patches(channels):
+    """(C, T, K) from (C, SIZE, SIZE)."""
+    cut = channels.unfold(1, SIDE, SIDE).unfold(2, SIDE, SIDE)
+    return cut.reshape(len(channels), -1, SIDE * SIDE)
+
+
+def _loss(name, fixed, warped, weights=None):
+    similarity = SIMILARITIES[name]
+    prepare = similarity.prepare or (lambda values: values)
+    a, b = _patches(prepare(fixed)), _patches(prepare(warped))
+    return float(similarity.loss(a, b, a.new_ones(a.shape[1:]) if weights is None else weights))
+
+
+@EVERY
+def test_a_similarity_is_least_for_equal_images_and_grows_with_misalignment(name):
+    losses = [_loss(name, _image(), _image(shift)) for shift in (0, 1, 2, 4)]
+    assert losses == sorted(losses)
+    assert losses[1] > losses[0] + 0.01
+
+
+@EVERY
+def test_a_similarity_of_equal_images_is_zero(name):
+    levels = HISTOGRAM_BINS - 1  # between the bins' centres an intensity is shared by two, and the histogram blurs
+    image = (_image() * levels).round() / levels
+    assert _loss(name, image, image) == pytest.approx(0.0, abs=1e-6)
+
+
+@EVERY
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_similarity_takes_channels_patches_and_weights_and_gives_a_number_with_a_gradient(name, channels):
+    generator = torch.Generator().manual_seed(1)
+    fixed, warped = (torch.rand(channels, 5, 8, generator=generator) for _ in range(2))
+    warped.requires_grad_()
+    loss = SIMILARITIES[name].loss(fixed, warped, torch.ones(5, 8))
+    assert loss.shape == ()
+    loss.backward()
+    assert torch.isfinite(warped.grad).all() and warped.grad.abs().max() > 0
+
+
+@EVERY
+def test_samples_outside_the_mask_do_not_matter(name):
+    generator = torch.Generator().manual_seed(2)
+    fixed, warped, other = (torch.rand(1, 12, 16, generator=generator) for _ in range(3))
+    weights = (torch.rand(12, 16, generator=generator) > 0.4).float()
+    weights[3] = 0
+    changed = torch.where(weights.bool(), warped, other)
+    loss = SIMILARITIES[name].loss
+    assert torch.allclose(loss(fixed, warped, weights), loss(fixed, changed, weights), atol=1e-6)
+    assert not torch.allclose(loss(fixed, warped, torch.ones(12, 16)), loss(fixed, changed, torch.ones(12, 16)))
+
+
+@EVERY
+def test_a_draw_with_no_sample_inside_the_mask_gives_a_finite_loss_and_gradient(name):
+    fixed, warped = torch.rand(2, 1, 4, 8, generator=torch.Generator().manual_seed(3))
+    warped.requires_grad_()
+    loss = SIMILARITIES[name].loss(fixed, warped, torch.zeros(4, 8))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(warped.grad).all()
+
+
+@EVERY
+def test_flat_images_give_a_finite_loss_and_gradient(name):
+    warped = torch.full((1, 4, 8), 0.5, requires_grad=True)
+    loss = SIMILARITIES[name].loss(torch.full((1, 4, 8), 0.5), warped, torch.ones(4, 8))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(warped.grad).all()
+
+
+@pytest.mark.parametrize("name", ["mind", "nmi"])
+def test_mind_and_mutual_information_do_not_see_an_inverted_contrast(name):
+    assert _loss(name, _image(), 1 - _image()) == pytest.approx(_loss(name, _image(), _image()), abs=1e-6)
+    assert _loss(name, _image(), 1 - _image()) < _loss(name, _image(), 1 - _image(2))
+
+
+@pytest.mark.parametrize("name", ["ncc", "lncc"])
+def test_correlation_does_not_see_brightness_but_minds_an_inverted_contrast(name):
+    assert _loss(name, _image(), _image() + 0.2) == pytest.approx(0.0, abs=1e-6)
+    assert _loss(name, _image(), 1 - _image()) > _loss(name, _image(), _image(4))
+
+
+def test_flat_patches_count_less_than_structure_in_local_correlation():
+    generator = torch.Generator().manual_seed(5)
+    a, b = torch.rand(2, 1, 3, 64, generator=generator)
+    strong, faint = (float(local_ncc(a * s, b * s, torch.ones(3, 64))) for s in (1.0, 0.01))
+    assert strong > 0.5 and abs(faint) < 0.05
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((9, 10), 4), ((7, 8, 9), 12)])
+def test_mind_has_four_channels_in_two_dimensions_and_twelve_in_three_between_zero_and_one(shape, channels):
+    values = torch.rand(1, *shape, generator=torch.Generator().manual_seed(6))
+    described = mind_ssc(values)
+    assert described.shape == (channels, *shape)
+    assert described.min() >= 0 and described.max() <= 1
+    assert torch.allclose(described.max(0).values, torch.ones(shape))
+
+
+def test_an_unknown_similarity_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="Unknown similarity 'ssd'; choose one of ncc, lncc, mind, nmi."):
+        similarity_named("ssd")
+
+
+def _linear_model(matrix, inverse):
+    """phi(x) = matrix x and psi(y) = inverse y: the code reads as the point itself, the fields' readout is linear."""
+    dim = len(matrix)
+    box = LatentBox.covering((-1.0,) * dim, (1.0,) * dim, 0.5)
+    architecture = Architecture(dim, frequencies=2, hidden=4, channels=dim, shared=0)
+    model = NePhi.random(architecture, box, 0.0, torch.Generator().manual_seed(0)).double()
+    index = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in box.shape], indexing="ij")
+    nodes = torch.stack(index[::-1], dim=-1) - 1
+    with torch.no_grad():
+        model.code.local.copy_(torch.tensor(box.low, dtype=torch.float64) + box.cell * nodes)
+        for direction, linear in zip(DIRECTIONS, (matrix, inverse)):
+            model.field(direction).readout.copy_((linear - torch.eye(dim, dtype=torch.float64)).T)
+    return model.requires_grad_(False)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("dim", [2, 3])
+def test_maps_that_are_each_others_inverse_have_no_inconsistency(dim, direction):
+    generator = torch.Generator().manual_seed(7)
+    matrix = torch.eye(dim, dtype=torch.float64) + 0.1 * torch.randn(dim, dim, generator=generator, dtype=torch.float64)
+    points = torch.rand(30, dim, generator=generator, dtype=torch.float64) - 0.5
+    model = _linear_model(matrix, torch.linalg.inv(matrix))
+    found = consistency(model, points, direction, margin=0.1)
+    assert float(found.gradient) == pytest.approx(0.0, abs=1e-12)
+    assert float(found.distance) == pytest.approx(0.0, abs=1e-12)
+    assert float(found.shrinkage) == 0.0
+    moves = matrix if direction == "forward" else torch.linalg.inv(matrix)
+    expected = (moves - torch.eye(dim, dtype=torch.float64)).pow(2).sum()
+    assert float(found.roughness) == pytest.approx(float(expected))
+
+
+def test_maps_that_are_not_inverse_are_charged_what_their_composition_does():
+    matrix, other = torch.diag(torch.tensor([1.2, 1.0], dtype=torch.float64)), torch.eye(2, dtype=torch.float64)
+    points = torch.tensor([[0.5, 0.0]], dtype=torch.float64)
+    found = consistency(_linear_model(matrix, other), points, "forward", margin=0.1)
+    assert float(found.gradient) == pytest.approx(0.04)
+    assert float(found.distance) == pytest.approx(0.01)
+
+
+def test_folds_and_near_folds_are_charged():
+    points = torch.rand(10, 2, generator=torch.Generator().manual_seed(8), dtype=torch.float64) - 0.5
+    for stretch, charge in ((1.0, 0.0), (0.05, 0.05**2), (-0.5, 0.6**2)):
+        matrix = torch.diag(torch.tensor([stretch, 1.0], dtype=torch.float64))
+        model = _linear_model(matrix, torch.eye(2, dtype=torch.float64))
+        assert float(consistency(model, points, "forward", margin=0.1).shrinkage) == pytest.approx(charge, abs=1e-12)
+
+
+def test_the_prior_has_a_finite_gradient_where_the_codes_are_zero_and_pulls_them_back_elsewhere():
+    box = LatentBox.covering((-1.0, -1.0), (1.0, 1.0), 1.0)
+    architecture = Architecture(2, frequencies=2, hidden=4, channels=3, shared=2)
+    model = NePhi.random(architecture, box, 0.0, torch.Generator().manual_seed(0))
+    prior(model).backward()
+    assert torch.isfinite(model.code.local.grad).all() and torch.isfinite(model.code.shared.grad).all()
+    with torch.no_grad():
+        model.code.local.fill_(0.2)
+        model.code.shared.fill_(-0.2)
+    model.zero_grad()
+    prior(model).backward()
+    assert (model.code.local.grad > 0).all() and (model.code.shared.grad < 0).all()
+    assert float(prior(model).detach()) == pytest.approx(0.2 * 3**0.5 + 0.2 * 2**0.5, rel=1e-4)

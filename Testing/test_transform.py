@@ -1,0 +1,292 @@
+"""A registration's result: its map, its Jacobian, and the file it is kept in."""
+
+import io
+import json
+import pickle
+import zipfile
+
+import nephi.transform
+import numpy as np
+import pytest
+import torch
+from closed_form import oblique_grid, partner_grid, tilted_affine
+from nephi.errors import InputError
+from nephi.geometry import Frame, apply_affine
+from nephi.latent import LatentBox
+from nephi.model import DIRECTIONS, Architecture, NePhi
+from nephi.transform import Transform
+
+WAYS = pytest.mark.parametrize("direction", DIRECTIONS)
+
+
+def _model(dim, seed):
+    """Displacements of about a tenth of the image."""
+    generator = torch.Generator().manual_seed(seed)
+    box = LatentBox.covering((-1.2,) * dim, (1.2,) * dim, 0.6)
+    architecture = Architecture(dim, frequencies=4, hidden=8, channels=3, shared=2, omega=2.0, readout=0.1)
+    model = NePhi.random(architecture, box, 0.5, generator)
+    with torch.no_grad():
+        for direction in DIRECTIONS:
+            model.field(direction).output.normal_(0, 0.02, generator=generator)
+    return model
+
+
+def _transform(dim=3, models=2, affine=None):
+    grid = oblique_grid(dim)
+    affine = tilted_affine(dim) if affine is None else affine
+    made = Transform(grid, grid, affine, tuple(_model(dim, seed) for seed in range(models)), {"seed": 4})
+    return made if dim == 2 else Transform(grid, partner_grid(made), affine, made.models, made.provenance)
+
+
+def _points(grid, count=40, seed=0):
+    index = torch.rand(count, grid.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return grid.to_world(index * (torch.tensor(grid.size, dtype=torch.float64) - 1))
+
+
+@WAYS
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_jacobian_agrees_with_finite_differences_through_the_affine_and_all_models(dim, direction):
+    transform = _transform(dim)
+    points = _points(transform.fixed_grid if direction == "forward" else transform.moving_grid)
+    jacobian, step = transform.jacobian(points, direction), 0.05
+    assert jacobian.dtype == points.dtype and jacobian.shape == (40, dim, dim)
+    for axis in range(dim):
+        shift = step * torch.eye(dim, dtype=torch.float64)[axis]
+        difference = (transform.map_points(points + shift, direction)
+                      - transform.map_points(points - shift, direction)) / (2 * step)
+        assert torch.allclose(jacobian[:, :, axis], difference, atol=1e-3)
+
+
+def test_the_finest_model_acts_first_on_fixed_points_and_last_on_moving_ones():
+    transform = _transform()
+    points, frame = _points(transform.fixed_grid), Frame.of(transform.fixed_grid)
+    x = apply_affine(frame.to_frame_matrix, points).float()
+    with torch.no_grad():
+        forward = transform.models[0].map(transform.models[1].map(x, "forward"), "forward")
+        inverse = transform.models[1].map(transform.models[0].map(x, "inverse"), "inverse")
+    for direction, expected in (("forward", forward), ("inverse", inverse)):
+        world = apply_affine(frame.to_world_matrix, expected.double())
+        assert torch.allclose(transform.nonlinear(points, direction), world, atol=1e-4)
+
+
+def test_the_affine_comes_last_on_the_way_forth_and_first_on_the_way_back():
+    transform = _transform()
+    points = _points(transform.fixed_grid)
+    moved = apply_affine(transform.affine, transform.nonlinear(points, "forward"))
+    assert torch.allclose(transform.map_points(points), moved)
+    back = transform.nonlinear(apply_affine(np.linalg.inv(transform.affine), moved), "inverse")
+    assert torch.allclose(transform.map_points(moved, "inverse"), back)
+
+
+@WAYS
+def test_without_models_the_map_is_the_affine(direction):
+    transform = _transform(models=0)
+    points = _points(transform.fixed_grid)
+    affine = transform.affine if direction == "forward" else np.linalg.inv(transform.affine)
+    assert torch.allclose(transform.map_points(points, direction), apply_affine(affine, points))
+    linear = torch.from_numpy(affine[:-1, :-1])
+    assert torch.allclose(transform.jacobian(points, direction), linear.expand(40, 3, 3), atol=1e-6)
+
+
+@WAYS
+def test_the_map_does_not_depend_on_how_many_points_are_taken_at_once(direction, monkeypatch):
+    transform = _transform()
+    points = _points(transform.fixed_grid)
+    mapped, jacobian = transform.map_points(points, direction), transform.jacobian(points, direction)
+    monkeypatch.setattr(nephi.transform, "POINTS_AT_ONCE", 7)
+    assert torch.allclose(transform.map_points(points, direction), mapped, atol=1e-4)
+    assert torch.allclose(transform.jacobian(points, direction), jacobian, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_points_come_back_in_their_own_type_and_none_give_none(dtype):
+    transform = _transform()
+    assert transform.map_points(_points(transform.fixed_grid).to(dtype)).dtype == dtype
+    empty = torch.zeros(0, 3, dtype=dtype)
+    assert transform.map_points(empty).shape == (0, 3)
+    assert transform.jacobian(empty, "inverse").shape == (0, 3, 3)
+
+
+def test_mapping_points_leaves_no_gradient_behind():
+    transform = _transform()
+    assert not transform.map_points(_points(transform.fixed_grid)).requires_grad
+    assert not transform.jacobian(_points(transform.fixed_grid)).requires_grad
+
+
+def test_an_unknown_direction_is_refused():
+    transform = _transform(models=1)
+    for ask in (transform.map_points, transform.nonlinear, transform.jacobian):
+        with pytest.raises(InputError, match="Unknown direction 'backward'"):
+            ask(torch.zeros(1, 3), "backward")
+
+
+@pytest.mark.parametrize(("dim", "models"), [(2, 1), (3, 2), (3, 0)])
+def test_a_saved_transform_maps_as_before(dim, models, tmp_path):
+    transform = _transform(dim, models)
+    transform.save(tmp_path / "transform.nephi")
+    loaded = Transform.load(tmp_path / "transform.nephi")
+    points = _points(transform.fixed_grid)
+    for direction in DIRECTIONS:
+        assert torch.allclose(loaded.map_points(points, direction), transform.map_points(points, direction), atol=1e-3)
+        assert torch.allclose(loaded.jacobian(points, direction), transform.jacobian(points, direction), atol=1e-6)
+    assert loaded.fixed_grid == transform.fixed_grid and loaded.moving_grid == transform.moving_grid
+    assert loaded.provenance == transform.provenance
+    assert [path.name for path in tmp_path.iterdir()] == ["transform.nephi"]
+
+
+def _saved(tmp_path):
+    path = tmp_path / "transform.nephi"
+    _transform(models=1).save(path)
+    return path
+
+
+def _refused(path, pattern="."):
+    with pytest.raises(InputError, match=pattern) as caught:
+        Transform.load(path)
+    assert path.name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(kept, tmp_path):
+    path = _saved(tmp_path)
+    data = path.read_bytes()
+    path.write_bytes(data[:int(kept * len(data))])
+    _refused(path, "truncated")
+
+
+def test_a_file_with_damaged_bytes_is_refused_or_read_but_never_a_surprise(tmp_path):
+    path = _saved(tmp_path)
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            damaged[position] = int(rng.integers(0, 256))
+        path.write_bytes(bytes(damaged))
+        try:
+            Transform.load(path)
+        except InputError:
+            continue
+
+
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)])
+def test_an_encrypted_archive_and_an_unknown_compression_are_refused(offset, value, tmp_path):
+    path = _saved(tmp_path)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        entry = archive.start_dir
+    data[entry + offset] = value  # of the first entry of the central directory
+    path.write_bytes(bytes(data))
+    _refused(path, "not a NePhi transform")
+
+
+@pytest.mark.parametrize("text", ["", "a transform", "PK\x03\x04 but no archive"])
+def test_a_file_that_is_no_archive_is_refused(text, tmp_path):
+    path = tmp_path / "other.nephi"
+    path.write_text(text)
+    _refused(path, "not a NePhi transform")
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    _refused(tmp_path / "nothing.nephi", "Cannot read the transform")
+    (tmp_path / "folder.nephi").mkdir()
+    _refused(tmp_path / "folder.nephi", "Cannot read the transform")
+
+
+def test_an_archive_of_another_program_is_refused(tmp_path):
+    path = tmp_path / "other.nephi"
+    with open(path, "wb") as file:
+        np.savez(file, weights=np.zeros(3))
+    _refused(path, "not a NePhi transform")
+    with open(path, "wb") as file:
+        np.savez(file, header=np.frombuffer(b'{"format": "something"}', dtype=np.uint8))
+    _refused(path, "not a NePhi transform")
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+    _refused(path, "not a NePhi transform")
+
+
+class _Trap:
+    """An object whose unpickling writes a file."""
+
+    def __init__(self, path):
+        self._path = str(path)
+
+    def __reduce__(self):
+        return open, (self._path, "w")
+
+
+def test_loading_never_executes_what_is_pickled_in_a_file(tmp_path):
+    sprung = tmp_path / "sprung"
+    path = _saved(tmp_path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    for name in ("header", "0/readout", "extra"):
+        with open(path, "wb") as file:
+            np.savez(file, **{**arrays, name: np.array([_Trap(sprung)], dtype=object)})
+        sprung.unlink(missing_ok=True)
+        _refused(path, "not a NePhi transform")
+        assert not sprung.exists()
+    path.write_bytes(pickle.dumps(_Trap(sprung)))
+    sprung.unlink(missing_ok=True)
+    _refused(path, "not a NePhi transform")
+    assert not sprung.exists()
+
+
+def _with_header(path, **changes):
+    """The file with its header changed."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = {**json.loads(arrays["header"].tobytes()), **changes}
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def test_a_file_of_a_newer_version_is_refused_with_both_versions(tmp_path):
+    path = _saved(tmp_path)
+    _with_header(path, version=99)
+    _refused(path, "version 99, newer than 1.*update")
+
+
+@pytest.mark.parametrize("changes", [
+    {"version": "one"}, {"models": "none"}, {"models": [{}]}, {"affine": [[1, 0], [0, 1]]},
+    {"affine": [[float("nan")] * 4] * 4}, {"fixed_grid": {}}, {"provenance": 3}])
+def test_a_header_that_cannot_be_is_refused(changes, tmp_path):
+    path = _saved(tmp_path)
+    _with_header(path, **changes)
+    _refused(path)
+
+
+def test_weights_that_do_not_fit_the_header_are_refused(tmp_path):
+    path = _saved(tmp_path)
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    name = next(n for n in arrays if n.endswith("code.local"))
+    for other in (np.zeros((2, 2, 2, 3), np.float32), None):
+        kept = {**arrays, name: other} if other is not None else {n: a for n, a in arrays.items() if n != name}
+        with open(path, "wb") as file:
+            np.savez(file, **kept)
+        _refused(path, "damaged")
+
+
+def test_saving_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
+    path = _saved(tmp_path)
+    before = path.read_bytes()
+
+    def fail(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(InputError, match="Cannot write .*No space left on device"):
+        _transform(models=1).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_file_is_an_ordinary_archive_without_pickles(tmp_path):
+    with zipfile.ZipFile(_saved(tmp_path)) as archive:
+        assert "header.npy" in archive.namelist()
+        for name in archive.namelist():
+            assert not np.load(io.BytesIO(archive.read(name)), allow_pickle=False).dtype.hasobject
