@@ -1,0 +1,194 @@
+"""Instance optimisation: its schedule, its monitor, little memory and landmarks."""
+
+import itertools
+
+import nephi.optimize
+import numpy as np
+import pytest
+import torch
+from nephi.errors import DeviceMemoryError
+from nephi.geometry import Grid
+from nephi.images import Image
+from nephi.latent import LatentBox
+from nephi.losses import consistency
+from nephi.model import DIRECTIONS, Architecture, NePhi
+from nephi.optimize import FINAL_RATE, WARM_UP, WINDOW, Monitor, optimise, schedule
+from nephi.options import Options
+from nephi.pipeline import Pair, make_level
+from nephi.transform import Transform
+
+GRID = Grid((32, 28), (2.0, 2.0), (5.0, -8.0), (1.0, 0.0, 0.0, 1.0))
+POINTS = 64
+
+
+def _options(**changes):
+    return Options.from_preset(**{"regularity_points": POINTS, "hidden": 16, "frequencies": 8, "convergence": 0,
+                                  **changes})
+
+
+def _image(shift=0.0, flat=False):
+    points = GRID.points()
+    waves = torch.sin((points[:, 0] - shift) / 5) * torch.cos(points[:, 1] / 7)
+    return Image((0.5 + 0.5 * waves * (not flat)).reshape(GRID.shape), GRID, "image")
+
+
+def _level(options, landmarks=None, shift=2.0, flat=False):
+    pair = Pair(_image(flat=flat), _image(shift, flat), None, None, np.eye(3), landmarks)
+    return make_level(pair, Transform(GRID, GRID, np.eye(3)), 3.0, options)
+
+
+def _model(seed=0):
+    architecture = Architecture(2, frequencies=8, hidden=16, channels=4, shared=2)
+    box = LatentBox.covering((-1.2, -1.2), (1.2, 1.2), 0.4)
+    return NePhi.random(architecture, box, 0.01, torch.Generator().manual_seed(seed))
+
+
+def _steps(options, iterations, level=None, model=None):
+    return optimise(model or _model(), level or _level(options), iterations, options, torch.Generator().manual_seed(1))
+
+
+def test_the_learning_rate_warms_up_and_then_falls_to_its_last_share():
+    rates = [schedule(position, 100) for position in range(101)]
+    assert rates[0] == pytest.approx(1 / WARM_UP)
+    assert rates[:WARM_UP] == sorted(rates[:WARM_UP])
+    assert rates[WARM_UP:] == sorted(rates[WARM_UP:], reverse=True)
+    assert max(rates) <= 1.0 and rates[-1] == pytest.approx(FINAL_RATE)
+
+
+def _first_convergence(losses, share):
+    monitor = Monitor(share)
+    return next((n for n, loss in enumerate(losses, start=1) if monitor.converged(loss)), None)
+
+
+def test_the_monitor_waits_for_two_windows_and_then_sees_a_constant_loss():
+    assert _first_convergence([1.0] * 100, 1e-3) == 2 * WINDOW
+
+
+def test_the_monitor_lets_a_falling_loss_go_on_and_stops_it_when_it_levels_off():
+    assert _first_convergence([1.0 - 0.01 * n for n in range(80)], 1e-3) is None
+    levelled = [max(0.5, 1.0 - 0.01 * n) for n in range(200)]
+    assert 50 < _first_convergence(levelled, 1e-3) <= 50 + 2 * WINDOW
+
+
+def test_the_monitor_sees_through_noise_and_negative_losses():
+    rng = np.random.default_rng(0)
+    falling = [-0.02 * n + 0.02 * rng.standard_normal() for n in range(60)]
+    assert _first_convergence(falling, 1e-3) is None
+
+
+def test_the_monitor_never_stops_with_a_share_of_zero():
+    assert _first_convergence([1.0] * 100, 0.0) is None
+
+
+def test_steps_are_numbered_and_carry_the_terms_and_the_loss_falls():
+    options = _options()
+    steps = list(_steps(options, 30))
+    assert [step.iteration for step in steps] == list(range(1, 31))
+    assert {step.iterations for step in steps} == {30}
+    assert {"similarity", "global_ncc", "regularity", "inverse_consistency", "smoothness", "folds", "prior"} \
+        == set(steps[0].terms)
+    assert all(isinstance(term, float) for step in steps for term in step.terms.values())
+    assert sum(steps[-1].terms.values()) < 0.7 * sum(steps[0].terms.values())
+
+
+def test_terms_without_weight_are_left_out():
+    options = _options(global_ncc=0, smoothness=0, fold_weight=0, prior=0)
+    assert set(next(_steps(options, 1)).terms) == {"similarity", "regularity", "inverse_consistency"}
+
+
+def test_a_converged_level_goes_straight_to_its_last_part():
+    options = _options(convergence=1.0)  # any loss counts as levelled off
+    numbers = [step.iteration for step in _steps(options, 100)]
+    jump = numbers.index(60)
+    assert jump + 1 == 2 * WINDOW
+    assert numbers[jump:] == list(range(60, 101))
+
+
+def test_closing_the_generator_stops_the_optimisation():
+    model = _model()
+    steps = _steps(_options(), 10, model=model)
+    next(steps)
+    before = model.code.local.detach().clone()
+    steps.close()
+    assert next(steps, None) is None
+    assert torch.equal(model.code.local, before)
+
+
+def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to allocate 2.00 GiB."):
+    """Regularity terms at more than ``most`` points fail; returns the counts that were tried."""
+    tried = []
+
+    def limited(model, points, direction, margin):
+        tried.append(len(points))
+        if len(points) > most:
+            raise RuntimeError(message)
+        return consistency(model, points, direction, margin)
+
+    monkeypatch.setattr(nephi.optimize, "consistency", limited)
+    return tried
+
+
+@pytest.mark.parametrize("message", ["CUDA out of memory. Tried to allocate 2.00 GiB.",
+                                     "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+                                     "DefaultCPUAllocator: not enough memory: you tried to allocate 64 bytes."])
+def test_out_of_memory_fewer_points_are_used_and_all_iterations_done(message, monkeypatch, caplog):
+    options = _options()
+    tried = _with_memory_for(monkeypatch, POINTS // 4, message)
+    steps = list(_steps(options, 6))
+    assert [step.iteration for step in steps] == list(range(1, 7))
+    assert [count for count, _ in itertools.groupby(tried)] == [POINTS, POINTS // 2, POINTS // 4]
+    assert "Out of memory: going on with 25 % of the points." in caplog.text
+    assert all(np.isfinite(sum(step.terms.values())) for step in steps)
+
+
+def test_the_gradients_of_an_attempt_that_failed_are_thrown_away(monkeypatch):
+    options = _options()
+    level, plain, interrupted = _level(options), _model(), _model()
+    next(optimise(plain, level, 3, options, torch.Generator().manual_seed(1)))
+    generator = torch.Generator().manual_seed(1)
+    start, attempts = generator.get_state(), itertools.count()
+
+    def second_fails(*arguments):
+        if next(attempts) == 1:  # in the other direction, when the first one's gradients are there already
+            generator.set_state(start)
+            raise RuntimeError("CUDA out of memory")
+        return consistency(*arguments)
+
+    monkeypatch.setattr(nephi.optimize, "consistency", second_fails)
+    monkeypatch.setattr(nephi.optimize, "_smaller_share", lambda error, share, level: share)
+    next(optimise(interrupted, level, 3, options, generator))
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), interrupted.parameters()))
+
+
+def test_when_even_few_points_do_not_fit_the_error_says_what_to_change(monkeypatch):
+    tried = _with_memory_for(monkeypatch, 0)
+    with pytest.raises(DeviceMemoryError, match="ran out of memory with .* of the points .*lower the resolution") as e:
+        list(_steps(_options(), 5))
+    assert "GB" in str(e.value) and "\n" not in str(e.value)
+    assert len(tried) <= 8
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    tried = _with_memory_for(monkeypatch, 0, "mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
+        list(_steps(_options(), 5))
+    assert not isinstance(caught.value, DeviceMemoryError) and len(tried) == 1
+
+
+def _landmarks(offset):
+    fixed = GRID.to_world(torch.tensor([[8.0, 8.0], [22.0, 9.0], [15.0, 19.0]]))
+    return fixed, fixed + torch.tensor(offset)
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0])
+def test_landmarks_pull_both_maps_when_they_have_weight(weight):
+    options = _options(landmark_weight=weight, code_learning_rate=0.03)
+    level = _level(options, _landmarks((5.0, 3.0)), flat=True)
+    model = _model()
+    terms = [step.terms for step in _steps(options, 60, level, model)]
+    for direction, (start, end) in zip(DIRECTIONS, (level.landmarks, reversed(level.landmarks))):
+        with torch.no_grad():
+            distance = (model.map(start, direction) - end).norm(dim=1).mean() * level.mm
+        assert (distance < 2.0) == (weight > 0), direction
+    assert ("landmarks" in terms[0]) == (weight > 0)
+
