@@ -49,6 +49,7 @@ class Level:
     Attributes:
         fixed, moving: the two images.
         lattice: of the sample patches.
+        fraction: of the patches within the mask that are drawn.
         mm: millimetres per frame unit.
         landmarks: fixed points and moving points carried to the fixed image's frame, each (m, d), or None.
     """
@@ -56,6 +57,7 @@ class Level:
     fixed: Side
     moving: Side
     lattice: PatchLattice
+    fraction: float
     mm: float
     landmarks: Optional[tuple[Tensor, Tensor]]
 
@@ -168,7 +170,7 @@ def _regularity_terms(model: NePhi, level: Level, direction: str, options: Optio
 def _similarity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
                       generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
     here, there = (level.fixed, level.moving) if direction == FORWARD else (level.moving, level.fixed)
-    patches = level.lattice.draw(here.volume.covers, share * options.patch_fraction, generator,
+    patches = level.lattice.draw(here.volume.covers, share * level.fraction, generator,
                                  model.code.local.device)
     if len(patches.origins) == 0:
         return

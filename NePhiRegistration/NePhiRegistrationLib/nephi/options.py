@@ -39,7 +39,8 @@ class Options:
         (25.0, 43.0, 75.0), "samples along the side of a cube with the mask's volume, per level", low=4.0, high=1000.0)
     iterations: tuple[int, ...] = option((60, 60, 40), "most iterations per level; 0 skips a level", low=0, high=100000)
     patch: int = option(4, "samples along the side of a patch", low=2, high=16)
-    patch_fraction: float = option(1.0, "share of the patches inside the mask used in an iteration", low=0.01, high=1.0)
+    points: int = option(400000, "most sample points in an iteration; patches are left out at random to keep to it",
+                         low=100, high=10**8)
     node_cells: int = option(1, "intervals between field evaluations along a patch's side", low=1, high=8)
     mask_margin: float = option(5.0, "how far beyond the masks images are compared, mm", low=0.0, high=1000.0)
     flat_variance: float = option(1e-2, "local contrast (variance of intensities in [0, 1]) below which a patch counts "

@@ -170,16 +170,21 @@ def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_m
 
 def _level_spacings(pair: Pair, options: Options) -> list[tuple[float, int]]:
     """Sample spacing (mm) and iterations of the levels that are worth it, coarse to fine."""
-    grid = pair.fixed.grid
-    voxels = grid.count if pair.fixed_mask is None else int(pair.fixed_mask.sum())
-    voxel = math.prod(grid.spacing) ** (1 / grid.dim)
-    side = voxel * voxels ** (1 / grid.dim)
+    voxel = math.prod(pair.fixed.grid.spacing) ** (1 / pair.fixed.grid.dim)
+    side = _object_side(pair)
     levels: list[tuple[float, int]] = []
     for resolution, iterations in zip(options.resolution, options.iterations):
         spacing = max(voxel, side / resolution)
         if iterations and (not levels or levels[-1][0] / spacing >= WORTHWHILE):
             levels.append((spacing, iterations))
     return levels
+
+
+def _object_side(pair: Pair) -> float:
+    """The side (mm) of a cube, in 2D a square, with the volume of the fixed mask."""
+    grid = pair.fixed.grid
+    voxels = grid.count if pair.fixed_mask is None else int(pair.fixed_mask.sum())
+    return (voxels * math.prod(grid.spacing)) ** (1 / grid.dim)
 
 
 def make_level(pair: Pair, transform: Transform, spacing: float, options: Options) -> Level:
@@ -200,7 +205,8 @@ def make_level(pair: Pair, transform: Transform, spacing: float, options: Option
     fixed = _side(pair.fixed, pair.fixed_mask, frame.to_world_matrix, points, grid, spacing, options)
     moving = _side(pair.moving, pair.moving_mask, pair.affine @ frame.to_world_matrix, carried, grid, spacing, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
-    return Level(fixed, moving, lattice, frame.scale, _carried_landmarks(pair, transform))
+    fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** dim)
+    return Level(fixed, moving, lattice, fraction, frame.scale, _carried_landmarks(pair, transform))
 
 
 def carry(transform: Transform, grid: Grid, points: Tensor) -> Tensor:
