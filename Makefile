@@ -22,7 +22,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check NePhiRegistration Testing benchmarks
 
 bench: $(VENV)/.installed-bench
-	$(VENV)/bin/python benchmarks/bench.py
+	$(VENV)/bin/python benchmarks/run.py $(BENCH)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,92 @@
+"""A peer's result measured by the engine's own measures, so that all columns of the table mean the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import torch
+from nephi import metrics
+from nephi.affine import foreground
+from nephi.geometry import Grid
+from nephi.images import sample
+from nephi.jacobian import finite_difference_determinant, fold_percent
+from nephi.outputs import CONSISTENCY_POINTS, Pair
+from nephi.points_io import read_landmark_pairs
+from nephi.resample import warp
+from pairs import Case
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SampledMap:
+    """A map known by its displacements at voxel centres, linear between them and constant outside.
+
+    Attributes:
+        fields: direction -> ((d, *shape) LPS mm, its grid); "inverse" may be missing.
+    """
+
+    fields: dict[str, tuple[Tensor, Grid]]
+
+    @classmethod
+    def load(cls, folder: Path, pair: Pair) -> SampledMap:
+        """What a peer left in its folder."""
+        grids = {"forward": pair.fixed.grid, "inverse": pair.moving.grid}
+        files = {direction: folder / f"{direction}.npy" for direction in grids}
+        return cls({direction: (torch.from_numpy(np.load(file)).movedim(-1, 0).contiguous(), grids[direction])
+                    for direction, file in files.items() if file.is_file()})
+
+    def map_points(self, points: Tensor, direction: str = "forward") -> Tensor:
+        """Map points (n, d) LPS mm."""
+        values, grid = self.fields[direction]
+        last = torch.tensor(grid.size, dtype=torch.float64) - 1
+        inside = grid.to_world(grid.to_index(points.double()).clamp_min(0).minimum(last))
+        return points + sample(values, grid, inside.to(values.dtype)).T.to(points)
+
+
+def measure(case: Case, folder: Path) -> dict:
+    """All measures that are defined for a peer's result, by their names in the table."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    mapped = result.pop("points")
+    pair = with_masks(case.read())
+    found = SampledMap.load(folder, pair)
+    if mapped is not None:
+        result.update(_errors("tre", torch.tensor(mapped, dtype=torch.float64), pair.landmarks[1]))
+    if case.truth:
+        points, wanted = read_landmark_pairs(case.truth)
+        result.update(_errors("truth", found.map_points(points), wanted))
+    if pair.fixed_labels is not None:
+        carried = warp(pair.moving_labels, found, pair.fixed_labels.grid, mode="nearest")
+        overlap = metrics.dice(pair.fixed_labels.values, carried.values, case.labels or _labels_of(pair))
+        result["dice"] = float(np.mean(list(overlap.values())))
+    masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
+    for direction, (_, grid) in found.fields.items():
+        differences = finite_difference_determinant(found, grid, direction)
+        result[f"folds_{direction}_finite_difference"] = fold_percent(differences, masks[direction])
+    if "inverse" in found.fields:
+        points = [metrics.random_points(image.grid, CONSISTENCY_POINTS, mask)
+                  for image, mask in ((pair.fixed, pair.fixed_mask), (pair.moving, pair.moving_mask))]
+        result["consistency"] = metrics.inverse_consistency(found, *points)["mean"]
+    return result
+
+
+def with_masks(pair: Pair) -> Pair:
+    """The pair with its images' foreground as masks where it has none, as the engine measures itself."""
+    given: dict[str, Optional[Tensor]] = {"fixed": pair.fixed_mask, "moving": pair.moving_mask}
+    images = {"fixed": pair.fixed, "moving": pair.moving}
+    return replace(pair, **{f"{role}_mask": foreground(images[role]) if mask is None else mask
+                            for role, mask in given.items()})
+
+
+def _errors(name: str, mapped: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Mean, median, 95th percentile and largest distance, mm."""
+    errors = (mapped - wanted).norm(dim=1).double()
+    return {f"{name}_mean": float(errors.mean()), f"{name}_median": float(np.median(errors)),
+            f"{name}_p95": float(errors.quantile(0.95)), f"{name}_max": float(errors.max())}
+
+
+def _labels_of(pair: Pair) -> list[int]:
+    return [int(label) for label in pair.fixed_labels.values.unique() if label != 0]
