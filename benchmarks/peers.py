@@ -100,7 +100,8 @@ def elastix(case: dict, given: dict, folder: Path) -> dict:
     _, transform = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=True,
                                                    number_of_threads=given["threads"], **masks)
     measured = watch.stop()
-    field = itk.transformix_deformation_field(moving, transform)
+    with tempfile.TemporaryDirectory() as scratch:  # it always writes the field to a file too
+        field = itk.transformix_deformation_field(moving, transform, output_directory=scratch)
     np.save(folder / "forward.npy", np.asarray(itk.array_view_from_image(field), dtype=np.float32))
     points = elastix_map_points(np.asarray(given["points"]), moving, transform) if given["points"] else None
     return {**measured, "points": points, "version": _version("itk-elastix")}
