@@ -5,10 +5,10 @@
 
 PYTHON ?= python3
 VENV := .venv
-# The CPU build of torch is a tenth of the default Linux download; `make TORCH_INDEX=` takes the default one (CUDA).
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Where pip also looks for torch: name the CPU builds' index here to spare the much larger default download on Linux.
+TORCH_INDEX ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-TORCH_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX) --retries 1)
+TORCH_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .PHONY: demo test bench lint clean
 

@@ -66,7 +66,7 @@ def test_what_is_written_is_read_back(tmp_path, name, labels):
     write_points(PointList(_POINTS, labels), tmp_path / name)
     again = read_points(tmp_path / name)
     assert torch.allclose(again.points, _POINTS, atol=1e-6)
-    assert again.labels == labels or name.endswith("json") and again.labels == ("P-1", "P-2")
+    assert again.labels == labels or (name.endswith("json") and again.labels == ("P-1", "P-2"))
     assert [f.name for f in tmp_path.iterdir()] == [name]
 
 

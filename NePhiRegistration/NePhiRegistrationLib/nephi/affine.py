@@ -140,7 +140,7 @@ def _spacing(image: Image, mask: Optional[Tensor]) -> float:
 
 
 def _level(image: Image, mask: Optional[Tensor], spacing: float) -> _Level:
-    values, grid = downsample(normalise(image.values, mask), image.grid, spacing)
+    values, grid = downsample(normalise(image.values, mask, image.name), image.grid, spacing)
     if mask is None:
         return _Level(values, torch.ones_like(values, dtype=torch.bool), grid)
     share, _ = downsample(mask.float(), image.grid, spacing)

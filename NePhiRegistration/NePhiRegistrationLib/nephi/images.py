@@ -344,12 +344,13 @@ def write_image(image: sitk.Image, path: PathLike) -> None:
 # ------------------------------------------------------------------------------------------------- operations
 
 
-def normalise(values: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+def normalise(values: Tensor, mask: Optional[Tensor] = None, name: str = "image") -> Tensor:
     """Map intensities to [0, 1] by their 0.1 and 99.9 percentiles inside the mask; beyond them clamped.
 
     Args:
         values: any shape.
         mask: bool of that shape, or None for all voxels.
+        name: the image's, for the message.
 
     Raises:
         InputError: all voxels inside the mask are equal.
@@ -360,7 +361,7 @@ def normalise(values: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     if not high > low:  # a few bright voxels on a constant ground
         low, high = float(inside.min()), float(inside.max())
     if not high > low:
-        raise InputError(f"An image is constant ({low:g}) inside its mask; use another mask or none.")
+        raise InputError(f"The {name} is constant ({low:g}) inside its mask; use another mask or none.")
     return ((values - low) / (high - low)).clamp(0, 1)
 
 

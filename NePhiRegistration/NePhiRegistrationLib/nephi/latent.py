@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 MARGIN = 3  # a cubic B-spline over n cells is carried by n + 3 nodes
@@ -118,8 +119,11 @@ class LatentCode(nn.Module):
             index = index.flatten(1)
             rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None]).flatten(1)
                     for r, row in enumerate(rows)]
-        nodes = self.local.flatten(0, -2)[index]
-        return torch.stack(rows, dim=1) @ nodes
+        table = self.local.flatten(0, -2)
+        if torch.is_grad_enabled() or points.device.type != "cpu":
+            return torch.stack(rows, dim=1) @ table[index]
+        # Many times faster on the CPU, but without second derivatives.
+        return torch.stack([F.embedding_bag(index, table, per_sample_weights=row, mode="sum") for row in rows], dim=1)
 
 
 def cubic_bspline(t: Tensor) -> tuple[Tensor, Tensor]:

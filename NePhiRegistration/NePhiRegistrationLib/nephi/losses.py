@@ -4,7 +4,8 @@ Every similarity has the same signature. The samples come in patches: small cube
 
     loss = similarity(fixed (C, T, K), warped (C, T, K), weights (T, K))
 
-with weights 0 outside the masks and 1 inside, and the loss 0 for equal images and growing from there.
+with weights 0 outside the masks and 1 inside. The loss is least for equal images: 0, but for the mutual information,
+whose histogram windows blur it.
 """
 
 from __future__ import annotations
@@ -53,10 +54,11 @@ def local_ncc(fixed: Tensor, warped: Tensor, weights: Tensor, flat: float = 1e-2
 
     a, b = centred(fixed), centred(warped)
     covariance = (share * a * b).sum(-1)
-    spread = ((share * a * a).sum(-1) + flat) * ((share * b * b).sum(-1) + flat)
-    # Equal patches give cc = variance / (variance + flat): divide by that bound to make the loss of equal images 0.
-    bound = (share * a * a).sum(-1).detach()
-    correlation = covariance / spread.sqrt() - bound / (bound + flat)
+    variances = (share * a * a).sum(-1), (share * b * b).sum(-1)
+    spread = ((variances[0] + flat) * (variances[1] + flat)).sqrt()
+    # Less than 1 by what patches of these contrasts cannot reach; it is a constant, so that contrast earns nothing.
+    bound = ((variances[0] * variances[1]).sqrt() / spread).detach()
+    correlation = covariance / spread - bound
     return -(correlation * count[:, 0]).sum() / (count.sum().clamp(min=1) * len(fixed))
 
 
@@ -132,16 +134,18 @@ class Similarity:
         prepare: the channels to compare, (C, k, j, i), from intensities (1, k, j, i) on an isotropic grid; None for
             the intensities themselves.
         loss: the comparison of sampled channels.
+        scale: what brings the loss to the size of the others', so that one set of weights suits all.
     """
 
     prepare: Optional[Callable[[Tensor], Tensor]]
     loss: Loss
+    scale: float = 1.0
 
 
 SIMILARITIES = {
     "ncc": Similarity(None, ncc),
     "lncc": Similarity(None, local_ncc),
-    "mind": Similarity(mind_ssc, squared_difference),
+    "mind": Similarity(mind_ssc, squared_difference, 10.0),
     "nmi": Similarity(None, normalised_mutual_information),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Iterable, Iterator
@@ -194,13 +195,35 @@ def _similarity_terms(model: NePhi, level: Level, direction: str, options: Optio
 def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
     if options.similarity == "lncc":
         return local_ncc(fixed, warped, weights, options.flat_variance)
-    return similarity_named(options.similarity).loss(fixed, warped, weights)
+    similarity = similarity_named(options.similarity)
+    return similarity.scale * similarity.loss(fixed, warped, weights)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return any(sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory"))
+
+
+@contextlib.contextmanager
+def memory_errors(spacing: float) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into ours while a level with this sample spacing (mm) is prepared.
+
+    Raises:
+        DeviceMemoryError: there was one.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(f"The device ran out of memory while images were resampled to {spacing:.2g} mm "
+                                f"({str(error).splitlines()[0]}); lower the resolution or use the device 'cpu'."
+                                ) from error
 
 
 def _smaller_share(error: RuntimeError, share: float, level: Level) -> float:
     """Half the share of points after an out-of-memory error; any other error is raised again."""
-    text = str(error)
-    if not any(sign in text.lower() for sign in ("out of memory", "can't allocate memory", "not enough memory")):
+    if not _is_out_of_memory(error):
         raise error
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -208,7 +231,7 @@ def _smaller_share(error: RuntimeError, share: float, level: Level) -> float:
         held = sum(side.volume.values.nbytes for side in (level.fixed, level.moving))
         raise DeviceMemoryError(
             f"The device ran out of memory with {share:.1%} of the points (the images alone take {held / 1e9:.2f} GB; "
-            f"{text.splitlines()[0]}); lower the resolution or the width of the fields, or use the device 'cpu'."
+            f"{str(error).splitlines()[0]}); lower the resolution or the width of the fields, or use the device 'cpu'."
         ) from error
     logger.warning("Out of memory: going on with %.0f %% of the points.", 50 * share)
     return share / 2

@@ -23,7 +23,7 @@ from .images import Image, check_overlap, check_pair, dilate, downsample, normal
 from .latent import LatentBox
 from .losses import similarity_named
 from .model import FORWARD, INVERSE, Architecture, NePhi
-from .optimize import Level, Side, Step, optimise
+from .optimize import Level, Side, Step, memory_errors, optimise
 from .options import Options, pick_device
 from .sampling import PatchLattice
 from .transform import Transform
@@ -116,7 +116,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     """
     options = options or Options.from_preset("generic")
     started = time.perf_counter()
-    check_pair(fixed, moving)
+    _check_inputs(fixed, moving, fixed_mask, moving_mask, initial, landmarks)
     device = pick_device(options.device)
     provenance = _provenance(fixed, moving, options, device)
     start = np.eye(fixed.grid.dim + 1) if initial is None else initial
@@ -130,7 +130,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     spacings = _level_spacings(pair, options)
     generator = torch.Generator().manual_seed(options.seed)
     for number, (spacing, iterations) in enumerate(spacings, start=1):
-        level = make_level(pair, transform, spacing, options)
+        with memory_errors(spacing):
+            level = make_level(pair, transform, spacing, options)
         model = _new_model(level, options, generator).to(device)
         carried = Transform(fixed.grid, moving.grid, affine, (*transform.models, model), provenance)
         clock.begin(number - 1, [i for _, i in spacings])
@@ -149,6 +150,27 @@ def run(fixed: Image, moving: Image, options: Optional[Options] = None, **inputs
     return last.transform
 
 
+def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
+                  initial: Optional[np.ndarray], landmarks: Optional[tuple[Tensor, Tensor]]) -> None:
+    check_pair(fixed, moving)
+    for image, mask in ((fixed, fixed_mask), (moving, moving_mask)):
+        if mask is not None and tuple(mask.shape) != image.grid.shape:
+            raise InputError(f"The mask of the {image.name} has shape {tuple(mask.shape)} and the image "
+                             f"{image.grid.shape}; give a mask on the image's grid.")
+        if mask is not None and not bool(mask.any()):
+            raise InputError(f"The mask of the {image.name} is empty; give one with voxels inside, or none.")
+    dim = fixed.grid.dim
+    if initial is not None and (np.shape(initial) != (dim + 1, dim + 1) or not np.isfinite(initial).all()
+                                or abs(np.linalg.det(initial)) < 1e-9):
+        raise InputError(f"The initial transform must be an invertible {dim + 1} x {dim + 1} matrix, fixed to moving "
+                         f"LPS mm; it has shape {np.shape(initial)}.")
+    if landmarks is not None:
+        shapes = tuple(tuple(points.shape) for points in landmarks)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] < 1 or shapes[0][1] != dim:
+            raise InputError(f"The landmarks have shapes {shapes[0]} and {shapes[1]}; give as many moving points as "
+                             f"fixed ones, at least one, with {dim} coordinates each.")
+
+
 def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
             initial: Optional[np.ndarray], options: Options) -> np.ndarray:
     if options.affine == "none":
@@ -162,7 +184,7 @@ def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_m
              affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> Pair:
     def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
         mask = foreground(image) if mask is None else mask
-        return Image(normalise(image.values, mask), image.grid, image.name).to(device), mask
+        return Image(normalise(image.values, mask, image.name), image.grid, image.name).to(device), mask
 
     images, masks = zip(ready(fixed, fixed_mask), ready(moving, moving_mask))
     return Pair(images[0], images[1], masks[0], masks[1], affine, landmarks)
