@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
 MAP_STRIDE = 2  # samples between the points at which the coarser levels are evaluated to carry the moving image
+VOXELS_AT_ONCE = 1 << 18  # read from an image at once, to save memory
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
 
@@ -141,6 +142,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
             yield clock.progress(f"level {number}/{len(spacings)}", step, carried, history)
         model.requires_grad_(False)
         transform = carried
+        del level  # before the next, finer one is made
     yield Progress("done", 1, 1, transform, history=history, seconds=time.perf_counter() - started)
 
 
@@ -222,52 +224,61 @@ def make_level(pair: Pair, transform: Transform, spacing: float, options: Option
     size = [math.ceil((b - a + 2 * margin) / step / MAP_STRIDE) * MAP_STRIDE + 1 for a, b in zip(low, high)]
     dim = len(size)
     grid = Grid(tuple(size), (step,) * dim, tuple(float(a - margin) for a in low), tuple(np.eye(dim).ravel()))
-    points = grid.points(device=pair.fixed.values.device)
-    carried = carry(transform, grid, points)
-    fixed = _side(pair.fixed, pair.fixed_mask, frame.to_world_matrix, points, grid, spacing, options)
-    moving = _side(pair.moving, pair.moving_mask, pair.affine @ frame.to_world_matrix, carried, grid, spacing, options)
+    to_world = frame.to_world_matrix
+    fixed = _side(pair.fixed, pair.fixed_mask, to_world, None, grid, spacing, options)
+    shift = carry(transform, grid)
+    moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, spacing, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
     fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** dim)
     return Level(fixed, moving, lattice, fraction, frame.scale, _carried_landmarks(pair, transform))
 
 
-def carry(transform: Transform, grid: Grid, points: Tensor) -> Tensor:
-    """Where the coarser levels take the points of a level's grid: (n, d) to (n, d), frame coordinates.
+def carry(transform: Transform, grid: Grid) -> Optional[Tensor]:
+    """How far the coarser levels move the points of a level's grid: (n, d) frame units, or None if there are none.
 
     The fields are evaluated at every second point along each axis and interpolated linearly between, which their
     smoothness allows: a latent cell of a coarser level spans many samples of this one.
+
+    Args:
+        grid: of frame coordinates, with an odd size.
     """
     if not transform.models:
-        return points
-    dim = grid.dim
-    every = points.view(*grid.shape, dim)[(slice(None, None, MAP_STRIDE),) * dim]
-    flat = every.reshape(-1, dim)
-    moved = torch.cat([transform.map_in_frame(part, FORWARD) - part for part in flat.split(1 << 14)])
-    coarse = moved.view(*every.shape).movedim(-1, 0)[None]
-    mode = "trilinear" if dim == 3 else "bilinear"
-    fine = F.interpolate(coarse, size=grid.shape, mode=mode, align_corners=True)[0].movedim(0, -1)
-    return points + fine.reshape(-1, dim)
+        return None
+    every = Grid(tuple((n + 1) // MAP_STRIDE for n in grid.size), tuple(MAP_STRIDE * s for s in grid.spacing),
+                 grid.origin, grid.direction)
+    parts = []
+    for start, stop in every.chunks(1 << 14):
+        points = every.points(start, stop, transform.device)
+        parts.append(transform.map_in_frame(points, FORWARD) - points)
+    coarse = torch.cat(parts).view(*every.shape, grid.dim).movedim(-1, 0)[None]
+    mode = "trilinear" if grid.dim == 3 else "bilinear"
+    return F.interpolate(coarse, size=grid.shape, mode=mode, align_corners=True)[0].flatten(1).T
 
 
-def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, points: Tensor, grid: Grid, spacing: float,
-          options: Options) -> Side:
-    """One image read at the points of a level's grid, after ``to_world`` takes them to its own world."""
-    world = apply_affine(to_world, points)
+def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Optional[Tensor], grid: Grid,
+          spacing: float, options: Options) -> Side:
+    """One image read at the points of a level's grid, moved by ``shift`` and then taken to the image's world."""
+    device = image.values.device
     values, coarse = image.values, image.grid
     if spacing > min(coarse.spacing):
         values, coarse = downsample(values, coarse, max(spacing, min(coarse.spacing)))
-    intensity = sample(values, coarse, world).view(1, *grid.shape)
-    inside = image.grid.contains(world)
-    wanted = inside
-    if mask is not None:
-        near = dilate(mask, image.grid, options.mask_margin).to(torch.float32).to(world.device)
-        wanted = inside & (sample(near, image.grid, world, mode="nearest") > 0)
+    near = None if mask is None else dilate(mask, image.grid, options.mask_margin).to(device)
+    intensity = torch.empty(grid.count, device=device)
+    inside, wanted = (torch.empty(grid.count, dtype=torch.bool, device=device) for _ in range(2))
+    for start, stop in grid.chunks(VOXELS_AT_ONCE):
+        points = grid.points(start, stop, device)
+        world = apply_affine(to_world, points if shift is None else points + shift[start:stop])
+        intensity[start:stop] = sample(values, coarse, world)
+        inside[start:stop] = image.grid.contains(world)
+        within = inside[start:stop] if near is None else sample(near, image.grid, world, mode="nearest", fill=False)
+        wanted[start:stop] = inside[start:stop] & within
+    intensity = intensity.view(1, *grid.shape)
     prepare = similarity_named(options.similarity).prepare
     channels = [intensity] if prepare is None else [intensity, prepare(intensity)]
-    volume = Volume(torch.cat([*channels, wanted.to(values.dtype).view(1, *grid.shape)]), grid)
+    volume = Volume(torch.cat([*channels, wanted.to(intensity.dtype).view(1, *grid.shape)]), grid)
     margin = (slice(options.patch + 1, -options.patch - 1),) * grid.dim
     view = inside.view(1, *grid.shape)
-    return Side(volume, None if bool(view[0][margin].all()) else Volume(view.to(values.dtype), grid))
+    return Side(volume, None if bool(view[0][margin].all()) else Volume(view.to(intensity.dtype), grid))
 
 
 def _sampled_box(pair: Pair, frame: Frame, margin: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
