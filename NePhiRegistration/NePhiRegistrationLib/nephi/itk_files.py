@@ -24,6 +24,7 @@ from .errors import InputError
 from .geometry import Grid, apply_affine, apply_matrix
 from .images import atomic_path, reason
 from .metrics import random_points
+from .sampled import through_spline
 
 SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
@@ -34,7 +35,6 @@ SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5)
 _PAD_LIMIT = 0.25
 _CHECK_POINTS = 8192
 _SEED = 1
-_EVERY = 2  # node spacings between the points at which the fields are evaluated
 _POINTS_AT_ONCE = 1 << 18
 
 
@@ -221,7 +221,8 @@ def _composite(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Transf
 def _displacements(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Image:
     """The deformation in the fixed image's space at the nodes, fading to zero between the kept box and the border:
     programs differ in what they do beyond a field (ITK: nothing, VTK: repeats its border), and here they agree."""
-    values = _smooth_displacements(transform, grid, direction).reshape(-1, grid.dim)
+    # A cubic spline is far closer to the fields than the file's own linear interpolation.
+    values = through_spline(lambda x: transform.nonlinear(x, direction).cpu() - x, grid).view(-1, grid.dim)
     for start, stop in grid.chunks(_POINTS_AT_ONCE):
         values[start:stop] *= _fade(grid.points(start, stop), grid, kept)[:, None]
     image = sitk.GetImageFromArray(values.view(*grid.shape, grid.dim).numpy(), isVector=True)
@@ -229,39 +230,6 @@ def _displacements(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Im
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
     return image
-
-
-def _smooth_displacements(transform, grid: Grid, direction: str) -> Tensor:
-    """The displacements at the nodes, (*shape, d) float64: the fields evaluated on a lattice of about twice the
-    spacing, and a cubic spline through those, which is far closer to them than the file's linear interpolation."""
-    coarse = grid.with_spacing(tuple(_EVERY * s for s in grid.spacing))
-    parts = []
-    for start, stop in coarse.chunks(_POINTS_AT_ONCE):
-        points = coarse.points(start, stop)
-        parts.append((transform.nonlinear(points, direction).cpu() - points).to(torch.float64))
-    values = torch.cat(parts).view(*coarse.shape, grid.dim)
-    for axis, (n, m) in enumerate(zip(coarse.shape, grid.shape)):
-        values = torch.tensordot(_spline_matrix(n, m), values, dims=([1], [axis])).movedim(0, axis)
-    return values.contiguous()
-
-
-def _spline_matrix(n: int, m: int) -> Tensor:
-    """(m, n): a natural cubic spline through n equally spaced values, read at m positions over the same length
-    (both sets in the middle of n and m equal parts of it)."""
-    positions = ((np.arange(m) + 0.5) * n / m - 0.5).clip(0, n - 1)
-    if n < 4:
-        weights = np.stack([np.interp(positions, np.arange(n), row) for row in np.eye(n)], axis=1)
-        return torch.from_numpy(weights)
-    second = np.zeros((n, n))  # second derivatives at the n positions, zero at both ends, as a matrix on the values
-    system = 4 * np.eye(n - 2) + np.eye(n - 2, k=1) + np.eye(n - 2, k=-1)
-    right = 6 * (np.eye(n - 2, n) - 2 * np.eye(n - 2, n, k=1) + np.eye(n - 2, n, k=2))
-    second[1:-1] = np.linalg.solve(system, right)
-    cell = np.minimum(positions.astype(int), n - 2)
-    t = (positions - cell)[:, None]
-    identity = np.eye(n)
-    weights = ((1 - t) * identity[cell] + t * identity[cell + 1]
-               + ((1 - t) ** 3 - (1 - t)) / 6 * second[cell] + (t ** 3 - t) / 6 * second[cell + 1])
-    return torch.from_numpy(weights)
 
 
 def _fade(points: Tensor, grid: Grid, kept: Grid) -> Tensor:

@@ -96,7 +96,8 @@ def evaluate(transform, pair: Pair, determinants: Optional[dict[str, Tensor]] = 
         transform: a :class:`nephi.transform.Transform`.
         determinants: analytic Jacobian determinants at hand, direction -> (*shape) on that direction's grid.
         warped: the moving image on the fixed grid, without and with the transform, when at hand.
-        whole: count folds outside the masks too, which takes several times as long.
+        whole: count folds at every voxel, outside the masks too; without it inside them, from every second voxel
+            along each axis, which takes a small part of the time.
 
     Returns:
         The arguments of :func:`nephi.report.make_report` that are measurements; None where the pair has nothing to
@@ -109,7 +110,7 @@ def evaluate(transform, pair: Pair, determinants: Optional[dict[str, Tensor]] = 
     return {
         "tre": metrics.tre(transform, *pair.landmarks) if pair.landmarks is not None else None,
         **_labels(transform, pair),
-        "folds": metrics.folds(transform, pair.fixed_mask, pair.moving_mask, whole, determinants),
+        "folds": metrics.folds(transform, pair.fixed_mask, pair.moving_mask, whole, determinants, sampled=not whole),
         "inverse_consistency": metrics.inverse_consistency(transform, fixed_points, moving_points),
         "similarity_before": similarity[0], "similarity_after": similarity[1],
     }
@@ -211,15 +212,19 @@ def _warped(transform, pair: Pair, folder: Path, export: dict) -> Image:
 
 
 def _determinants(transform, grid: Grid, mask: Optional[Tensor], direction: str) -> Tensor:
-    """The analytic determinant, (*grid.shape): exact inside the mask, interpolated from every second voxel outside."""
+    """The analytic determinant, (*grid.shape): interpolated from every second voxel along each axis inside the mask,
+    and from every fourth outside."""
     if mask is None:
         return jacobian.determinant_image(transform, grid, direction)
-    coarse = grid.with_spacing([2 * spacing for spacing in grid.spacing])
-    values = jacobian.determinant_image(transform, coarse, direction)
-    result = torch.cat([sample(values, coarse, grid.points(*part)) for part in grid.chunks(1 << 20)])
-    inside = mask.flatten()
-    result[inside] = jacobian.determinant_at(transform, grid.points()[inside], direction)
-    return result.reshape(grid.shape)
+    sparse, coarse = (grid.with_spacing([step * spacing for spacing in grid.spacing]) for step in (4, 2))
+    values = _onto(jacobian.determinant_image(transform, sparse, direction), sparse, coarse).flatten()
+    near = (_onto(mask.float(), grid, coarse) > 0).flatten()
+    values[near] = jacobian.determinant_at(transform, coarse.points()[near], direction)
+    return _onto(values.view(coarse.shape), coarse, grid)
+
+
+def _onto(values: Tensor, grid: Grid, other: Grid) -> Tensor:
+    return torch.cat([sample(values, grid, other.points(*part)) for part in other.chunks(1 << 20)]).view(other.shape)
 
 
 def _labels(transform, pair: Pair) -> dict:
