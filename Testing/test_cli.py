@@ -279,7 +279,7 @@ BAD_OPTIONS = {
     "unknown value": (["--similarity", "ssd"], "mind"),
     "value out of range": (["--seed", "-1"], "seed"),
     "no number": (["--hidden", "wide"], "'wide'"),
-    "levels that do not match": (["--iterations", "3,3"], "2 iterations for 3 levels"),
+    "levels that do not match": (["--iterations", "3,3"], "2 iterations for 6 levels"),
     "no such device": (["--device", "tpu"], "cuda"),
     "affine asked and refused": (["--no-affine", "--affine", "rigid"], "exclude each other"),
     "grid spacing": (["--grid-spacing", "0"], "not positive"),

@@ -57,7 +57,7 @@ def test_a_value_of_the_wrong_type_is_refused(changes):
 
 
 def test_levels_that_do_not_match_are_refused():
-    _refused("There are 2 iterations for 3 levels", iterations=[10, 10])
+    _refused("There are 2 iterations for 3 levels", iterations=[10, 10], resolution=[10, 20, 30])
     _refused("is empty", iterations=[], resolution=[])
 
 

@@ -112,7 +112,7 @@ def test_what_was_not_measured_is_null_and_what_is_not_a_number_too(tmp_path):
     assert bare["metrics"]["tre_mm"] is None and bare["metrics"]["dice"] is None
     assert bare["runtime"]["peak_memory_gb"] is None and bare["provenance"]["x"] == [1.0, 1.0]
     write_report(bare, tmp_path / "r.json")
-    assert "NaN" not in (tmp_path / "r.json").read_text()
+    assert "NaN" not in (tmp_path / "r.json").read_text(encoding="utf-8")
 
 
 def test_a_report_that_lacks_a_required_value_is_not_made():
