@@ -127,7 +127,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
     yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
-    clock = _Clock(options, started)
+    clock = _Clock(started)
     spacings = _level_spacings(pair, options)
     generator = torch.Generator().manual_seed(options.seed)
     for number, (spacing, iterations) in enumerate(spacings, start=1):
@@ -330,7 +330,7 @@ def _new_model(level: Level, options: Options, generator: torch.Generator) -> Ne
 class _Clock:
     """Turns steps into progress with rates and an estimate of the time left."""
 
-    def __init__(self, options: Options, started: float) -> None:
+    def __init__(self, started: float) -> None:
         self._started = started
         self._later = 0.0
 
