@@ -1,0 +1,72 @@
+"""Where voxels are: Slicer's RAS matrices and the LPS geometry of the rest of the program.
+
+A geometry is the dictionary of :meth:`nephi.geometry.Grid.to_dict`: ``size`` and ``spacing`` along (i, j, k),
+``origin`` and the row-major ``direction`` in LPS mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import vtk
+
+FLIP = np.array([-1.0, -1.0, 1.0])
+"""Multiplies points and vectors (..., 3) to go from LPS to RAS or back."""
+
+_FLIP_MATRIX = np.diag([-1.0, -1.0, 1.0, 1.0])
+_ORTHOGONAL = 1e-4  # the largest cosine between axes of a grid; NRRD and NIfTI headers are this far off in practice
+
+
+def ijk_to_ras(geometry: dict) -> np.ndarray:
+    """(4, 4) from voxel indices (i, j, k) to RAS mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(geometry["direction"], (3, 3)) * np.asarray(geometry["spacing"])
+    matrix[:3, 3] = geometry["origin"]
+    return _FLIP_MATRIX @ matrix
+
+
+def geometry_from(matrix: np.ndarray, size: Sequence[int]) -> dict:
+    """The geometry of ``size`` (i, j, k) voxels that a (4, 4) matrix, for which :func:`is_grid` holds, takes to RAS."""
+    lps = _FLIP_MATRIX @ matrix
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    return {"size": [int(n) for n in size], "spacing": spacing.tolist(), "origin": lps[:3, 3].tolist(),
+            "direction": (lps[:3, :3] / spacing).flatten().tolist()}
+
+
+def is_grid(matrix: np.ndarray) -> bool:
+    """Whether the axes of a (4, 4) matrix are at right angles and none of them vanishes."""
+    axes = matrix[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    if not (np.isfinite(matrix).all() and lengths.min() > 1e-9):
+        return False
+    cosines = (axes / lengths).T @ (axes / lengths) - np.eye(3)
+    return bool(np.abs(cosines).max() < _ORTHOGONAL)
+
+
+def same_geometry(first: dict, second: dict, tolerance: float = 1e-3) -> bool:
+    """Whether both have their voxels at the same places, within ``tolerance`` voxels."""
+    if list(first["size"]) != list(second["size"]):
+        return False
+    last = np.append(np.asarray(first["size"]) - 1.0, 0.0)
+    apart = ijk_to_ras(first) - ijk_to_ras(second)
+    # The error is linear in the index, so no voxel is further off than this.
+    farthest = np.linalg.norm(np.abs(apart[:3]) @ last + np.abs(apart[:3, 3]))
+    return bool(farthest <= tolerance * min(first["spacing"]))
+
+
+def to_lps(matrix: np.ndarray) -> np.ndarray:
+    """A (4, 4) map of RAS points as a map of LPS points, or the other way round."""
+    return _FLIP_MATRIX @ matrix @ _FLIP_MATRIX
+
+
+def numpy_matrix(matrix: vtk.vtkMatrix4x4) -> np.ndarray:
+    """(4, 4) float64."""
+    return np.array([[matrix.GetElement(i, j) for j in range(4)] for i in range(4)])
+
+
+def vtk_matrix(matrix: np.ndarray) -> vtk.vtkMatrix4x4:
+    """For VTK and MRML."""
+    result = vtk.vtkMatrix4x4()
+    result.DeepCopy(np.asarray(matrix, dtype=np.float64).flatten().tolist())
+    return result

@@ -1,0 +1,145 @@
+"""Transform nodes: displacement fields in, initial linear transforms out."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+import slicer
+import vtk
+
+from .errors import NodeError
+from .geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
+from .resample import image_array, new_image
+
+ATTRIBUTE = "NePhi."
+
+
+def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> None:
+    """Make a map, points to points plus displacement, the from-parent transform of a node.
+
+    Applied to the moving volume, a node that holds fixed-to-moving displacements carries it onto the fixed one. The
+    same grid again is written in place, which is cheap enough for previews. A parent transform of the node is taken
+    off, since the map is from world to world.
+
+    Args:
+        node: a vtkMRMLTransformNode in a scene.
+        displacement: (k, j, i, 3) LPS mm, the linear part included.
+        geometry: its grid, LPS mm. VTK repeats the displacement of the border outside it.
+    """
+    if list(displacement.shape) != [*reversed(geometry["size"]), 3]:
+        raise ValueError(f"Displacements of shape {displacement.shape} do not fit a size of {geometry['size']}.")
+    if node.GetParentTransformNode() is not None:
+        node.SetAndObserveTransformNodeID(None)
+    current = grid_transform(node)
+    if current is not None and same_geometry(grid_geometry(current), geometry, 1e-6):
+        image = current.GetDisplacementGrid()
+        np.multiply(displacement, FLIP.astype(np.float32), out=image_array(image), casting="same_kind")
+        image.GetPointData().GetScalars().Modified()
+        image.Modified()
+        current.Modified()
+        return
+    vectors = np.multiply(displacement, FLIP, dtype=np.float32, casting="same_kind")
+    node.SetAndObserveTransformFromParent(_oriented_grid(new_image(vectors, 3), geometry))
+
+
+def grid_transform(node: Any) -> Optional[Any]:
+    """The displacement field that is a node's from-parent transform (float32, unscaled), or None when it has none."""
+    transform = node.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
+    if transform is None or transform.GetDisplacementGrid() is None or transform.GetDisplacementScale() != 1.0:
+        return None
+    return transform if transform.GetDisplacementGrid().GetScalarType() == vtk.VTK_FLOAT else None
+
+
+def grid_geometry(transform: Any) -> dict:
+    """The geometry (LPS mm) of a vtkOrientedGridTransform."""
+    image = transform.GetDisplacementGrid()
+    matrix = np.eye(4)
+    if transform.GetGridDirectionMatrix() is not None:
+        matrix[:3, :3] = numpy_matrix(transform.GetGridDirectionMatrix())[:3, :3]
+    matrix[:3, :3] = matrix[:3, :3] * np.asarray(image.GetSpacing())
+    matrix[:3, 3] = image.GetOrigin()
+    return geometry_from(matrix, image.GetDimensions())
+
+
+def read_displacement(node: Any) -> tuple[np.ndarray, dict]:
+    """The displacements (k, j, i, 3), LPS mm, and geometry of what :func:`write_displacement` wrote.
+
+    Raises:
+        NodeError: the node's from-parent transform is no displacement field.
+    """
+    transform = grid_transform(node)
+    if transform is None:
+        raise NodeError(f"The transform '{node.GetName()}' is no displacement field from its parent; "
+                        "choose a transform made by NePhi.")
+    vectors = image_array(transform.GetDisplacementGrid()) * FLIP.astype(np.float32)
+    return vectors, grid_geometry(transform)
+
+
+def show_amount(node: Any, source: Any, percent: float) -> None:
+    """Make a node hold a part of another node's displacement field: 0 is no change and 100 the whole.
+
+    The node shares the field's memory and is not saved with the scene. Call it again when the field was replaced.
+
+    Raises:
+        NodeError: the source holds no displacement field.
+    """
+    field = grid_transform(source)
+    if field is None:
+        raise NodeError(f"The transform '{source.GetName()}' is no displacement field from its parent; "
+                        "choose a transform made by NePhi.")
+    part = _oriented_grid(field.GetDisplacementGrid(), grid_geometry(field))
+    part.SetDisplacementScale(percent / 100.0)
+    node.SetSaveWithScene(False)
+    node.SetAndObserveTransformFromParent(part)
+
+
+def read_initial(node: Any) -> Optional[np.ndarray]:
+    """A linear transform that, applied to the moving volume, brings it near the fixed one: (4, 4) LPS, fixed to moving.
+
+    Raises:
+        NodeError: it is not linear, or not invertible.
+    """
+    if node is None:
+        return None
+    if not node.IsTransformToWorldLinear():
+        raise NodeError(f"The initial transform '{node.GetName()}' is not linear; choose a linear transform, or harden "
+                        "it on a copy of the moving volume.")
+    matrix = vtk.vtkMatrix4x4()
+    node.GetMatrixTransformToWorld(matrix)
+    to_world = numpy_matrix(matrix)
+    if not (np.isfinite(to_world).all() and abs(np.linalg.det(to_world[:3, :3])) > 1e-6):
+        raise NodeError(f"The initial transform '{node.GetName()}' cannot be inverted; choose another or none.")
+    return to_lps(np.linalg.inv(to_world))
+
+
+def set_references(node: Any, fixed: Any, moving: Any) -> None:
+    """Say which volumes a transform belongs to, in the way Slicer's registration modules do."""
+    node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetFixedNodeReferenceRole(), fixed.GetID())
+    node.SetNodeReferenceID(slicer.vtkMRMLTransformNode.GetMovingNodeReferenceRole(), moving.GetID())
+
+
+def set_provenance(node: Any, values: dict[str, Any]) -> None:
+    """Keep what made a node as its attributes ``NePhi.<key>``; a value of None removes one."""
+    for key, value in values.items():
+        node.SetAttribute(ATTRIBUTE + key, None if value is None else str(value))
+
+
+def provenance(node: Any) -> dict[str, str]:
+    """What :func:`set_provenance` wrote."""
+    names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
+    return {name[len(ATTRIBUTE):]: node.GetAttribute(name) for name in names}
+
+
+def _oriented_grid(image: vtk.vtkImageData, geometry: dict) -> Any:
+    """A vtkOrientedGridTransform over an image of RAS vectors, which it places."""
+    ras = ijk_to_ras(geometry)
+    direction = np.eye(4)
+    direction[:3, :3] = ras[:3, :3] / np.asarray(geometry["spacing"])
+    image.SetSpacing(geometry["spacing"])
+    image.SetOrigin(ras[:3, 3].tolist())
+    transform = slicer.vtkOrientedGridTransform()
+    transform.SetDisplacementGridData(image)
+    transform.SetGridDirectionMatrix(vtk_matrix(direction))
+    transform.SetInterpolationModeToLinear()
+    return transform

@@ -1,0 +1,209 @@
+"""Volume nodes in and out: the voxels and where they are in the world."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import numpy as np
+import vtk
+
+from .errors import NodeError
+from .geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
+from .resample import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
+
+log = logging.getLogger(__name__)
+
+MIN_AXIS = 8  # voxels; the engine's own limit
+
+
+@dataclass(frozen=True)
+class VolumeData:
+    """A scalar volume in the world.
+
+    Attributes:
+        array: (k, j, i), the node's own type; read only, it may be the node's memory.
+        geometry: its grid in world, LPS mm, parent transforms included.
+        name: what messages call it, for instance ``fixed volume 'CT'``.
+    """
+
+    array: np.ndarray
+    geometry: dict
+    name: str
+
+
+def read_volume(node: Any, role: str) -> VolumeData:
+    """The voxels of a scalar volume node and their place in the world.
+
+    Linear parent transforms that keep the voxels on a grid change only the geometry. Under any other (shear, nonlinear)
+    the volume is resampled, linearly, on a box along the world's axes at its own spacing.
+
+    Args:
+        node: a vtkMRMLScalarVolumeNode.
+        role: "fixed" or "moving", for messages.
+
+    Raises:
+        NodeError: no node or no voxels, colour or label voxels, fewer than 8 voxels along an axis, voxels that are not
+            finite, the same value everywhere.
+    """
+    name = _checked_kind(node, role)
+    array = image_array(node.GetImageData())
+    _check_values(array, name)
+    array.setflags(write=False)
+    size, matrix, transform = tuple(reversed(array.shape)), volume_matrix(node), transform_to_world(node)
+    if transform is not None:
+        linear = _linear_to_world(node)
+        if linear is None or not is_grid(linear @ matrix):
+            return _resampled(node, transform, name)
+        matrix = linear @ matrix
+    if not is_grid(matrix):
+        return _resampled(node, transform, name)
+    return VolumeData(array, geometry_from(matrix, size), name)
+
+
+def check_pair(fixed: Any, moving: Any) -> None:
+    """Refuse the same node twice.
+
+    Raises:
+        NodeError: both are one node.
+    """
+    if fixed is not None and fixed is moving:
+        raise NodeError(f"The fixed and the moving volume are the same ({fixed.GetName()}); choose two volumes.")
+
+
+def check_outputs(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
+    """Refuse to write into an input or to write two outputs into one node; nodes that are None are passed over.
+
+    Args:
+        inputs, outputs: what messages call a node -> the node.
+
+    Raises:
+        NodeError: naming the node and both of its roles.
+    """
+    taken = {node.GetID(): role for role, node in inputs.items() if node is not None}
+    for role, node in outputs.items():
+        if node is None:
+            continue
+        if node.GetID() in taken:
+            raise NodeError(f"{node.GetName()} is chosen as {taken[node.GetID()]} and as {role}; "
+                            f"choose another node for {role}.")
+        taken[node.GetID()] = role
+
+
+def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> None:
+    """Fill a volume node, which stays the node it is and keeps its display if it has one.
+
+    Voxels of the same size and type are written in place. A parent transform of the node is taken off, since the
+    geometry is in the world.
+
+    Args:
+        node: a scalar or label map volume node in a scene.
+        array: (k, j, i).
+        geometry: LPS mm.
+        like: a volume whose window and level a new display takes over.
+    """
+    if list(array.shape) != list(reversed(geometry["size"])):
+        raise ValueError(f"An array of shape {array.shape} does not fit a geometry of size {geometry['size']}.")
+    modified = node.StartModify()
+    try:
+        node.SetAndObserveTransformNodeID(None)
+        node.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(geometry)))
+        _put_voxels(node, array)
+    finally:
+        node.EndModify(modified)
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+        if like is not None and like.GetDisplayNode() is not None:
+            _copy_window(like.GetDisplayNode(), node.GetDisplayNode())
+
+
+def _put_voxels(node: Any, array: np.ndarray) -> None:
+    image = node.GetImageData()
+    values = array.astype(np.uint8) if array.dtype == bool else array
+    if image is not None and image.GetPointData().GetScalars() is not None:
+        old = image_array(image)
+        if old.shape == values.shape and old.dtype == values.dtype:
+            old[...] = values
+            image.GetPointData().GetScalars().Modified()
+            image.Modified()
+            node.StorableModified()
+            return
+    node.SetAndObserveImageData(new_image(values))
+
+
+def _copy_window(source: Any, target: Any) -> None:
+    target.SetAutoWindowLevel(False)
+    target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+    target.SetAndObserveColorNodeID(source.GetColorNodeID())
+
+
+def _checked_kind(node: Any, role: str) -> str:
+    """What messages call the node, when it is a scalar volume with voxels enough."""
+    if node is None:
+        raise NodeError(f"No {role} volume is chosen; choose one.")
+    name = f"{role} volume '{node.GetName()}'"
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        raise NodeError(f"The {name} is a label map; choose the image it belongs to, and give label maps as masks.")
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise NodeError(f"The {name} is no volume ({node.GetNodeTagName()}); choose a scalar volume.")
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
+        raise NodeError(f"The {name} holds no image; load its file again or choose another volume.")
+    components = image.GetNumberOfScalarComponents()
+    if components != 1:
+        raise NodeError(f"The {name} has {components} values in each voxel (colours, vectors or time points); "
+                        "choose or extract a volume with one.")
+    size = image.GetDimensions()
+    if min(size) < MIN_AXIS:
+        raise NodeError(f"The {name} has {size[0]} x {size[1]} x {size[2]} voxels; at least {MIN_AXIS} along each axis "
+                        "are needed, choose a volume and not a single slice.")
+    return name
+
+
+def _check_values(array: np.ndarray, name: str) -> None:
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        count = array.size - int(np.count_nonzero(np.isfinite(array)))
+        raise NodeError(f"The {name} has {count} of {array.size} voxels that are not numbers (NaN or infinite); "
+                        "replace them, for instance by the background value.")
+    if low == high:
+        raise NodeError(f"The {name} is constant ({low:g} everywhere); choose a volume that shows something.")
+
+
+def _linear_to_world(node: Any) -> Optional[np.ndarray]:
+    """The parent transforms as one (4, 4) RAS matrix, or None when one is not linear."""
+    matrix = vtk.vtkMatrix4x4()
+    parent = node.GetParentTransformNode()
+    if not parent.IsTransformToWorldLinear():
+        return None
+    parent.GetMatrixTransformToWorld(matrix)
+    return numpy_matrix(matrix)
+
+
+def _resampled(node: Any, transform: Optional[vtk.vtkAbstractTransform], name: str) -> VolumeData:
+    """The volume on a box along the world's axes, at its own spacing."""
+    image, matrix = node.GetImageData(), volume_matrix(node)
+    geometry = _bounding_geometry(image.GetDimensions(), matrix, transform)
+    log.info("The %s lies under a transform that bends or shears its grid; it is resampled to %s voxels.",
+             name, geometry["size"])
+    values = onto(oriented(image, matrix), geometry, transform, True, float(image.GetScalarRange()[0]))
+    return VolumeData(values, geometry, name)
+
+
+def _bounding_geometry(size: tuple, matrix: np.ndarray, transform: Optional[vtk.vtkAbstractTransform]) -> dict:
+    """A grid along the world's axes around all voxel centres; its spacings are those of the nearest voxel axes."""
+    ticks = np.linspace(0.0, 1.0, 12)
+    unit = np.stack(np.meshgrid(ticks, ticks, ticks, indexing="ij"), -1).reshape(-1, 3)
+    faces = unit[((unit == 0) | (unit == 1)).any(1)] * (np.asarray(size) - 1)
+    points = faces @ matrix[:3, :3].T + matrix[:3, 3]
+    if transform is not None:
+        points = np.array([transform.TransformPoint(p) for p in points.tolist()])
+    spacing = np.linalg.norm(matrix[:3, :3], axis=0)
+    nearest = np.abs(matrix[:3, :3] / spacing).argmax(1)
+    step = spacing[nearest]
+    low = points.min(0)
+    count = np.ceil((points.max(0) - low) / step - 1e-6).astype(int) + 1
+    box = np.eye(4)
+    box[:3, :3], box[:3, 3] = np.diag(step), low
+    return geometry_from(box, count)
