@@ -32,7 +32,7 @@ def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> N
     if node.GetParentTransformNode() is not None:
         node.SetAndObserveTransformNodeID(None)
     current = grid_transform(node)
-    if current is not None and same_geometry(grid_geometry(current), geometry, 1e-6):
+    if current is not None and _can_be_overwritten(current, geometry):
         image = current.GetDisplacementGrid()
         np.multiply(displacement, FLIP.astype(np.float32), out=image_array(image), casting="same_kind")
         image.GetPointData().GetScalars().Modified()
@@ -44,11 +44,9 @@ def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> N
 
 
 def grid_transform(node: Any) -> Optional[Any]:
-    """The displacement field that is a node's from-parent transform (float32, unscaled), or None when it has none."""
+    """The vtkOrientedGridTransform that is a node's from-parent transform, or None when that is anything else."""
     transform = node.GetTransformFromParentAs("vtkOrientedGridTransform", False, True)
-    if transform is None or transform.GetDisplacementGrid() is None or transform.GetDisplacementScale() != 1.0:
-        return None
-    return transform if transform.GetDisplacementGrid().GetScalarType() == vtk.VTK_FLOAT else None
+    return None if transform is None or transform.GetDisplacementGrid() is None else transform
 
 
 def grid_geometry(transform: Any) -> dict:
@@ -66,14 +64,11 @@ def read_displacement(node: Any) -> tuple[np.ndarray, dict]:
     """The displacements (k, j, i, 3), LPS mm, and geometry of what :func:`write_displacement` wrote.
 
     Raises:
-        NodeError: the node's from-parent transform is no displacement field.
+        NodeError: the node holds none.
     """
-    transform = grid_transform(node)
-    if transform is None:
-        raise NodeError(f"The transform '{node.GetName()}' is no displacement field from its parent; "
-                        "choose a transform made by NePhi.")
-    vectors = image_array(transform.GetDisplacementGrid()) * FLIP.astype(np.float32)
-    return vectors, grid_geometry(transform)
+    field = _field(node)
+    vectors = image_array(field.GetDisplacementGrid()) * field.GetDisplacementScale() + field.GetDisplacementShift()
+    return np.multiply(vectors, FLIP).astype(np.float32), grid_geometry(field)
 
 
 def show_amount(node: Any, source: Any, percent: float) -> None:
@@ -84,12 +79,9 @@ def show_amount(node: Any, source: Any, percent: float) -> None:
     Raises:
         NodeError: the source holds no displacement field.
     """
-    field = grid_transform(source)
-    if field is None:
-        raise NodeError(f"The transform '{source.GetName()}' is no displacement field from its parent; "
-                        "choose a transform made by NePhi.")
+    field = _field(source)
     part = _oriented_grid(field.GetDisplacementGrid(), grid_geometry(field))
-    part.SetDisplacementScale(percent / 100.0)
+    part.SetDisplacementScale(percent / 100.0 * field.GetDisplacementScale())
     node.SetSaveWithScene(False)
     node.SetAndObserveTransformFromParent(part)
 
@@ -129,6 +121,21 @@ def provenance(node: Any) -> dict[str, str]:
     """What :func:`set_provenance` wrote."""
     names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
     return {name[len(ATTRIBUTE):]: node.GetAttribute(name) for name in names}
+
+
+def _field(node: Any) -> Any:
+    transform = grid_transform(node)
+    if transform is None:
+        raise NodeError(f"The transform '{node.GetName()}' is no displacement field from its parent; "
+                        "choose a transform made by NePhi.")
+    return transform
+
+
+def _can_be_overwritten(transform: Any, geometry: dict) -> bool:
+    """Whether new displacements on this geometry fit into the memory of a field; one read from a file is double."""
+    plain = transform.GetDisplacementScale() == 1.0 and transform.GetDisplacementShift() == 0.0
+    is_float = transform.GetDisplacementGrid().GetScalarType() == vtk.VTK_FLOAT
+    return plain and is_float and same_geometry(grid_geometry(transform), geometry, 1e-6)
 
 
 def _oriented_grid(image: vtk.vtkImageData, geometry: dict) -> Any:
