@@ -20,6 +20,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from .displacements import candidates, coarsest_within, summary
 from .errors import InputError
 from .geometry import Grid, apply_affine, apply_matrix
 from .images import atomic_path, reason
@@ -28,9 +29,6 @@ from .sampled import through_spline
 
 SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
-
-SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5)
-"""Field spacings tried, as multiples of the fixed image's mean voxel spacing."""
 
 _PAD_LIMIT = 0.25
 _CHECK_POINTS = 8192
@@ -82,8 +80,8 @@ def export_itk(transform, path: Union[str, Path], direction: str = "forward", sp
             ``moving_grid``.
         path: ends in one of :data:`SUFFIXES`; written under a temporary name first.
         direction: "forward" (fixed points to moving points: resamples the moving image) or "inverse".
-        spacing: mm between nodes; None picks the coarsest of :data:`SPACING_FACTORS` whose largest measured error is
-            within the tolerance, or else the finest that ``max_megabytes`` allows.
+        spacing: mm between nodes; None picks the coarsest of :func:`nephi.displacements.candidates` whose largest
+            measured error is within the tolerance, or else the finest that ``max_megabytes`` allows.
         tolerance_mm: the largest error accepted when the spacing is picked.
         mask: (*shape) bool on the grid the direction starts from; errors are measured inside it.
         max_megabytes: the largest field written when the spacing is picked.
@@ -111,18 +109,13 @@ def build_itk(transform, direction: str = "forward", spacing: Optional[float] = 
     if spacing is not None:
         grid = _node_grid(transform, kept, spacing, direction)
         return _measured(transform, grid, kept, direction, inside)
-    composite, grid, error = None, None, {}
-    for candidate in _candidates(transform):
-        if composite is not None and _hopeless(grid, error, candidate, tolerance_mm):
-            continue
-        finer = _node_grid(transform, kept, candidate, direction)
-        if composite is not None and _megabytes(finer) > max_megabytes:
-            break
-        composite = None  # two large fields at once would set the peak memory of a registration
-        composite, grid, error = _measured(transform, finer, kept, direction, inside)
-        if error["max"] <= tolerance_mm:
-            break
-    return composite, grid, error
+
+    def build(grid: Grid) -> tuple[tuple, float]:
+        made = _measured(transform, grid, kept, direction, inside)
+        return made, made[-1]["max"]
+
+    return coarsest_within(candidates(transform), lambda step: _node_grid(transform, kept, step, direction), build,
+                           tolerance_mm, lambda grid: _megabytes(grid) <= max_megabytes)
 
 
 def _check_arguments(path: Path, direction: str, spacing: Optional[float]) -> None:
@@ -132,18 +125,6 @@ def _check_arguments(path: Path, direction: str, spacing: Optional[float]) -> No
         raise InputError(f"{path.name} is not an ITK transform file name; end it in one of {', '.join(SUFFIXES)}.")
     if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
         raise InputError(f"The grid spacing {spacing} mm is not positive; give a spacing in mm.")
-
-
-def _candidates(transform) -> list[float]:
-    mean = float(np.mean(transform.fixed_grid.spacing))
-    return [factor * mean for factor in SPACING_FACTORS]
-
-
-def _hopeless(grid: Grid, error: dict, spacing: float, tolerance_mm: float) -> bool:
-    """Whether a spacing can be passed over: linear interpolation, whose error falls with the square of the spacing,
-    would leave it above the tolerance. Half the last spacing is always tried."""
-    ratio = spacing / float(np.mean(grid.spacing))
-    return ratio > 0.55 and error["max"] * ratio ** 2 > 1.3 * tolerance_mm
 
 
 def _check_points(transform, direction: str, mask: Optional[Tensor]) -> Tensor:
@@ -201,9 +182,7 @@ def _measured(transform, grid: Grid, kept: Grid, direction: str, inside: Tensor)
     expected = transform.map_points(inside, direction).to("cpu", torch.float64).numpy()
     actual = np.asarray([composite.TransformPoint(p) for p in inside.to(torch.float64).tolist()])
     distance = np.linalg.norm(actual - expected, axis=-1)
-    error = {"mean": distance.mean(), "p95": np.percentile(distance, 95), "p999": np.percentile(distance, 99.9),
-             "max": distance.max()}
-    return composite, grid, {name: float(value) for name, value in error.items()}
+    return composite, grid, summary(distance)
 
 
 def _composite(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Transform:

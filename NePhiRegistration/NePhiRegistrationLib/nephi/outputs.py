@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
@@ -103,7 +103,7 @@ def evaluate(transform, pair: Pair, determinants: Optional[dict[str, Tensor]] = 
         The arguments of :func:`nephi.report.make_report` that are measurements; None where the pair has nothing to
         measure with.
     """
-    pair = _with_masks(pair)
+    pair = with_masks(pair)
     fixed_points = metrics.random_points(transform.fixed_grid, CONSISTENCY_POINTS, pair.fixed_mask)
     moving_points = metrics.random_points(transform.moving_grid, CONSISTENCY_POINTS, pair.moving_mask)
     similarity = _similarity(transform, pair, warped)
@@ -131,7 +131,7 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
     Raises:
         InputError: the folder cannot be written or is full.
     """
-    folder, step, pair = Path(folder), on_step or (lambda name: None), _with_masks(pair)
+    folder, step, pair = Path(folder), on_step or (lambda name: None), with_masks(pair)
     step("transform")
     transform.save(folder / FILES["transform"])
     exports = []
@@ -139,26 +139,68 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
         step(f"{direction} displacement field")
         exports.append(export_itk(transform, folder / FILES[direction], direction, grid_spacing, mask=mask).to_dict())
     step("warped image")
-    before, after = warp(pair.moving, None, pair.fixed.grid), _warped(transform, pair, folder, exports[0])
-    write_image(after.to_sitk(), folder / FILES["warped"])
+    judged = judge(transform, pair, run, _warped(transform, pair, folder, exports[0]), exports, FILES, step)
+    step("report")
+    write_image(judged.warped.to_sitk(), folder / FILES["warped"])
+    write_image(judged.log_jacobian.to_sitk(), folder / FILES["log_jacobian"])
+    write_report(judged.report, folder / FILES["report"])
+    pictures = Pictures(
+        transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
+        judged.log_jacobian.values, pair.fixed_mask, lambda points: transform.nonlinear(points, "forward"),
+        pair.fixed.name, pair.moving.name)
+    write_html(folder / FILES["page"], judged.report, pictures, run.history)
+    return judged.report
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of a finished registration.
+
+    Attributes:
+        report: docs/report-schema.md.
+        before, warped: the moving image on the fixed grid, without and with the transform.
+        determinant: of the forward map on the fixed grid, (k, j, i).
+        log_jacobian: its logarithm as an image.
+    """
+
+    report: dict
+    before: Image
+    warped: Image
+    determinant: Tensor
+    log_jacobian: Image
+
+
+def judge(transform, pair: Pair, run: Run, warped: Image, exports: Sequence[dict], files: Mapping[str, str],
+          step: Step) -> Judged:
+    """Measure a finished registration quickly, from every second voxel where that will do.
+
+    Args:
+        pair: with both images.
+        warped: the moving image on the fixed grid, through the transform.
+        exports: of each direction's displacements, what the report says of them.
+        files: role -> file name, for the report.
+        step: called with the name of each step before it begins.
+    """
+    pair = with_masks(pair)
+    before = warp(pair.moving, None, pair.fixed.grid)
     step("Jacobian")
     masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
     determinants = {"forward": _determinants(transform, transform.fixed_grid, masks["forward"], "forward"),
                     "inverse": _determinants(transform, transform.moving_grid, masks["inverse"], "inverse")}
-    logarithm = jacobian.log_determinant(determinants["forward"])
-    write_image(Image(logarithm, transform.fixed_grid).to_sitk(), folder / FILES["log_jacobian"])
     step("metrics")
     summaries = {side: jacobian.summary(det, masks[side]) for side, det in determinants.items()}
-    measured = evaluate(transform, pair, determinants, (before, after), whole=False)
-    report = make_report(**measured, jacobian=summaries, transforms=exports, files=FILES, runtime=_runtime(run),
+    measured = evaluate(transform, pair, determinants, (before, warped), whole=False)
+    report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
-    step("report")
-    write_report(report, folder / FILES["report"])
-    pictures = Pictures(
-        transform.fixed_grid, pair.fixed.values.cpu(), before.values, after.values, logarithm, pair.fixed_mask,
-        lambda points: transform.nonlinear(points, "forward"), pair.fixed.name, pair.moving.name)
-    write_html(folder / FILES["page"], report, pictures, run.history)
-    return report
+    logarithm = Image(jacobian.log_determinant(determinants["forward"]), transform.fixed_grid, "log-Jacobian")
+    return Judged(report, before, warped, determinants["forward"], logarithm)
+
+
+def with_masks(pair: Pair) -> Pair:
+    """The pair with its images' foreground where there is no mask: what the registration itself looks at."""
+    masks = {f"{role}_mask": foreground(image) for role, image in (("fixed", pair.fixed), ("moving", pair.moving))
+             if image is not None and getattr(pair, f"{role}_mask") is None}
+    return replace(pair, **masks)
 
 
 @contextlib.contextmanager
@@ -192,13 +234,6 @@ def write_labels(labels: Image, path: Union[str, os.PathLike]) -> None:
     kinds = ((sitk.sitkUInt8, 0, 2**8), (sitk.sitkUInt16, 0, 2**16), (sitk.sitkInt16, -2**15, 2**15))
     kind = next((kind for kind, first, stop in kinds if first <= low and high < stop), sitk.sitkInt32)
     write_image(labels.to_sitk(kind), path)
-
-
-def _with_masks(pair: Pair) -> Pair:
-    """The pair with its images' foreground where there is no mask: what the registration itself looks at."""
-    masks = {f"{role}_mask": foreground(image) for role, image in (("fixed", pair.fixed), ("moving", pair.moving))
-             if image is not None and getattr(pair, f"{role}_mask") is None}
-    return replace(pair, **masks)
 
 
 def _warped(transform, pair: Pair, folder: Path, export: dict) -> Image:

@@ -1,0 +1,95 @@
+"""The map so far on a coarse grid, at least once a second and for less than a tenth of the time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nephi.geometry import Grid, apply_affine
+from ..nephi.jacobian import determinant, log_determinant
+from ..nephi.pipeline import Progress
+from ..nephi.sampled import EVERY, through_spline
+from ..nephi.transform import Transform
+
+INTERVAL = 0.8  # s between previews, a little below the second that is promised, for steps take time too
+SHARE = 0.06  # of the time, for evaluating the fields
+MARGIN = 0.05  # of the image's longest side, beyond it
+EVALUATIONS = (1000, 30_000)
+FIRST_GUESS = 2e-6  # s for a point and a model
+
+Send = Callable[[str, dict, dict], None]
+
+
+class Previews:
+    """Decides when a preview is due and how fine it can be.
+
+    Args:
+        send: takes kind, fields and arrays.
+        grid: of the fixed image.
+        spacing: mm between the nodes, or None for what the time allows.
+    """
+
+    def __init__(self, send: Send, grid: Grid, spacing: Optional[float] = None) -> None:
+        self._send, self._fixed, self._spacing = send, grid, spacing
+        self._seconds_per_point = FIRST_GUESS
+        self._phase, self._due = "", 0.0
+        self._models = -1
+        self._grid = grid
+
+    def show(self, state: Progress) -> None:
+        """Send a preview if it is time for one, or the phase has changed."""
+        now = time.perf_counter()
+        ended = state.phase != self._phase or state.step == state.steps
+        if now < self._due and not ended:
+            return
+        self._phase = state.phase
+        if len(state.transform.models) != self._models:  # one grid a level: a viewer only has to change its values
+            self._models = len(state.transform.models)
+            self._grid = self._grid_for(state.transform)
+        displacement, logarithm, points, spent = preview(state.transform, self._grid)
+        if state.transform.models:
+            self._seconds_per_point = spent / (points * self._models)
+        self._send("preview", {"geometry": self._grid.to_dict(), "level": state.phase, "step": state.step},
+                   {"displacement": displacement, "log_jacobian": logarithm})
+        cost = time.perf_counter() - now
+        self._due = now + cost + max(INTERVAL, cost / (2 * SHARE))
+
+    def _grid_for(self, transform: Transform) -> Grid:
+        pad = MARGIN * float(self._fixed.extent.max())
+        if self._spacing is not None:
+            return self._fixed.with_spacing(self._spacing).padded(pad)
+        seconds = self._seconds_per_point * max(1, len(transform.models))
+        evaluations = min(max(SHARE * INTERVAL / seconds, EVALUATIONS[0]), EVALUATIONS[1])
+        volume = math.prod(self._fixed.extent + 2 * pad)
+        return self._fixed.with_spacing((volume / evaluations) ** (1 / self._fixed.dim) / EVERY).padded(pad)
+
+
+def preview(transform: Transform, grid: Grid) -> tuple[np.ndarray, np.ndarray, int, float]:
+    """The forward map on a grid, read from every second node, and the logarithm of its volume change by differences.
+
+    Returns:
+        Displacement (*shape, d) and log-Jacobian (*shape), float32; how many points were evaluated, and the seconds
+        that took.
+    """
+    points, seconds = 0, 0.0
+
+    def residual(x: Tensor) -> Tensor:
+        nonlocal points, seconds
+        started = time.perf_counter()
+        moved = transform.nonlinear(x, "forward").cpu() - x
+        points, seconds = points + len(x), seconds + time.perf_counter() - started
+        return moved
+
+    at = grid.points().double()
+    mapped = apply_affine(transform.affine, at + through_spline(residual, grid).view(-1, grid.dim))
+    slopes = torch.gradient(mapped.view(*grid.shape, grid.dim), dim=tuple(range(grid.dim)))
+    voxel = float(np.linalg.det(grid.index_to_world[:-1, :-1]))
+    change = determinant(torch.stack(slopes[::-1], dim=-1)) / voxel
+    displacement = (mapped - at).view(*grid.shape, grid.dim)
+    return displacement.float().numpy(), log_determinant(change).float().numpy(), points, seconds

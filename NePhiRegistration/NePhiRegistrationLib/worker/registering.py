@@ -1,0 +1,176 @@
+"""One registration, driven from beginning to result: progress and previews on the way, the outputs at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..nephi.displacements import Displacements, sample_displacements
+from ..nephi.options import Options
+from ..nephi.outputs import Judged, Pair, Run, judge, with_masks
+from ..nephi.pipeline import Progress, register
+from ..nephi.report import plain
+from ..nephi.resample import warp
+from ..nephi.transform import Transform
+from .inputs import transform_bytes
+from .interruption import Cancelled
+from .previews import Previews, Send
+
+PROGRESS_INTERVAL = 0.1  # s
+STEPS = ("forward transform", "inverse transform", "warped volume", "Jacobian", "metrics", "result")
+HISTOGRAM_BINS = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be registered.
+
+    Attributes:
+        pair: the images and what judges the result.
+        options: all of them.
+        initial: (d + 1, d + 1) fixed to moving LPS mm, or None.
+        guides: points that pull the registration, (fixed, moving), or None.
+        models: fields to go on from.
+        grid_spacing: mm between the nodes of the resulting displacements; None picks it.
+        preview_spacing: mm, or None for what the time allows.
+    """
+
+    pair: Pair
+    options: Options
+    initial: Optional[np.ndarray] = None
+    guides: Optional[tuple[Tensor, Tensor]] = None
+    models: tuple = ()
+    grid_spacing: Optional[float] = None
+    preview_spacing: Optional[float] = None
+
+    def onwards(self, transform: Transform, iterations: int) -> Job:
+        """The same pair, from a transform on, at the finest level of the options."""
+        options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
+        return replace(self, options=options, initial=transform.affine, models=transform.models)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished registration: the transform, and how it went."""
+
+    transform: Transform
+    run: Run
+
+
+def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
+    """Register; on a cancel that keeps, the map so far is the outcome.
+
+    Args:
+        send: takes the kind, fields and arrays of progress and previews.
+        check: raises :class:`Cancelled` if that was asked for.
+    """
+    watch = _Watch(job, send)
+    pair = job.pair
+    steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.initial, job.guides,
+                     job.models)
+    try:
+        with contextlib.closing(steps):
+            for state in steps:
+                watch.see(state)
+                check()
+    except Cancelled as cancelled:
+        if not cancelled.keep or watch.state is None:
+            raise
+    torch.set_grad_enabled(True)  # a cancel can come in the middle of leaving no_grad
+    return watch.outcome()
+
+
+class _Watch:
+    """Shows the states of a registration and remembers how it went."""
+
+    def __init__(self, job: Job, send: Send) -> None:
+        self._send = send
+        self._previews = Previews(send, job.pair.fixed.grid, job.preview_spacing)
+        self._started = self._last = time.perf_counter()
+        self._shown, self._phase = 0.0, ""
+        self._phases: dict[str, float] = {}
+        self.state: Optional[Progress] = None
+
+    def see(self, state: Progress) -> None:
+        """Show one state."""
+        now = time.perf_counter()
+        self._phases[state.phase] = self._phases.get(state.phase, 0.0) + now - self._last
+        self._last, self.state = now, state
+        if state.phase != self._phase or state.step == state.steps or now - self._shown >= PROGRESS_INTERVAL:
+            self._phase, self._shown = state.phase, now
+            self._send("progress", progress_fields(state), {})
+        self._previews.show(state)
+
+    def outcome(self) -> Outcome:
+        """The last state as the result."""
+        transform, history = self.state.transform, self.state.history
+        for model in transform.models:  # that of an interrupted level is still being fitted
+            model.requires_grad_(False)
+        return Outcome(transform, Run(time.perf_counter() - self._started, transform.provenance["device"], len(history),
+                                      history, self._phases))
+
+
+def progress_fields(state: Progress) -> dict:
+    """What a progress message says."""
+    return plain({"phase": state.phase, "step": state.step, "steps": state.steps, "terms": state.terms,
+                  "loss": sum(state.terms.values()) if state.terms else None, "seconds": state.seconds,
+                  "iterations_per_second": state.iterations_per_second, "seconds_left": state.seconds_left})
+
+
+def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
+    """The fields and arrays of the result."""
+    step = _steps(send)
+    transform, pair = outcome.transform, with_masks(job.pair)
+    fields = []
+    for direction, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
+        step(f"{direction} transform")
+        fields.append(sample_displacements(transform, direction, job.grid_spacing, mask=mask))
+    step("warped volume")
+    warped = warp(pair.moving, fields[0], pair.fixed.grid)
+    exports = [{"file": f"{side.direction} transform", **side.to_dict()} for side in fields]
+    judged = judge(transform, pair, outcome.run, warped, exports, {}, step)
+    step("result")
+    forward, inverse = fields
+    return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {
+        "forward": forward.values.numpy(), "inverse": inverse.values.numpy(), "warped": warped.values.numpy(),
+        "log_jacobian": judged.log_jacobian.values.numpy(), "transform": transform_bytes(transform)}
+
+
+def histogram(determinant: Tensor, mask: Optional[Tensor]) -> dict:
+    """Determinants inside a mask: ``edges`` (n + 1, evenly spaced in the logarithm, 1 in the middle), ``counts`` (n;
+    what lies beyond is in the outermost bins), and ``folds``, how many are at or below zero and not in the bins."""
+    values = (determinant if mask is None else determinant[mask]).flatten().numpy()
+    sound = np.log(values[values > 0])
+    limit = max(0.1, float(np.quantile(np.abs(sound), 0.999))) if sound.size else 0.1
+    edges = np.linspace(-limit, limit, HISTOGRAM_BINS + 1)
+    counts, _ = np.histogram(sound.clip(-limit, limit), edges)
+    return {"edges": np.exp(edges).tolist(), "counts": counts.tolist(), "folds": int(values.size - sound.size)}
+
+
+def _result_fields(judged: Judged, forward: Displacements, inverse: Displacements, mask: Optional[Tensor], run: Run
+                   ) -> dict:
+    return plain({
+        "report": judged.report, "histogram": histogram(judged.determinant, mask),
+        "history": [{name: record[name] for name in ("level", "iteration", "loss")} for record in run.history],
+        **{side.direction: {"geometry": side.grid.to_dict(), "spacing": side.to_dict()["spacing_mm"],
+                            "error_mm": side.error_mm} for side in (forward, inverse)}})
+
+
+def _steps(send: Send) -> Callable[[str], None]:
+    """Says which output is being made, as progress."""
+    started = time.perf_counter()
+    names: Iterator[int] = iter(range(len(STEPS)))
+
+    def step(name: str) -> None:
+        send("progress", {"phase": "outputs", "name": name, "step": next(names), "steps": len(STEPS), "terms": {},
+                          "loss": None, "seconds": time.perf_counter() - started, "iterations_per_second": 0.0,
+                          "seconds_left": None}, {})
+
+    return step

@@ -1,0 +1,190 @@
+"""What the worker can do: each request's answer, from its message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+import numpy as np
+import torch
+
+from ..nephi import __version__
+from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
+from ..nephi.geometry import Grid
+from ..nephi.jacobian import determinant_image, log_determinant
+from ..nephi.options import Options
+from ..nephi.outputs import evaluate
+from ..nephi.phantom import shapes_2d
+from ..nephi.pipeline import run
+from ..nephi.report import make_metrics, plain
+from ..nephi.resample import warp
+from ..nephi.sampled import SampledMap
+from ..nephi.transform import Transform
+from .inputs import read_grid, read_image, read_initial, read_pair, read_points, read_transform
+from .messages import Message
+from .registering import Job, align, result
+
+Answer = tuple[str, dict, dict]
+
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc",
+                 "bad allocation")
+
+
+class Tasks:
+    """Answers requests; remembers the last registration.
+
+    Args:
+        reply: sends a message about a task: task, kind, fields, arrays.
+    """
+
+    def __init__(self, reply: Callable[..., None]) -> None:
+        self._reply = reply
+        self._job: Optional[Job] = None
+        self._transform: Optional[Transform] = None
+
+    @staticmethod
+    def versions() -> dict:
+        """For the greeting."""
+        return {"version": __version__, "torch": torch.__version__}
+
+    @staticmethod
+    def devices() -> list[str]:
+        """Names of the option ``device`` that this machine has."""
+        present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return [name for name, there in present.items() if there]
+
+    @staticmethod
+    def warm_up() -> None:
+        """Register two small pictures: libraries load parts of themselves at their first use, for seconds."""
+        fixed, moving, *_ = shapes_2d(32)
+        run(fixed, moving, Options(iterations=(1,), resolution=(8.0,), device="cpu"))
+
+    def answer(self, request: Message, check: Callable[[], None]) -> Answer:
+        """The kind, fields and arrays of the reply that ends the task.
+
+        Args:
+            check: raises if the task was cancelled.
+        """
+        handlers = {"register": self._register, "continue": self._continue, "evaluate": self._evaluate,
+                    "map_points": self._map_points, "displacement": self._displacement, "jacobian": self._jacobian,
+                    "warp": self._warp}
+        if request.kind not in handlers:
+            raise InputError(f"Unknown request {request.kind!r}; use one of {', '.join(handlers)}.")
+        if request.kind in ("register", "continue"):
+            return handlers[request.kind](request, check)
+        return handlers[request.kind](request)
+
+    @staticmethod
+    def explain(error: Exception) -> tuple[str, str]:
+        """The kind of a failure and a sentence for the user."""
+        if isinstance(error, (MemoryError, DeviceMemoryError, RuntimeError)) and _is_memory(error):
+            said = str(error) if isinstance(error, DeviceMemoryError) else \
+                "There is not enough memory for this; close other programs, or lower the resolution or the points."
+            return "memory", said
+        if isinstance(error, NePhiError):
+            return "input", str(error)
+        return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
+                           "has the details."
+
+    # --------------------------------------------------------------------------------------- registration
+
+    def _register(self, request: Message, check: Callable[[], None]) -> Answer:
+        fields = request.fields
+        options = Options.from_preset(fields.get("preset", "generic"), **fields.get("options", {}))
+        job = Job(read_pair(request), options, read_initial(request), read_points(request, "guide"), (),
+                  _positive(fields, "grid_spacing"), _positive(fields, "preview_spacing_mm"))
+        for role in ("fixed", "moving"):
+            if getattr(job.pair, role) is None:
+                raise InputError(f"There is no {role} image; choose one.")
+        return self._run(request, job, check)
+
+    def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
+        if self._job is None or self._transform is None:
+            raise InputError("There is no registration to continue; register first.")
+        iterations = request.fields.get("iterations")
+        if not isinstance(iterations, int) or iterations < 1:
+            raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
+        return self._run(request, self._job.onwards(self._transform, iterations), check)
+
+    def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
+        def send(kind: str, fields: dict, arrays: dict) -> None:
+            check()
+            self._reply(request.fields["task"], kind, fields, arrays)
+
+        outcome = align(job, send, check)
+        fields, arrays = result(job, outcome, send)
+        self._job, self._transform = job, outcome.transform
+        return "result", fields, arrays
+
+    # ------------------------------------------------------------------------------------ with a transform
+
+    def _transform_of(self, request: Message) -> Transform:
+        transform = read_transform(request) or self._transform
+        if transform is None:
+            raise InputError("There is no transform; register first or load one.")
+        return transform
+
+    def _evaluate(self, request: Message) -> Answer:
+        metrics = make_metrics(**evaluate(self._transform_of(request), read_pair(request), whole=False))
+        return "metrics", {"metrics": plain(metrics)}, {}
+
+    def _map_points(self, request: Message) -> Answer:
+        points = torch.from_numpy(_array(request, "points").astype(np.float64))
+        transform = self._transform_of(request)
+        if points.dim() != 2 or points.shape[1] != transform.fixed_grid.dim:
+            raise InputError(f"The points have shape {tuple(points.shape)}; give (n, {transform.fixed_grid.dim}).")
+        mapped = transform.map_points(points, _direction(request))
+        return "points", {}, {"points": mapped.cpu().numpy()}
+
+    def _displacement(self, request: Message) -> Answer:
+        transform, grid, direction = self._transform_of(request), read_grid(request, "geometry"), _direction(request)
+        points = grid.points()
+        moved = _on_grid(transform, grid, direction).map_points(points, direction).cpu() - points
+        return "values", {}, {"displacement": moved.float().view(*grid.shape, grid.dim).numpy()}
+
+    def _jacobian(self, request: Message) -> Answer:
+        grid = read_grid(request, "geometry")
+        values = determinant_image(self._transform_of(request), grid, _direction(request))
+        if request.fields.get("kind", "log") == "log":
+            values = log_determinant(values)
+        return "values", {}, {"values": values.numpy()}
+
+    def _warp(self, request: Message) -> Answer:
+        transform, direction = self._transform_of(request), _direction(request)
+        mode, onto = request.fields.get("interpolation", "linear"), read_grid(request, "onto")
+        given = _array(request, "image")
+        image = read_image(Message("warp", {"image": request.fields.get("image")}, {"image": given}), "image")
+        warped = warp(image, _on_grid(transform, onto, direction), onto, direction, mode).values.numpy()
+        return "values", {}, {"values": warped.astype(given.dtype) if mode == "nearest" else warped}
+
+
+def _on_grid(transform: Transform, grid: Grid, direction: str) -> Any:
+    """Something that maps the points of a grid: through a spline over every second one where that is as good."""
+    fine = max(grid.spacing) <= 1.5 * float(np.mean(transform.fixed_grid.spacing)) and min(grid.size) >= 8
+    return SampledMap(transform, grid, direction) if fine else transform
+
+
+def _array(request: Message, name: str) -> np.ndarray:
+    if name not in request.arrays:
+        raise InputError(f"The request {request.kind} needs the array {name!r}.")
+    return request.arrays[name]
+
+
+def _direction(request: Message) -> str:
+    return str(request.fields.get("direction", "forward"))
+
+
+def _positive(fields: dict, name: str) -> Optional[float]:
+    value = fields.get(name)
+    if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        raise InputError(f"The {name.replace('_', ' ')} is {value!r}; give a spacing above 0 mm, or none.")
+    return value
+
+
+def _is_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, DeviceMemoryError)) or any(sign in text for sign in _MEMORY_SIGNS)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
