@@ -36,6 +36,14 @@ class Architecture:
         """Plain values for JSON."""
         return asdict(self)
 
+    def new_fields(self, generator: torch.Generator) -> tuple[Field, Field]:
+        """f1 and f2 with initial weights."""
+        forward, inverse = (Field(self.dim, self.channels, self.shared, self.frequencies, self.hidden, self.omega,
+                                  self.frequency_scale, self.readout, generator) for _ in DIRECTIONS)
+        with torch.no_grad():  # small opposite displacements are each other's inverse
+            inverse.readout.copy_(-forward.readout)
+        return forward, inverse
+
 
 class NePhi(nn.Module):
     """phi(x) = x + f1(x, z(x)) and psi(x) = x + f2(x, z(x)), psi the approximate inverse of phi (paper, eq. 3).
@@ -48,23 +56,17 @@ class NePhi(nn.Module):
         forward_field, inverse_field: f1 and f2.
     """
 
-    def __init__(self, architecture: Architecture, code: LatentCode, generator: torch.Generator) -> None:
+    def __init__(self, architecture: Architecture, code: LatentCode, fields: tuple[Field, Field]) -> None:
         super().__init__()
         self.architecture = architecture
         self.code = code
-        a = architecture
-        self.forward_field, self.inverse_field = (
-            Field(a.dim, a.channels, a.shared, a.frequencies, a.hidden, a.omega, a.frequency_scale, a.readout,
-                  generator)
-            for _ in DIRECTIONS)
-        with torch.no_grad():  # small opposite displacements are each other's inverse
-            self.inverse_field.readout.copy_(-self.forward_field.readout)
+        self.forward_field, self.inverse_field = fields
 
     @classmethod
     def random(cls, architecture: Architecture, box: LatentBox, code_scale: float, generator: torch.Generator) -> NePhi:
         """A model near the identity with random codes: the start of an optimisation without an encoder."""
         code = LatentCode.random(box, architecture.channels, architecture.shared, code_scale, generator)
-        return cls(architecture, code, generator)
+        return cls(architecture, code, architecture.new_fields(generator))
 
     def field(self, direction: str) -> Field:
         """f1 for "forward", f2 for "inverse"."""

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import InputError, NePhiError
-from . import apply, demo, evaluate, info, jacobian, register
+from . import apply, demo, evaluate, info, jacobian, register, train
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-_COMMANDS = (register, apply, jacobian, evaluate, info, demo)
+_COMMANDS = (register, apply, jacobian, evaluate, info, demo, train)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

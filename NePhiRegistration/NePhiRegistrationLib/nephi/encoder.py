@@ -1,0 +1,117 @@
+"""The encoder of learned registration: from a pair of images to the latent code of its deformation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .geometry import Grid
+from .latent import LatentBox
+
+SLOPE = 0.2  # of the LeakyReLU
+HEAD = 256  # width of the global code's hidden layer
+START = 0.03  # scale of the last layers' weights: training starts near the identity
+BORDER = 2  # nodes that repeat the border on each side of the feature map
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """The sizes of an encoder; the paper has 175^3 images, six blocks and the local code from the third.
+
+    Attributes:
+        dim: 2 or 3.
+        size: voxels along each side of the cube that both images are resampled to; a multiple of 2^local_block.
+        widths: channels of the blocks, each of which halves the grid.
+        local_block: from whose grid the local code is read, counted from 1.
+        channels: of the local code.
+        shared: of the global code; may be 0.
+    """
+
+    dim: int
+    size: int
+    widths: tuple[int, ...]
+    local_block: int
+    channels: int
+    shared: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.local_block <= len(self.widths):
+            raise ValueError(f"The local code is read from block {self.local_block} of {len(self.widths)}.")
+        if self.size % self.stride or self.size < 2 * self.stride:
+            raise ValueError(f"The size {self.size} is not a multiple of {self.stride} of at least {2 * self.stride}.")
+
+    @property
+    def stride(self) -> int:
+        """Voxels along the side of a latent cell."""
+        return 2**self.local_block
+
+    @property
+    def grid(self) -> Grid:
+        """Where the encoder's voxels are, in frame coordinates: n along each side of [-1, 1]^d."""
+        step = 2 / self.size
+        identity = tuple(float(i == j) for i in range(self.dim) for j in range(self.dim))
+        return Grid((self.size,) * self.dim, (step,) * self.dim, (step / 2 - 1,) * self.dim, identity)
+
+    @property
+    def box(self) -> LatentBox:
+        """The box of the local code: half a cell beyond the cube, so that its nodes lie on the features' voxels."""
+        cells = self.size // self.stride
+        return LatentBox((-1 - 1 / cells,) * self.dim, 2 / cells, (cells + 1,) * self.dim)
+
+
+class Encoder(nn.Module):
+    """z = E(fixed, moving): stride-2 blocks, a local code from one of them, a global code from the last (paper, 3.2).
+
+    The published local code sees only the blocks before its own. Here the deeper blocks are added to it from the
+    top down, so that large displacements can be seen.
+    """
+
+    def __init__(self, sizes: EncoderSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        widths = sizes.widths
+        self.blocks = nn.ModuleList(_block(sizes.dim, before, after, 2)
+                                    for before, after in zip((2, *widths), widths))
+        middle = widths[sizes.local_block - 1]
+        self.lateral = nn.ModuleList(_conv(sizes.dim, width, middle, 1) for width in widths[sizes.local_block:])
+        self.merge = _block(sizes.dim, middle, max(middle, sizes.channels), 1)
+        self.local = _conv(sizes.dim, max(middle, sizes.channels), sizes.channels, 1)
+        self.shared = nn.Sequential(nn.Linear(widths[-1], HEAD), nn.LeakyReLU(SLOPE), nn.Linear(HEAD, sizes.shared))
+        with torch.no_grad():
+            for last in (self.local, self.shared[-1]):
+                last.weight.mul_(START)
+                last.bias.zero_()
+
+    def forward(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The codes of B pairs.
+
+        Args:
+            pairs: (B, 2, n, ..., n) fixed and moving intensities in [0, 1] on ``sizes.grid``.
+
+        Returns:
+            (B, k, j, i, C) B-spline coefficients of the local codes in ``sizes.box`` and (B, G) global codes.
+        """
+        features = [2 * pairs - 1]
+        for block in self.blocks:
+            features.append(block(features[-1]))
+        first = self.sizes.local_block
+        context = torch.zeros_like(features[first])
+        mode = "trilinear" if self.sizes.dim == 3 else "bilinear"
+        for lateral, deeper in zip(self.lateral, features[first + 1:]):
+            context = context + F.interpolate(lateral(deeper), size=context.shape[2:], mode=mode)
+        local = self.local(self.merge(features[first] + context))
+        local = F.pad(local, (BORDER,) * 2 * self.sizes.dim, mode="replicate")
+        return local.movedim(1, -1), self.shared(features[-1].flatten(2).mean(-1))
+
+
+def _conv(dim: int, before: int, after: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Module:
+    kind = nn.Conv3d if dim == 3 else nn.Conv2d
+    return kind(before, after, kernel, stride, kernel // 2, bias=bias)
+
+
+def _block(dim: int, before: int, after: int, stride: int) -> nn.Module:
+    norm = nn.BatchNorm3d if dim == 3 else nn.BatchNorm2d
+    return nn.Sequential(_conv(dim, before, after, 3, stride, bias=False), norm(after), nn.LeakyReLU(SLOPE))

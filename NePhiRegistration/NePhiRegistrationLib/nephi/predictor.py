@@ -1,0 +1,250 @@
+"""Learned registration: trained weights that turn a linearly aligned pair into NePhi models in one pass."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .encoder import Encoder, EncoderSizes
+from .errors import InputError
+from .geometry import Frame, Grid, apply_affine
+from .images import Image, atomic_path, downsample, sample
+from .latent import LatentCode
+from .model import FORWARD, Architecture, NePhi
+from .options import resources_folder
+
+FORMAT = "nephi-weights"
+FORMAT_VERSION = 1
+SUFFIX = ".npz"
+READ_AT_ONCE = 1 << 18  # points of an image
+FIELD_POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
+SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a predictor is made of.
+
+    Attributes:
+        sizes: of the encoder.
+        architecture: of the fields.
+        passes: how often it is applied, each time to the moving image carried by the passes before.
+    """
+
+    sizes: EncoderSizes
+    architecture: Architecture
+    passes: int = 1
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {"sizes": asdict(self.sizes), "architecture": self.architecture.to_dict(), "passes": self.passes}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Design:
+        """The inverse of :meth:`to_dict`."""
+        sizes = {**values["sizes"], "widths": tuple(values["sizes"]["widths"])}
+        return cls(EncoderSizes(**sizes), Architecture(**values["architecture"]), int(values["passes"]))
+
+
+class Predictor(nn.Module):
+    """An encoder and two trained fields, which all pairs share.
+
+    Attributes:
+        design: its sizes.
+        name: what messages and provenance call it.
+        provenance: how it was trained, plain values for JSON.
+    """
+
+    def __init__(self, design: Design, seed: int = 0, name: str = "untrained") -> None:
+        super().__init__()
+        self.design, self.name, self.provenance = design, name, {}
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw their weights from the global generator
+            torch.manual_seed(seed)
+            self.encoder = Encoder(design.sizes)
+        self.forward_field, self.inverse_field = design.architecture.new_fields(torch.Generator().manual_seed(seed))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the weights as they are saved."""
+        return _digest(self._arrays())
+
+    def model(self, local: Tensor, shared: Tensor) -> NePhi:
+        """The model of one pair, on the predictor's own fields.
+
+        Args:
+            local: (k, j, i, C) from the encoder.
+            shared: (G,) from the encoder.
+        """
+        code = LatentCode(self.design.sizes.box, local, shared)
+        return NePhi(self.design.architecture, code, (self.forward_field, self.inverse_field))
+
+    @torch.no_grad()
+    def predict(self, fixed: Image, moving: Image, affine: np.ndarray) -> tuple[NePhi, ...]:
+        """The models that align a pair after its linear alignment, in the order of ``Transform.models``.
+
+        They are the caller's own: optimising them changes neither the predictor nor any other pair.
+
+        Args:
+            fixed, moving: intensities in [0, 1], as ``images.normalise`` makes them.
+            affine: (d + 1, d + 1) fixed to moving LPS mm.
+
+        Raises:
+            InputError: images of another dimension than the predictor's.
+        """
+        dim = self.design.sizes.dim
+        if fixed.grid.dim != dim:
+            raise InputError(f"The weights {self.name} are for {dim}D images and the {fixed.name} is "
+                             f"{fixed.grid.dim}D; use other weights or none.")
+        self.eval()
+        sizes, to_world = self.design.sizes, Frame.of(fixed.grid).to_world_matrix
+        here = on_cube(fixed, sizes.grid.points(), to_world, sizes.grid)
+        models: tuple[NePhi, ...] = ()
+        for _ in range(self.design.passes):
+            there = on_cube(moving, carried_points(models, sizes), affine @ to_world, sizes.grid)
+            local, shared = self.encoder(torch.stack([here, there])[None])
+            models = (*models, copy.deepcopy(self.model(local[0], shared[0])).requires_grad_(False))
+        return models
+
+    def save(self, path: Union[str, PathLike]) -> None:
+        """Write the weights as a NumPy archive without pickles, in half precision, whole or not at all."""
+        arrays = self._arrays()
+        header = {"format": FORMAT, "version": FORMAT_VERSION, "design": self.design.to_dict(),
+                  "provenance": self.provenance, "sha256": _digest(arrays)}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8),
+                                **arrays)
+
+    @classmethod
+    def load(cls, name: Union[str, PathLike], device: Union[str, torch.device] = "cpu") -> Predictor:
+        """Read weights, shipped ones by their name or any by their path; nothing in the file is executed.
+
+        Raises:
+            InputError: no such weights, a damaged file, or one of a newer version.
+        """
+        path = find(name)
+        header, arrays = _read(path)
+        if _digest(arrays) != header.get("sha256"):
+            raise InputError(f"The weights {path} are damaged (their hash is not the one they were saved with); "
+                             "fetch them again.")
+        try:
+            predictor = cls(Design.from_dict(header["design"]), name=path.stem)
+            predictor.load_state_dict({key: torch.from_numpy(_full(value)) for key, value in arrays.items()})
+            predictor.provenance = dict(header["provenance"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"The weights {path} do not fit their own description "
+                             f"({' '.join(str(error).split())[:200]}); fetch them again.") from error
+        return predictor.to(device).eval().requires_grad_(False)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {key: _half(tensor.detach().cpu().numpy()) for key, tensor in self.state_dict().items()}
+
+
+def names() -> list[str]:
+    """The weights that are shipped."""
+    return sorted(path.stem for path in (resources_folder() / "Models").glob("*" + SUFFIX))
+
+
+def find(name: Union[str, PathLike]) -> Path:
+    """Where weights are, given the name of shipped ones or a path.
+
+    Raises:
+        InputError: there are none.
+    """
+    if str(name) in names():
+        return resources_folder() / "Models" / f"{name}{SUFFIX}"
+    path = Path(name)
+    if not path.is_file():
+        shipped = f"one of {', '.join(names())}, " if names() else ""
+        raise InputError(f"There are no weights {str(name)!r}; give {shipped}the path of a {SUFFIX} file, or 'none'.")
+    return path
+
+
+def on_cube(image: Image, points: Tensor, matrix: np.ndarray, cube: Grid) -> Tensor:
+    """An image at the points of the encoder's cube, without aliasing; 0 where the image does not reach.
+
+    Args:
+        points: (n^d, d) cube coordinates, those of the cube's voxels or where they are carried.
+        matrix: (d + 1, d + 1) from there to LPS mm.
+
+    Returns:
+        The intensities, shaped ``cube.shape``.
+    """
+    values, grid = image.values, image.grid
+    spacing = _mm(matrix, cube)
+    if spacing > SMOOTHED * min(grid.spacing):
+        values, grid = downsample(values, grid, max(spacing, min(grid.spacing)))
+    parts = [sample(values, grid, apply_affine(matrix, part)) for part in points.to(values.device).split(READ_AT_ONCE)]
+    return torch.cat(parts).view(cube.shape)
+
+
+def carried_points(models: tuple[NePhi, ...], sizes: EncoderSizes) -> Tensor:
+    """Where models take the points of the encoder's cube, (n^d, d) frame coordinates.
+
+    They are evaluated at every half latent cell and interpolated linearly between, which their smoothness allows.
+    """
+    cube = sizes.grid
+    if not models:
+        return cube.points()
+    lattice = cube.with_spacing(cube.spacing[0] * sizes.stride / 2)
+    device = models[0].code.local.device
+    parts = []
+    for start, stop in lattice.chunks(FIELD_POINTS_AT_ONCE):
+        points = moved = lattice.points(start, stop, device)
+        for model in reversed(models):
+            moved = model.map(moved, FORWARD)
+        parts.append(moved - points)
+    shift = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
+    mode = "trilinear" if cube.dim == 3 else "bilinear"
+    return cube.points(device=device) + F.interpolate(shift, size=cube.shape, mode=mode)[0].flatten(1).T
+
+
+def _mm(matrix: np.ndarray, cube: Grid) -> float:
+    """The side (mm) of a voxel of the cube after a matrix."""
+    return cube.spacing[0] * abs(np.linalg.det(matrix[:-1, :-1])) ** (1 / cube.dim)
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float16) if values.dtype == np.float32 else values
+
+
+def _full(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    try:
+        data = path.read_bytes()
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
+            zlib.error) as error:
+        raise InputError(f"{path} does not hold NePhi weights or is damaged ({error}); give a {SUFFIX} file that "
+                         "'nephi train' wrote.") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise InputError(f"{path} does not hold NePhi weights; give a {SUFFIX} file that 'nephi train' wrote.")
+    if not isinstance(header.get("version"), int) or header["version"] > FORMAT_VERSION:
+        raise InputError(f"The weights {path} have format version {header.get('version')}, newer than "
+                         f"{FORMAT_VERSION}, the newest known here; update NePhi registration.")
+    return header, arrays

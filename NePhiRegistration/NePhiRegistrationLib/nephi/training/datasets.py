@@ -1,0 +1,181 @@
+"""Pairs from folders of images, read when first needed, kept in memory, drawn at random."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Optional, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..affine import foreground
+from ..encoder import EncoderSizes
+from ..errors import InputError
+from ..geometry import Frame
+from ..images import Image, dilate, normalise, read_image, sample
+from ..predictor import on_cube
+from . import augment
+from .config import Data
+from .examples import Example
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+NEAR = 0.1  # half sides of the cube: how far around the foreground images are compared
+KEPT = 512  # images held in memory
+
+
+class Source(Protocol):
+    """Something that makes pairs; the same generator state always gives the same pair."""
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair."""
+
+
+class Folder:
+    """The images of a folder, sorted by name; unreadable ones are left out, or are fatal.
+
+    Raises:
+        InputError: no folder, no images; with ``strict`` an image that cannot be read; mixed 2D and 3D.
+    """
+
+    def __init__(self, path: Path, first: int, last: int, dim: int, strict: bool) -> None:
+        if not path.is_dir():
+            raise InputError(f"There is no folder {path}; give the folder of the images, or another --data.")
+        files = sorted(f for f in path.iterdir() if f.name.endswith(ENDINGS) and not f.name.startswith("."))
+        self.files = files[first:last]
+        self.path, self._dim, self._strict = path, dim, strict
+        if len(self.files) < 2:
+            raise InputError(f"The folder {path} has {len(files)} images, of which {len(self.files)} are used; "
+                             "training and validation need at least 2.")
+        self._skipped: set[Path] = set()
+        self._cached = lru_cache(maxsize=KEPT)(self._read)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, number: int) -> Optional[Image]:
+        """An image with intensities in [0, 1], or None if it cannot be read.
+
+        Raises:
+            InputError: it cannot be read and that is fatal, or it is of another dimension.
+        """
+        return self._cached(number)
+
+    def _read(self, number: int) -> Optional[Image]:
+        file = self.files[number]
+        try:
+            image = read_image(file, "training")
+            if image.grid.dim == self._dim:
+                return Image(normalise(image.values, foreground(image), image.name), image.grid, file.name)
+        except InputError as error:
+            if self._strict:
+                raise
+            self._skipped.add(file)
+            logger.warning("%s Left out, with %d others so far.", error, len(self._skipped) - 1)
+            if len(self._skipped) > len(self.files) - 2:
+                raise InputError(f"Fewer than 2 images of {self.path} can be read; the last reason: {error}") from error
+            return None
+        raise InputError(f"{file} is {image.grid.dim}D and [model] dim is {self._dim}; keep 2D and 3D images in "
+                         "folders of their own.")
+
+
+class ImagePairs:
+    """Random pairs of a folder's images, or those of a list, as they lie in the world but for small linear maps."""
+
+    def __init__(self, data: Data, sizes: EncoderSizes, root: Path, strict: bool) -> None:
+        self._data, self._sizes = data, sizes
+        self._folder = Folder(root / data.images, data.first, data.last, sizes.dim, strict)
+        self._pairs = read_pairs(root / data.pairs, self._folder.files) if data.pairs else None
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair; those with unreadable images are passed over."""
+        while True:
+            numbers = self._draw_numbers(generator)
+            images = [self._folder.read(number) for number in numbers]
+            if images[0] is not None and images[1] is not None:
+                return self._example(images[0], images[1], generator)
+
+    def _draw_numbers(self, generator: torch.Generator) -> tuple[int, int]:
+        if self._pairs is not None:
+            return self._pairs[int(torch.randint(len(self._pairs), (1,), generator=generator))]
+        first, step = (int(torch.randint(n, (1,), generator=generator)) for n in
+                       (len(self._folder), len(self._folder) - 1))
+        return first, (first + 1 + step) % len(self._folder)
+
+    def _example(self, fixed: Image, moving: Image, generator: torch.Generator) -> Example:
+        data, sizes = self._data, self._sizes
+        frame = Frame.of(fixed.grid)
+        mirror = augment.flip(data, sizes.dim, generator)
+        sides = []
+        for image in (fixed, moving):
+            matrix = frame.to_world_matrix @ augment.linear_map(data, sizes.dim, generator) @ mirror
+            values, masks = seen_on_cube(image, matrix, sizes)
+            sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
+        return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale,
+                       f"{fixed.name} and {moving.name}")
+
+
+def seen_on_cube(image: Image, matrix: np.ndarray, sizes: EncoderSizes) -> tuple[Tensor, Tensor]:
+    """An image on the cube, (k, j, i), and where to compare and the field of view there, (2, k, j, i) bool.
+
+    Args:
+        matrix: (d + 1, d + 1) from the cube to LPS mm.
+    """
+    cube = sizes.grid
+    points = cube.points()
+    values = on_cube(image, points, matrix, cube)
+    world = points @ torch.from_numpy(matrix[:-1, :-1].T).float() + torch.from_numpy(matrix[:-1, -1]).float()
+    view = image.grid.contains(world)
+    mask = foreground(image)
+    wanted = view
+    if mask is not None:
+        seen = sample(mask, image.grid, world, mode="nearest", fill=False).view(cube.shape)
+        wanted = view & dilate(seen, cube, NEAR).flatten()
+    return values, torch.stack([wanted, view]).view(2, *cube.shape)
+
+
+def read_pairs(path: Path, files: Sequence[Path]) -> list[tuple[int, int]]:
+    """The pairs of a CSV file with the columns fixed and moving, as numbers of files.
+
+    Raises:
+        InputError: no such file or columns, a name that is not among the files, no pairs.
+    """
+    numbers = {file.name: number for number, file in enumerate(files)}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"Cannot read the list of pairs {path}: {error.strerror or error}.") from error
+    pairs = []
+    for line, row in enumerate(rows, start=2):
+        names = row.get("fixed"), row.get("moving")
+        if None in names:
+            raise InputError(f"{path} has no columns fixed and moving; its first line must name them.")
+        for name in names:
+            if name not in numbers:
+                raise InputError(f"{path}, line {line}: there is no image {name!r} among those used of the folder.")
+        pairs.append((numbers[names[0]], numbers[names[1]]))
+    if not pairs:
+        raise InputError(f"{path} lists no pairs; give at least one.")
+    return pairs
+
+
+class Mixture:
+    """Several sources, each drawn from by its weight."""
+
+    def __init__(self, sources: Sequence[Source], weights: Sequence[float]) -> None:
+        if not math.fsum(weights) > 0:
+            raise InputError("All [[data]] tables have the weight 0; give at least one a weight.")
+        self._sources, self._weights = sources, torch.tensor(weights, dtype=torch.float64)
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair of a random source."""
+        number = torch.multinomial(self._weights, 1, generator=generator)
+        return self._sources[int(number)].draw(generator)

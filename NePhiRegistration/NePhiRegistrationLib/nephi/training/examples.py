@@ -1,0 +1,98 @@
+"""One pair to train on, and the level of instance optimisation that its loss is taken from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..encoder import EncoderSizes
+from ..geometry import Grid
+from ..losses import similarity_named
+from ..model import INVERSE, NePhi
+from ..objective import Level, Side
+from ..options import Options
+from ..predictor import carried_points
+from ..sampling import PatchLattice
+from ..volume import Volume
+
+
+@dataclass(frozen=True)
+class Example:
+    """A pair on the encoder's cube.
+
+    Attributes:
+        fixed, moving: (1 + C, k, j, i): the intensity in [0, 1], then what is compared instead of it, if anything.
+        fixed_masks, moving_masks: (2, k, j, i) bool: where to compare, and the field of view.
+        mm: millimetres per frame unit.
+        name: what messages call it.
+        truth: corresponding points of the fixed and the moving image, (m, d) frame coordinates each, or None.
+        labels: (k, j, i) of the fixed and the moving image, for validation, or None.
+    """
+
+    fixed: Tensor
+    moving: Tensor
+    fixed_masks: Tensor
+    moving_masks: Tensor
+    mm: float
+    name: str
+    truth: Optional[tuple[Tensor, Tensor]] = None
+    labels: Optional[tuple[Tensor, Tensor]] = None
+
+    @property
+    def images(self) -> Tensor:
+        """What the encoder reads, (2, k, j, i)."""
+        return torch.stack([self.fixed[0], self.moving[0]])
+
+    def to(self, device: torch.device) -> Example:
+        """The same pair on a device."""
+        truth = None if self.truth is None else tuple(points.to(device) for points in self.truth)
+        return replace(self, fixed=self.fixed.to(device), moving=self.moving.to(device), truth=truth,
+                       fixed_masks=self.fixed_masks.to(device), moving_masks=self.moving_masks.to(device))
+
+    @torch.no_grad()
+    def carried(self, models: tuple[NePhi, ...], sizes: EncoderSizes) -> Example:
+        """The pair that remains after models: its moving image carried by them."""
+        grid = sizes.grid
+        points = carried_points(models, sizes)
+        inside = grid.contains(points).to(self.moving.dtype)
+        values = torch.cat([self.moving, self.moving_masks.to(self.moving.dtype)])
+        volume = Volume(values, grid)
+        read = (volume.at(volume.to_unit(points)) * inside).view(-1, *grid.shape)
+        truth = self.truth
+        if truth is not None:
+            end = truth[1]
+            for model in models:
+                end = model.map(end, INVERSE)
+            truth = truth[0], end
+        return replace(self, moving=read[:-2], moving_masks=read[-2:] > 0.5, truth=truth)
+
+
+def level_of(example: Example, grid: Grid, options: Options) -> Level:
+    """The pair as a level, sampled at the voxels of the encoder's cube.
+
+    Args:
+        grid: the cube.
+        options: of the loss.
+    """
+    step, wanted = grid.spacing[0], int(example.fixed_masks[0].sum())
+    lattice = PatchLattice((-1.0,) * grid.dim, (1.0,) * grid.dim, step, options.patch, options.node_cells)
+    fixed, moving = (_side(values, masks, grid, options) for values, masks in (
+        (example.fixed, example.fixed_masks), (example.moving, example.moving_masks)))
+    return Level(fixed, moving, lattice, min(1.0, options.points / max(1, wanted)), example.mm, example.truth)
+
+
+def _side(values: Tensor, masks: Tensor, grid: Grid, options: Options) -> Side:
+    """One image with a margin: patches may lie across the cube's faces."""
+    margin = options.patch + 1
+    prepare = similarity_named(options.similarity).prepare
+    if prepare is not None and len(values) == 1:
+        values = torch.cat([values, prepare(values)])
+    around = (margin,) * 2 * grid.dim
+    values = F.pad(values[None], around, mode="replicate")[0]
+    wanted, view = F.pad(masks.to(values.dtype), around)
+    larger = grid.window([-margin] * grid.dim, [n + 2 * margin for n in grid.size])
+    return Side(Volume(torch.cat([values, wanted[None]]), larger), Volume(view[None], larger))

@@ -1,0 +1,30 @@
+"""The source of pairs that a configuration describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from .config import Config, Data
+from .datasets import ImagePairs, Mixture, Source
+
+
+def make_source(config: Config, root: Path, strict: bool) -> Source:
+    """All [[data]] tables of a configuration as one source.
+
+    Args:
+        root: what folders are relative to.
+        strict: an image that cannot be read is fatal.
+
+    Raises:
+        InputError: data that cannot be used.
+    """
+    sources = [_one(data, config, root, strict) for data in config.data]
+    return sources[0] if len(sources) == 1 else Mixture(sources, [data.weight for data in config.data])
+
+
+def _one(data: Data, config: Config, root: Path, strict: bool) -> Source:
+    sizes = config.model.design.sizes
+    if data.kind == "images":
+        return ImagePairs(data, sizes, root, strict)
+    raise InputError(f"There is no source of the kind {data.kind!r} yet.")

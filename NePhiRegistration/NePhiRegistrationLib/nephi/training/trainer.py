@@ -1,0 +1,226 @@
+"""Training as a generator of steps: the loss of instance optimisation, on codes that an encoder makes.
+
+Only one pair's graph is alive at a time. The encoder's codes are cut off, each pair's loss is propagated down to
+them, and the gradients they collect then go through the encoder in one pass: memory does not grow with the batch's
+sample points.
+
+Every random draw of a pair comes from a generator made of the seed, the step and the pair's number in the batch, so
+that a resumed training is the uninterrupted one, and two processes see what one with the doubled batch sees.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import NePhiError
+from ..model import NePhi
+from ..objective import accumulate
+from ..predictor import Predictor
+from .config import Config
+from .datasets import Source
+from .examples import Example, level_of
+from .parallel import Group
+
+logger = logging.getLogger(__name__)
+
+FINAL_RATE = 0.01  # of the learning rate, at the end
+
+
+class TrainingError(NePhiError, RuntimeError):
+    """A training that cannot go on; the last good checkpoint stays."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did: its number from 1, the mean weighted loss terms, seconds since the start or the resumption."""
+
+    number: int
+    terms: dict[str, float]
+    seconds: float
+
+    @property
+    def loss(self) -> float:
+        """The sum of the terms."""
+        return math.fsum(self.terms.values())
+
+
+@dataclass
+class State:
+    """All that a checkpoint holds besides the configuration.
+
+    Attributes:
+        predictor: the weights being trained.
+        average: their running average, which is validated and saved; the weights themselves if there is none.
+        optimizer: Adam.
+        step: how many are done.
+        best: the best validation score so far.
+        history: one record for every logged step and validation.
+    """
+
+    predictor: Predictor
+    average: Predictor
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    best: float = -math.inf
+    history: list[dict] = field(default_factory=list)
+
+
+def new_state(config: Config, device: torch.device) -> State:
+    """The start of a training."""
+    predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
+    predictor.provenance = {"config": config.to_dict()}
+    average = copy.deepcopy(predictor).requires_grad_(False) if config.training.average else predictor
+    optimizer = torch.optim.Adam(predictor.parameters(), lr=config.training.learning_rate, betas=(0.9, 0.99))
+    return State(predictor, average, optimizer)
+
+
+def train(state: State, config: Config, source: Source, group: Group) -> Iterator[Step]:
+    """Train a state in place up to the configuration's number of steps; closing the generator stops.
+
+    Raises:
+        TrainingError: the loss is not a finite number; the message names the pairs.
+    """
+    training, started = config.training, time.perf_counter()
+    pairs = _Ahead(config, source, group)
+    try:
+        while state.step < training.steps:
+            for options in state.optimizer.param_groups:
+                options["lr"] = training.learning_rate * schedule(state.step, training.steps, training.warm_up)
+            examples = pairs.of_step(state.step)
+            terms = _backward(state.predictor, examples, config, group, state.step)
+            terms = group.means(terms, len(examples))
+            if not math.isfinite(math.fsum(terms.values())):
+                raise _not_finite(state, examples, "loss")
+            group.mean_gradients(state.predictor, len(examples))
+            norm = torch.nn.utils.clip_grad_norm_(state.predictor.parameters(), training.clip)
+            if not bool(torch.isfinite(norm)):
+                raise _not_finite(state, examples, "gradient")
+            state.optimizer.step()
+            group.average_statistics(state.predictor)
+            state.step += 1
+            _update_average(state, training.average)
+            yield Step(state.step, terms, time.perf_counter() - started)
+    finally:
+        pairs.close()
+
+
+def schedule(step: int, steps: int, warm_up: int) -> float:
+    """The learning rate's factor: linear warm-up, then half a cosine down to FINAL_RATE."""
+    warm = min(1.0, (step + 1) / warm_up)
+    return warm * (FINAL_RATE + (1 - FINAL_RATE) * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+
+
+def generator_of(*key: object) -> torch.Generator:
+    """A random generator that depends on the key alone."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+def _backward(predictor: Predictor, examples: list[Example], config: Config, group: Group, step: int
+              ) -> dict[str, float]:
+    """Add up the gradients of the loss over this process's pairs; the sums of its weighted terms."""
+    predictor.train()
+    predictor.zero_grad(set_to_none=True)
+    numbers = _numbers(config, group)
+    mixed = config.training.mixed_precision and group.device.type == "cuda"
+    examples = [_at_a_pass(predictor, example, generator_of(config.training.seed, step, number, "pass"))
+                for number, example in zip(numbers, examples)]
+    with torch.autocast("cuda", enabled=mixed):
+        local, shared = predictor.encoder(torch.stack([example.images for example in examples]))
+    local, shared = local.float(), shared.float()
+    slopes: list[tuple[Tensor, Tensor]] = []
+    total: dict[str, float] = {}
+    for i, (number, example) in enumerate(zip(numbers, examples)):
+        model = predictor.model(local[i].detach(), shared[i].detach())
+        level = level_of(example, predictor.design.sizes.grid, config.loss)
+        terms = accumulate(model, level, config.loss, 1.0, generator_of(config.training.seed, step, number, "points"))
+        for name, value in terms.items():
+            total[name] = total.get(name, 0.0) + value
+        slopes.append((_gradient(model.code.local), _gradient(model.code.shared)))
+    torch.autograd.backward([local, shared], [torch.stack(part) for part in zip(*slopes)])
+    return total
+
+
+def _at_a_pass(predictor: Predictor, example: Example, generator: torch.Generator) -> Example:
+    """The pair as one of the predictor's passes meets it: carried by none, one or more of the passes before."""
+    passes = int(torch.randint(predictor.design.passes, (1,), generator=generator))
+    if not passes:
+        return example
+    predictor.eval()
+    models: tuple[NePhi, ...] = ()
+    remaining = example
+    with torch.no_grad():
+        for _ in range(passes):
+            local, shared = predictor.encoder(remaining.images[None])
+            models = (*models, predictor.model(local[0], shared[0]))
+            remaining = example.carried(models, predictor.design.sizes)
+    predictor.train()
+    return remaining
+
+
+def _gradient(tensor: Tensor) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+
+
+def _numbers(config: Config, group: Group) -> list[int]:
+    """Which pairs of a step's batch are this process's."""
+    batch = config.training.batch
+    return list(range(group.rank * batch, (group.rank + 1) * batch))
+
+
+def _not_finite(state: State, examples: list[Example], what: str) -> TrainingError:
+    names = "; ".join(example.name for example in examples)
+    return TrainingError(f"The {what} is not a finite number at step {state.step + 1}, with the pairs {names}; the "
+                         "last checkpoint is kept. Look at these images, or lower the learning rate, and resume.")
+
+
+def _update_average(state: State, decay: float) -> None:
+    if state.average is state.predictor:
+        return
+    decay = min(decay, state.step / (state.step + 10))  # the first steps are soon forgotten
+    with torch.no_grad():
+        for (name, mean), value in zip(state.average.state_dict().items(), state.predictor.state_dict().values()):
+            if mean.is_floating_point() and "running" not in name:
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+class _Ahead:
+    """The pairs of a step, prepared by threads while the steps before are computed."""
+
+    def __init__(self, config: Config, source: Source, group: Group) -> None:
+        self._seed, self._steps = config.training.seed, config.training.steps
+        self._source, self._device, self._numbers = source, group.device, _numbers(config, group)
+        self._reach = math.ceil(config.training.workers / len(self._numbers))
+        self._pool = ThreadPoolExecutor(config.training.workers) if self._reach else None
+        self._coming: dict[tuple[int, int], Future] = {}
+
+    def of_step(self, step: int) -> list[Example]:
+        """This process's pairs of a step."""
+        if self._pool is None:
+            examples = [self._draw(step, number) for number in self._numbers]
+        else:
+            for key in ((s, n) for s in range(step, min(step + 1 + self._reach, self._steps)) for n in self._numbers):
+                if key not in self._coming:
+                    self._coming[key] = self._pool.submit(self._draw, *key)
+            examples = [self._coming.pop((step, number)).result() for number in self._numbers]
+        return [example.to(self._device) for example in examples]
+
+    def close(self) -> None:
+        """Drop what is not needed any more."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _draw(self, step: int, number: int) -> Example:
+        return self._source.draw(generator_of(self._seed, step, number, "pair"))
