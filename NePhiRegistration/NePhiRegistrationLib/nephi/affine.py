@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 KINDS = ("translation", "rigid", "similarity", "affine")
 SAMPLES = 60_000  # voxels at the finer level: enough for at most 15 parameters, few enough for seconds
 BINS = 32
+LISTEN = 0.05  # s between looks for an interruption, which Windows does not give to a thread that waits
 
 
 def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, moving_mask: Optional[Tensor] = None,
@@ -252,7 +255,7 @@ class _Pair:
         method.SetOptimizerScalesFromPhysicalShift()
         try:
             with _one_itk_thread():
-                method.Execute(*self.images)
+                _execute(method, self.images)
         except RuntimeError as error:
             log.warning("Linear alignment stopped early: %s", reason(error))
             return matrix
@@ -267,6 +270,21 @@ class _Pair:
         method.SetMetricSamplingPercentage(0.5, self.seed + 1)  # 0 would mean the clock
         method.SetInterpolator(sitk.sitkLinear)
         return method
+
+
+def _execute(method: sitk.ImageRegistrationMethod, images: list[sitk.Image]) -> None:
+    """Run a method so that it can be interrupted (Ctrl-C, a cancelled task): Python hears of an interruption between
+    its own instructions only, so ITK runs in another thread and is told to stop after its next iteration."""
+    stop = threading.Event()
+    method.AddCommand(sitk.sitkIterationEvent, lambda: method.StopRegistration() if stop.is_set() else None)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            running = pool.submit(method.Execute, *images)
+            while not wait([running], LISTEN).done:
+                pass
+            running.result()
+        finally:
+            stop.set()
 
 
 @contextlib.contextmanager
