@@ -32,12 +32,15 @@ class Options:
     """
 
     affine: str = option("affine", "linear pre-alignment", choices=AFFINE_KINDS)
+    weights: str = option("none", "trained weights that predict the deformation after it: 'none', the name of shipped "
+                          "ones, or a file")
     similarity: str = option("lncc", "how images are compared", choices=SIMILARITY_NAMES)
     global_ncc: float = option(1.0, "weight of the normalised cross-correlation of all points, added to the similarity",
                                low=0.0, high=100.0)
     resolution: tuple[float, ...] = option(
         (25.0, 43.0, 75.0), "samples along the side of a cube with the mask's volume, per level", low=4.0, high=1000.0)
-    iterations: tuple[int, ...] = option((60, 60, 40), "most iterations per level; 0 skips a level", low=0, high=100000)
+    iterations: tuple[int, ...] = option((60, 60, 40), "most iterations per level, or one number for all; 0 skips a "
+                                    "level", low=0, high=100000)
     patch: int = option(4, "samples along the side of a patch", low=2, high=16)
     points: int = option(400000, "most sample points in an iteration; patches are left out at random to keep to it",
                          low=100, high=10**8)
@@ -94,6 +97,8 @@ class Options:
     def changed(self, **changes: Any) -> Options:
         """These options with some replaced; JSON lists become tuples and whole floats integers.
 
+        A single number of iterations is that of every level.
+
         Raises:
             InputError: an unknown option or a value that cannot be.
         """
@@ -101,7 +106,10 @@ class Options:
         for name in changes:
             if name not in types:
                 raise InputError(f"Unknown option {name!r}; the options are {', '.join(types)}.")
-        return replace(self, **{name: _converted(name, value, types[name]) for name, value in changes.items()})
+        values = {name: _converted(name, value, types[name]) for name, value in changes.items()}
+        if len(values.get("iterations", ())) == 1:
+            values["iterations"] *= len(values.get("resolution", self.resolution))
+        return replace(self, **values)
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""

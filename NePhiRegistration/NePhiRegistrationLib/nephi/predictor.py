@@ -91,6 +91,17 @@ class Predictor(nn.Module):
         code = LatentCode(self.design.sizes.box, local, shared)
         return NePhi(self.design.architecture, code, (self.forward_field, self.inverse_field))
 
+    def check_dimension(self, image: Image) -> None:
+        """Refuse images of another dimension than the predictor's.
+
+        Raises:
+            InputError: it is another.
+        """
+        dim = self.design.sizes.dim
+        if image.grid.dim != dim:
+            raise InputError(f"The weights {self.name} are for {dim}D images and the {image.name} is "
+                             f"{image.grid.dim}D; use other weights or none.")
+
     @torch.no_grad()
     def predict(self, fixed: Image, moving: Image, affine: np.ndarray) -> tuple[NePhi, ...]:
         """The models that align a pair after its linear alignment, in the order of ``Transform.models``.
@@ -104,10 +115,7 @@ class Predictor(nn.Module):
         Raises:
             InputError: images of another dimension than the predictor's.
         """
-        dim = self.design.sizes.dim
-        if fixed.grid.dim != dim:
-            raise InputError(f"The weights {self.name} are for {dim}D images and the {fixed.name} is "
-                             f"{fixed.grid.dim}D; use other weights or none.")
+        self.check_dimension(fixed)
         self.eval()
         sizes, to_world = self.design.sizes, Frame.of(fixed.grid).to_world_matrix
         here = on_cube(fixed, sizes.grid.points(), to_world, sizes.grid)
