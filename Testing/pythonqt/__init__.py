@@ -18,7 +18,10 @@ __all__ = ["install", "slot_errors"]
 
 
 def install() -> None:
-    """Make ``import qt`` find the double, once per process; there is no screen and no window shows."""
+    """Make ``import qt`` find the double, once per process; there is no screen and no window shows.
+
+    What slicer-core lacks of ``slicer`` comes with ``pythonqt.slicer_module.running_slicer``, and goes with it.
+    """
     if "qt" not in sys.modules:
         from .qt_module import make_qt
         sys.modules["qt"] = make_qt()

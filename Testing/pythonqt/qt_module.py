@@ -14,6 +14,7 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 from .enums import enum_member
 from .facts import all_facts
 from .signals import _adapter
+from .ui_loader import UiLoader
 from .wrapping import define
 
 
@@ -62,7 +63,7 @@ def make_qt() -> types.ModuleType:
     """A module with the classes that contract.json lists for ``qt``."""
     application()
     module = types.ModuleType("qt", "A double of PythonQt's qt over PySide6.")
-    special = {"QTimer": _Timer}
+    special = {"QTimer": _Timer, "QUiLoader": UiLoader}
     for name, facts in all_facts().items():
         if facts.module == "qt":
             native = special.get(name) or next(

@@ -42,10 +42,11 @@ class Signal:
         self._native().emit(*[unwrap(value) for value in args])
 
     def _native(self) -> Any:
-        return getattr(self._instance._q, self._signature.partition("(")[0])
+        name = getattr(self._instance._q, "overloads", {}).get(self._signature, self._signature.partition("(")[0])
+        return getattr(self._instance._q, name)
 
     def _key(self) -> tuple[int, str]:
-        return shiboken6.getCppPointer(self._instance._q)[0], self._signature.partition("(")[0]
+        return shiboken6.getCppPointer(self._instance._q)[0], self._signature
 
 
 def _count(signature: str) -> int:

@@ -17,8 +17,7 @@ from .enums import EnumValue, enum_member, is_enum, wrap_enum
 from .facts import ClassFacts, all_facts
 from .signals import Signal
 
-_classes: dict[str, type] = {}
-_natives: dict[str, type] = {}
+_by_native: dict[type, type] = {}
 _alive: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
@@ -91,7 +90,7 @@ class Instance(metaclass=InstanceMeta):
         return self._facts.name
 
     def inherits(self, name: str) -> bool:
-        return _inherits(self._facts.name, name) or self._q.inherits(name)
+        return name == self._facts.name or self._q.inherits(name)
 
     def delete(self) -> None:
         shiboken6.delete(self._q)
@@ -217,7 +216,7 @@ def call_native(owner: str, function: Any, name: str, args: tuple) -> Any:
         raise ValueError(f"Could not find matching overload for given arguments of {owner}.{name}: {error}") from error
 
 
-def define(name: str, native: type, bases: tuple = ()) -> type:
+def define(name: str, native: type) -> type:
     """The class that stands for a Qt class, made from its facts."""
     facts = all_facts()[name]
     body: dict[str, Any] = {"_native": native, "_facts": facts, "_defined": True, "__module__": facts.module}
@@ -233,9 +232,8 @@ def define(name: str, native: type, bases: tuple = ()) -> type:
         body[key] = Property(name, key, kind, writable, Static(name, native, key) if key in facts.statics else None)
     if "objectName" in facts.properties:
         body["name"] = body.get("name", Name())
-    _classes[name] = InstanceMeta(name, bases or (Instance,), body)
-    _natives[name] = native
-    return _classes[name]
+    _by_native[native] = InstanceMeta(name, (Instance,), body)
+    return _by_native[native]
 
 
 def _is_property(kind: type, name: str) -> bool:
@@ -272,8 +270,8 @@ def wrap(value: Any) -> Any:
         return wrap_enum(value)
     if isinstance(value, (list, tuple)):
         return tuple(wrap(item) for item in value)
-    kind = _classes.get(type(value).__name__)
-    return _standing_for(kind, value) if kind is not None and type(value) is kind._native else value
+    kind = _by_native.get(type(value))
+    return value if kind is None else _standing_for(kind, value)
 
 
 def unwrap(value: Any) -> Any:
@@ -294,7 +292,7 @@ def _wrap_object(value: QtCore.QObject) -> Instance:
     if proxy is not None and proxy._q is not None and shiboken6.isValid(proxy._q):
         return proxy
     for kind in type(value).__mro__:
-        found = _classes.get(kind.__name__)
+        found = _by_native.get(kind)
         if found is not None:
             proxy = _standing_for(found, value)
             _alive[pointer(value)] = proxy
@@ -317,8 +315,3 @@ def _slot(receiver: tuple) -> Any:
         return receiver[0]
     target, name = receiver
     return getattr(target, name.partition("(")[0])
-
-
-def _inherits(name: str, other: str) -> bool:
-    native = _natives[name]
-    return name == other or any(kind.__name__ == other for kind in native.__mro__)
