@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import slicer
 import vtk
+from vtk.util import numpy_support
 
 _logics: list = []  # a colour logic takes its colours out of the scene when it goes
 
@@ -64,7 +65,7 @@ def add_segmentation(labels: dict[str, np.ndarray], matrix: np.ndarray, name: st
         image = slicer.vtkOrientedImageData()
         image.SetDimensions(*reversed(mask.shape))
         image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-        scalars = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+        scalars = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
         scalars[:] = mask.astype(np.uint8).ravel()
         image.SetImageToWorldMatrix(as_vtk(matrix))
         node.AddSegmentFromBinaryLabelmapRepresentation(image, segment)

@@ -1,0 +1,116 @@
+"""The numbers of a report (docs/report-schema.md) as a table node and as a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import vtk
+
+COLUMNS = ("Measure", "Direction", "Value", "Unit")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a report."""
+
+    measure: str
+    direction: str
+    value: float
+    unit: str
+
+
+def rows(report: dict) -> list[Row]:
+    """All measured numbers of a report, in the order a person reads them; what was not measured has no row."""
+    metrics = report.get("metrics") or {}
+    found = [*_similarity(metrics), *_landmarks(metrics), *_labels(metrics), *_regularity(metrics), *_run(report)]
+    return [row for row in found if row is not None]
+
+
+def write_metrics(node: Any, report: dict) -> None:
+    """Fill a vtkMRMLTableNode with the rows of a report; a table that was there is replaced."""
+    table, lines = vtk.vtkTable(), rows(report)
+    for position, title in enumerate(COLUMNS):
+        column = vtk.vtkDoubleArray() if title == "Value" else vtk.vtkStringArray()
+        column.SetName(title)
+        for row in lines:
+            column.InsertNextValue(astuple(row)[position])
+        table.AddColumn(column)
+    node.SetAndObserveTable(table)
+    node.SetUseColumnNameAsColumnHeader(True)
+    node.SetLocked(True)
+
+
+def metrics_csv(report: dict, path: Union[str, Path]) -> None:
+    """Write the same rows as a CSV file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(astuple(row) for row in rows(report))
+
+
+def _row(measure: str, direction: str, value: Any, unit: str) -> Optional[Row]:
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return Row(measure, direction, float(value), unit)
+
+
+def _similarity(metrics: dict) -> list[Optional[Row]]:
+    similarity, result = metrics.get("similarity") or {}, []
+    names = (("ncc", "Normalised cross-correlation", ""), ("nmi", "Normalised mutual information", ""),
+             ("mean_absolute_difference", "Mean absolute difference", "intensity"))
+    for key, title, unit in names:
+        for when in ("before", "after"):
+            result.append(_row(f"{title}, {when}", "forward", (similarity.get(when) or {}).get(key), unit))
+    return result
+
+
+def _landmarks(metrics: dict) -> list[Optional[Row]]:
+    tre = metrics.get("tre_mm") or {}
+    titles = {"before": "before", "affine": "linear part only", "mean": "mean", "median": "median",
+              "p95": "95th percentile", "max": "largest"}
+    found = [_row(f"Landmark error, {title}", "forward", tre.get(key), "mm") for key, title in titles.items()]
+    return [*found, _row("Landmarks", "forward", tre.get("count"), "")]
+
+
+def _labels(metrics: dict) -> list[Optional[Row]]:
+    dice, distance = metrics.get("dice") or {}, metrics.get("surface_distance_mm") or {}
+    names = metrics.get("label_names") or {}
+    found = [_row(f"Dice, {when}", "forward", dice.get(when), "") for when in ("before", "mean")]
+    found += [_row(f"Dice, {names.get(str(label), label)}", "forward", value, "")
+              for label, value in (dice.get("per_label") or {}).items()]
+    found += [_row("Surface distance, mean", "forward", distance.get("mean"), "mm"),
+              _row("Surface distance, 95 % Hausdorff", "forward", distance.get("hd95"), "mm")]
+    return found
+
+
+def _regularity(metrics: dict) -> list[Optional[Row]]:
+    found = []
+    kinds = (("analytic", "exact derivative"), ("finite_difference", "finite differences"))
+    for direction in ("forward", "inverse"):
+        folds = (metrics.get("folds_percent") or {}).get(direction) or {}
+        found += [_row(f"Folds, {title}", direction, folds.get(kind), "% of voxels") for kind, title in kinds]
+        jacobian = (metrics.get("jacobian") or {}).get(direction) or {}
+        titles = {"min": "smallest", "p01": "1st percentile", "median": "median", "p99": "99th percentile",
+                  "max": "largest"}
+        found += [_row(f"Jacobian, {title}", direction, jacobian.get(key), "") for key, title in titles.items()]
+    consistency = metrics.get("inverse_consistency_mm") or {}
+    titles = {"mean": "mean", "p95": "95th percentile", "max": "largest"}
+    return found + [_row(f"Inverse-consistency error, {title}", "both", consistency.get(key), "mm")
+                    for key, title in titles.items()]
+
+
+def _run(report: dict) -> list[Optional[Row]]:
+    runtime, found = report.get("runtime") or {}, []
+    for export in report.get("transforms") or []:
+        error = export.get("error_mm") or {}
+        found.append(_row("Displacement field error, largest", export.get("direction", ""), error.get("max"), "mm"))
+    titles = (("iterations", "Iterations", ""), ("seconds", "Time", "s"), ("peak_memory_gb", "Peak memory", "GB"))
+    return found + [_row(title, "", runtime.get(key), unit) for key, title, unit in titles]

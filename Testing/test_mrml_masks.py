@@ -1,0 +1,181 @@
+"""Masks and labels come from segmentations and label maps of any geometry; useless ones are refused in a sentence."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+import vtk
+from mrml_scene import (
+    add_linear,
+    add_node,
+    add_segmentation,
+    add_volume,
+    new_scene,
+    noise,
+    oblique_matrix,
+    turn_matrix,
+)
+from NePhiRegistrationLib.mrml import masks, volumes
+from NePhiRegistrationLib.mrml.errors import NodeError
+
+SHAPE = (20, 24, 28)
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    return new_scene()
+
+
+def box(*bounds: tuple[int, int], shape=SHAPE) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    mask[tuple(slice(*b) for b in bounds)] = 1
+    return mask
+
+
+LUNG, HEART = box((4, 12), (5, 15), (6, 20)), box((10, 16), (12, 20), (14, 24))
+
+
+def volume(node=None) -> volumes.VolumeData:
+    return volumes.read_volume(node or add_volume(noise(SHAPE), oblique_matrix(), name="CT"), "fixed")
+
+
+def id_of(node, name: str) -> str:
+    return node.GetSegmentation().GetSegmentIdBySegmentName(name)
+
+
+def test_on_the_volumes_own_grid_a_mask_is_voxel_for_voxel():
+    node = add_segmentation({"lung": LUNG}, oblique_matrix())
+    mask = masks.read_mask(node, None, volume(), "fixed")
+    assert mask.dtype == np.uint8 and np.array_equal(mask, LUNG)
+
+
+def test_all_visible_segments_count_or_the_one_that_is_chosen(caplog):
+    node = add_segmentation({"lung": LUNG, "heart": HEART}, oblique_matrix())
+    image = volume()
+    assert np.array_equal(masks.read_mask(node, None, image, "fixed"), LUNG | HEART)
+    assert np.array_equal(masks.read_mask(node, id_of(node, "heart"), image, "fixed"), HEART)
+    node.GetDisplayNode().SetSegmentVisibility(id_of(node, "heart"), False)
+    with caplog.at_level(logging.INFO):
+        assert np.array_equal(masks.read_mask(node, "", image, "fixed"), LUNG)
+    assert f"fixed mask 'segmentation' is lung, {LUNG.sum()} voxels" in caplog.text
+
+
+def test_a_label_map_counts_where_it_is_not_zero():
+    node = add_volume((3 * LUNG + 2 * (HEART & ~LUNG)).astype(np.int16), oblique_matrix(), kind="LabelMapVolume")
+    assert np.array_equal(masks.read_mask(node, None, volume(), "fixed"), LUNG | HEART)
+
+
+def test_no_node_is_no_mask():
+    assert masks.read_mask(None, None, volume(), "fixed") is None
+
+
+def other_geometry() -> np.ndarray:
+    """The same box as the volume's, in finer voxels and other directions."""
+    matrix = oblique_matrix()
+    return matrix @ np.array([[0, 0.5, 0, 0], [0.5, 0, 0, 0], [0, 0, -0.5, SHAPE[0] - 1], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "label map"])
+def test_a_mask_of_another_geometry_lands_in_the_same_place(kind):
+    fine = np.zeros((2 * SHAPE[0], 2 * SHAPE[2], 2 * SHAPE[1]), np.uint8)
+    fine[10:24, 12:34, 8:30] = 1
+    make = {"segmentation": lambda: add_segmentation({"a": fine}, other_geometry()),
+            "label map": lambda: add_volume(fine, other_geometry(), kind="LabelMapVolume")}
+    mask = masks.read_mask(make[kind](), None, volume(), "fixed")
+    k, j, i = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
+    back = np.linalg.inv(other_geometry()) @ oblique_matrix()
+    a, b, c = np.tensordot(back[:3, :3], np.stack([i, j, k]), 1) + back[:3, 3].reshape(3, 1, 1, 1)
+    expected = (a > 7.5) & (a < 29.5) & (b > 11.5) & (b < 33.5) & (c > 9.5) & (c < 23.5)
+    assert np.array_equal(mask, expected)
+
+
+def test_parents_of_the_mask_and_of_the_volume_are_both_honoured():
+    move = turn_matrix(1.5, (4, -3, 5))
+    node = add_segmentation({"lung": LUNG}, oblique_matrix())
+    image = add_volume(noise(SHAPE), oblique_matrix())
+    node.SetAndObserveTransformNodeID(add_linear(move).GetID())
+    shifted = masks.read_mask(node, None, volume(image), "fixed")
+    assert shifted.any() and not np.array_equal(shifted, LUNG)
+    image.SetAndObserveTransformNodeID(add_linear(move).GetID())
+    assert np.array_equal(masks.read_mask(node, None, volume(image), "fixed"), LUNG)
+
+
+def sphere(center, radius: float):
+    source = vtk.vtkSphereSource()
+    source.SetCenter(*center)
+    source.SetRadius(radius)
+    source.SetThetaResolution(60)
+    source.SetPhiResolution(60)
+    source.Update()
+    node = add_node("Segmentation", "surface")
+    node.GetSegmentation().SetSourceRepresentationName("Closed surface")
+    node.AddSegmentFromClosedSurfaceRepresentation(source.GetOutput(), "ball", [1, 0, 0])
+    return node
+
+
+def test_a_segment_that_is_only_a_surface_is_filled_and_not_converted():
+    image = volume()
+    center = (oblique_matrix() @ [14, 12, 10, 1])[:3]
+    node = sphere((0, 0, 0), 9.0)
+    shift = np.eye(4)
+    shift[:3, 3] = center
+    node.SetAndObserveTransformNodeID(add_linear(shift).GetID())
+    mask = masks.read_mask(node, None, image, "fixed")
+    index = np.stack(np.meshgrid(*map(np.arange, reversed(SHAPE)), indexing="ij"), -1)
+    distance = np.linalg.norm(index @ oblique_matrix()[:3, :3].T + oblique_matrix()[:3, 3] - center, axis=-1).T
+    assert np.all(mask[distance < 8.7] == 1) and np.all(mask[distance > 9.3] == 0)
+    assert not node.GetSegmentation().ContainsRepresentation("Binary labelmap")
+
+
+def hidden():
+    node = add_segmentation({"lung": LUNG}, oblique_matrix())
+    node.GetDisplayNode().SetSegmentVisibility(id_of(node, "lung"), False)
+    return node
+
+
+def elsewhere():
+    matrix = oblique_matrix()
+    matrix[:3, 3] += 500
+    return add_segmentation({"lung": LUNG}, matrix)
+
+
+@pytest.mark.parametrize("make, segment, sentence", [
+    (lambda: add_node("Segmentation", "S"), None, "The fixed mask 'S' has no segments"),
+    (hidden, None, "has no visible segment"),
+    (lambda: add_segmentation({"lung": LUNG}, oblique_matrix()), "nonsense", "has no segment nonsense"),
+    (lambda: add_segmentation({"lung": 0 * LUNG}, oblique_matrix()), None, "is empty"),
+    (lambda: add_volume(0 * LUNG, kind="LabelMapVolume"), None, "is empty"),
+    (lambda: add_node("LabelMapVolume", "L"), None, "The fixed mask 'L' holds no image"),
+    (elsewhere, None, "has nothing inside the fixed volume 'CT'"),
+    (lambda: add_volume(noise(), name="MR"), None, "'MR' is neither a segmentation nor a label map"),
+])
+def test_a_mask_that_is_of_no_use_is_refused_in_a_sentence(make, segment, sentence):
+    with pytest.raises(NodeError) as error:
+        masks.read_mask(make(), segment, volume(), "fixed")
+    assert sentence in str(error.value) and str(error.value).endswith(".")
+
+
+def test_labels_are_matched_by_the_names_of_segments():
+    image = volume()
+    fixed = masks.read_labels(add_segmentation({"lung": LUNG, "only here": HEART}, oblique_matrix()), image, "fixed")
+    moving = masks.read_labels(add_segmentation({"heart": HEART, "lung": LUNG}, oblique_matrix()), image, "moving")
+    assert fixed.names == {1: "lung", 2: "only here"}
+    matched = masks.match_labels(fixed, moving)
+    assert matched[0].names == matched[1].names == {1: "lung"}
+    assert np.array_equal(matched[0].array, LUNG & ~HEART)
+    assert np.array_equal(matched[1].array, LUNG)
+    with pytest.raises(NodeError, match=r"\(lung, only here\) .* \(5\) have no name in common"):
+        labels = add_volume((5 * LUNG).astype(np.int16), oblique_matrix(), kind="LabelMapVolume")
+        masks.match_labels(fixed, masks.read_labels(labels, image, "moving"))
+
+
+def test_label_maps_keep_their_numbers_as_names():
+    array = (2 * LUNG + 7 * (HEART & ~LUNG)).astype(np.int16)
+    labels = masks.read_labels(add_volume(array, oblique_matrix(), kind="LabelMapVolume"), volume(), "fixed")
+    assert np.array_equal(labels.array, array) and labels.names == {2: "2", 7: "7"}
+

@@ -1,0 +1,88 @@
+"""The numbers of a report are all in the table and in the CSV file, and what was not measured is in neither."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+import slicer
+from mrml_scene import add_node, new_scene
+from NePhiRegistrationLib.mrml import tables
+
+SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "report-schema.md"
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    return new_scene()
+
+
+@pytest.fixture
+def report() -> dict:
+    """The example of the schema."""
+    return json.loads(re.search(r"```json\n(.*?)```", SCHEMA.read_text(encoding="utf-8"), re.DOTALL).group(1))
+
+
+def as_rows(node) -> list[tuple]:
+    table = node.GetTable()
+    return [tuple(table.GetValue(row, column).ToString() if column != 2 else table.GetValue(row, column).ToDouble()
+                  for column in range(4)) for row in range(table.GetNumberOfRows())]
+
+
+def test_the_table_holds_measure_direction_value_and_unit(report):
+    node = add_node("Table", "numbers")
+    tables.write_metrics(node, report)
+    assert [node.GetTable().GetColumnName(column) for column in range(4)] == list(tables.COLUMNS)
+    found = as_rows(node)
+    assert ("Landmark error, mean", "forward", 1.31, "mm") in found
+    assert ("Folds, finite differences", "inverse", 0.0, "% of voxels") in found
+    assert ("Inverse-consistency error, mean", "both", 0.12, "mm") in found
+    assert ("Normalised mutual information, after", "forward", 1.21, "") in found
+    assert ("Displacement field error, largest", "forward", 0.041, "mm") in found
+    assert ("Time", "", 12.4, "s") in found
+
+
+def test_what_was_not_measured_has_no_row(report):
+    assert not any("Dice" in row.measure or "Surface" in row.measure for row in tables.rows(report))
+    assert tables.rows({}) == []
+    assert tables.rows({"metrics": {"tre_mm": {"mean": None, "max": float("nan"), "count": 3}}}) == [
+        tables.Row("Landmarks", "forward", 3.0, "")]
+
+
+def test_labels_are_called_by_their_names_where_they_have_some(report):
+    report["metrics"].update(dice={"before": 0.5, "mean": 0.8, "per_label": {"1": 0.7, "2": 0.9}},
+                             label_names={"1": "lung"})
+    rows = {row.measure: row.value for row in tables.rows(report)}
+    assert (rows["Dice, lung"], rows["Dice, 2"], rows["Dice, before"]) == (0.7, 0.9, 0.5)
+
+
+def test_a_second_report_replaces_the_first(report):
+    node = add_node("Table", "numbers")
+    tables.write_metrics(node, report)
+    tables.write_metrics(node, {"runtime": {"seconds": 1.0}})
+    assert as_rows(node) == [("Time", "", 1.0, "s")]
+
+
+def test_the_file_has_the_rows_of_the_table(report, tmp_path):
+    tables.metrics_csv(report, tmp_path / "numbers.csv")
+    with open(tmp_path / "numbers.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.reader(file))
+    assert tuple(lines[0]) == tables.COLUMNS
+    assert len(lines) == 1 + len(tables.rows(report))
+    assert ["Landmark error, mean", "forward", "1.31", "mm"] in lines
+
+
+def test_slicer_saves_and_reads_the_table(report, tmp_path):
+    node, path = add_node("Table", "numbers"), str(tmp_path / "numbers.tsv")
+    tables.write_metrics(node, report)
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableStorageNode")
+    storage.SetFileName(path)
+    loaded = add_node("Table", "loaded")
+    assert storage.WriteData(node) and storage.ReadData(loaded)
+    assert as_rows(loaded) == as_rows(node)
