@@ -83,6 +83,8 @@ class Data(_Checked):
     deform: float = option(0.1, "largest random deformation, half sides of the cube", low=0.0, high=0.5)
     coarse: float = option(2.0, "largest random loss of resolution, voxels of the cube", low=0.0, high=16.0)
     stripped: float = option(0.5, "labels: share of pairs with nothing but the brain", low=0.0, high=1.0)
+    others: float = option(0.5, "labels: share of pairs of two different heads", low=0.0, high=1.0)
+    same_contrast: float = option(0.5, "blobs, labels: share of pairs of one contrast", low=0.0, high=1.0)
     truth_points: int = option(2000, "points at which a known deformation is compared", low=0, high=10**6)
 
 

@@ -46,9 +46,7 @@ class Folder:
     """
 
     def __init__(self, path: Path, first: int, last: int, dim: int, strict: bool) -> None:
-        if not path.is_dir():
-            raise InputError(f"There is no folder {path}; give the folder of the images, or another --data.")
-        files = sorted(f for f in path.iterdir() if f.name.endswith(ENDINGS) and not f.name.startswith("."))
+        files = image_files(path)
         self.files = files[first:last]
         self.path, self._dim, self._strict = path, dim, strict
         if len(self.files) < 2:
@@ -84,6 +82,17 @@ class Folder:
             return None
         raise InputError(f"{file} is {image.grid.dim}D and [model] dim is {self._dim}; keep 2D and 3D images in "
                          "folders of their own.")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder, sorted by name.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; correct the configuration, or give another --data.")
+    return sorted(file for file in folder.iterdir() if file.name.endswith(ENDINGS) and not file.name.startswith("."))
 
 
 class ImagePairs:

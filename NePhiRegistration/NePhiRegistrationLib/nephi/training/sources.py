@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InputError
 from .config import Config, Data
 from .datasets import ImagePairs, Mixture, Source
+from .synthesis import Blobs, LabelMaps, Lungs, Shapes
 
 
 def make_source(config: Config, root: Path, strict: bool) -> Source:
@@ -27,4 +27,6 @@ def _one(data: Data, config: Config, root: Path, strict: bool) -> Source:
     sizes = config.model.design.sizes
     if data.kind == "images":
         return ImagePairs(data, sizes, root, strict)
-    raise InputError(f"There is no source of the kind {data.kind!r} yet.")
+    if data.kind == "labels":
+        return LabelMaps(data, sizes, root)
+    return {"shapes": Shapes, "blobs": Blobs, "lungs": Lungs}[data.kind](data, sizes)

@@ -1,0 +1,88 @@
+"""Random smooth deformations of the encoder's cube whose inverse is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import Grid, apply_affine
+from ..interpolation import linear_in_unit
+from .augment import uniform
+
+SQUARINGS = 6
+SCALES = (3, 5, 9)  # control points along a side, from bends of the whole to local ones
+LARGEST_SLOPE = 2.5  # of the velocity: exp() of it still compresses no voxel to nothing
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """phi(x) = A exp(v)(x), a linear map after the flow of a smooth velocity; frame coordinates.
+
+    Attributes:
+        linear: (d + 1, d + 1).
+        there, back: (d, k, j, i) displacements of exp(v) and exp(-v) on a cell-centred lattice of [-1, 1]^d.
+    """
+
+    linear: np.ndarray
+    there: Tensor
+    back: Tensor
+
+    def forward(self, points: Tensor) -> Tensor:
+        """phi of points (n, d)."""
+        return apply_affine(self.linear, points + _at(self.there, points))
+
+    def inverse(self, points: Tensor) -> Tensor:
+        """The inverse of phi at points (n, d)."""
+        points = apply_affine(np.linalg.inv(self.linear), points)
+        return points + _at(self.back, points)
+
+
+def random_deformation(cube: Grid, linear: np.ndarray, largest: float, generator: torch.Generator) -> Deformation:
+    """A random flow of at most about ``largest`` (half sides of the cube), on a lattice of half the cube's size."""
+    n, dim = max(8, cube.size[0] // 2), cube.dim
+    velocity = torch.zeros(dim, *(n,) * dim)
+    for scale in SCALES:
+        coarse = torch.randn((dim, *(scale,) * dim), generator=generator)
+        bend = smooth_upsample(coarse, n)
+        velocity += bend / bend.norm(dim=0).max() * uniform(generator) * 3 / scale
+    velocity *= uniform(generator) * largest / velocity.norm(dim=0).max().clamp(min=1e-6)
+    slopes = torch.stack(torch.gradient(velocity, spacing=2 / n, dim=tuple(range(1, dim + 1))))
+    velocity *= min(1.0, LARGEST_SLOPE / float(slopes.abs().max().clamp(min=1e-6)))
+    return Deformation(linear, flow(velocity), flow(-velocity))
+
+
+def flow(velocity: Tensor) -> Tensor:
+    """exp(v) - id by scaling and squaring, (d, k, j, i) on a cell-centred lattice of [-1, 1]^d."""
+    displacement = velocity / 2**SQUARINGS
+    n, dim = velocity.shape[1], len(velocity)
+    axis = (torch.arange(n) + 0.5) * 2 / n - 1
+    points = torch.stack(torch.meshgrid([axis] * dim, indexing="ij")).flip(0).flatten(1).T
+    for _ in range(SQUARINGS):
+        displacement = displacement + _at(displacement, points + displacement.flatten(1).T).T.view_as(displacement)
+    return displacement
+
+
+def smooth_upsample(coarse: Tensor, n: int) -> Tensor:
+    """Values (C, m, ..., m) at control points, as smooth ones (C, n, ..., n): linear, then averaged over a cell."""
+    dim, m = coarse.dim() - 1, coarse.shape[-1]
+    mode = "trilinear" if dim == 3 else "bilinear"
+    values = F.interpolate(coarse[None], size=(n,) * dim, mode=mode, align_corners=True)
+    width = max(1, n // m) | 1
+    for _ in range(2):
+        for axis in range(dim):
+            kernel = [1] * dim
+            kernel[axis] = width
+            pad = [k // 2 for k in kernel]
+            pool = F.avg_pool3d if dim == 3 else F.avg_pool2d
+            values = pool(values, kernel, 1, pad, count_include_pad=False)
+    return values[0]
+
+
+def _at(values: Tensor, points: Tensor) -> Tensor:
+    """Values (C, k, j, i) on a cell-centred lattice of [-1, 1]^d at points (m, d): (m, C)."""
+    n = values.shape[-1]
+    return linear_in_unit(values, points * (n / (n - 1))).T

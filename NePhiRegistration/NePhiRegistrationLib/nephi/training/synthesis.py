@@ -1,0 +1,259 @@
+"""Made-up pairs: what is seen is drawn at random, what corresponds is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..encoder import EncoderSizes
+from ..errors import InputError
+from ..geometry import Frame, Grid, apply_affine
+from ..images import Image, read_labels, sample
+from ..interpolation import nearest
+from ..phantom import FIELD_OF_VIEW, lung_phantom
+from . import augment
+from .augment import uniform
+from .config import Data
+from .datasets import image_files
+from .deformation import Deformation, random_deformation, smooth_upsample
+from .examples import Example
+
+CHESTS = 12  # phantoms that are generated; each is deformed anew for every pair
+CHEST_SIZE = 64  # voxels along a side of a phantom
+SKULL = 500  # labels from here on are not of the brain
+HALF_SIDES = (95.0, 128.0)  # mm, of the cube around a head
+BRAIN = np.array([140.0, 175.0, 140.0])  # mm, the common size of brains along (x, y, z), about the usual one
+LABELS = 1024  # more than any label
+LEFT, RIGHT = ([2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28, 30, 31],
+               [41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60, 62, 63])  # of FreeSurfer, one another's mirror
+
+Scene = Callable[[Tensor], Tensor]
+"""What there is at points (n, d) of the cube: labels or intensities, (n)."""
+
+
+class Shapes:
+    """Triangles and circles in the plane, both filled or both hollow; nothing is known but the images."""
+
+    def __init__(self, data: Data, sizes: EncoderSizes) -> None:
+        if sizes.dim != 2:
+            raise InputError(f"The data of the kind 'shapes' are 2D and [model] dim is {sizes.dim}; set it to 2.")
+        self._data, self._sizes = data, sizes
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair of shapes."""
+        hollow = uniform(generator) < 0.5
+        thickness = uniform(generator, 0.12, 0.2) if hollow else math.inf
+        cube = self._sizes.grid
+        points, pixel = cube.points(), cube.spacing[0]
+        depths = [_shape(points, generator) for _ in range(2)]
+        if hollow:
+            depths = [torch.minimum(depth, thickness - depth) for depth in depths]
+        images = [(depth / pixel + 0.5).clamp(0, 1).view(1, *cube.shape) for depth in depths]
+        labels = tuple((depth > 0).view(cube.shape).to(torch.int32) for depth in depths)
+        masks = torch.ones((2, *cube.shape), dtype=torch.bool)
+        return Example(images[0], images[1], masks, masks, 1.0, "shapes", labels=labels)
+
+
+def _shape(points: Tensor, generator: torch.Generator) -> Tensor:
+    """The depth of points (n, 2) below the outline of a random circle or triangle; negative outside."""
+    center = torch.tensor([uniform(generator, -0.15, 0.15) for _ in range(2)])
+    if uniform(generator) < 0.5:
+        return uniform(generator, 0.35, 0.55) - (points - center).norm(dim=1)
+    turn = uniform(generator, 0, 2 * math.pi / 3) + 2 * math.pi / 3 * torch.arange(3)
+    normals = torch.stack([turn.cos(), turn.sin()], dim=1)
+    return uniform(generator, 0.25, 0.38) - ((points - center) @ normals.T).amax(1)
+
+
+class Blobs:
+    """Random smooth shapes, deformed by a known map."""
+
+    def __init__(self, data: Data, sizes: EncoderSizes) -> None:
+        self._data, self._sizes = data, sizes
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair of the same shapes."""
+        n, dim = self._sizes.size, self._sizes.dim
+        count, scale = 4 + int(uniform(generator, 0, 12)), 4 + int(uniform(generator, 0, 8))
+        channels = [smooth_upsample(torch.randn((1, *(scale,) * dim), generator=generator), n)[0] for _ in range(count)]
+        labels = torch.stack(channels).argmax(0)
+
+        def scene(points: Tensor) -> Tensor:
+            return nearest(labels[None], (points + 1) * (n / 2) - 0.5)[0]
+
+        maps = KnownMaps.random(self._data, self._sizes, generator)
+        return _painted(scene, scene, maps, "random shapes", 100.0, self._data, self._sizes, generator)
+
+
+class LabelMaps:
+    """Label maps of whole heads: one against itself deformed by a known map, or against another one."""
+
+    def __init__(self, data: Data, sizes: EncoderSizes, root: Path) -> None:
+        if sizes.dim != 3:
+            raise InputError(f"The data of the kind 'labels' are 3D and [model] dim is {sizes.dim}; set it to 3.")
+        self._files = image_files(root / data.labels)[data.first:data.last]
+        if len(self._files) < 2:
+            raise InputError(f"The folder {root / data.labels} has {len(self._files)} label maps; give one with at "
+                             "least 2.")
+        self._data, self._sizes = data, sizes
+        self._read = lru_cache(maxsize=64)(_read_map)
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair of heads."""
+        first, second = torch.randperm(len(self._files), generator=generator)[:2].tolist()
+        other = uniform(generator) < self._data.others
+        half, stripped = uniform(generator, *HALF_SIDES), uniform(generator) < self._data.stripped
+        heads = [self._read(self._files[number]) for number in (first, second if other else first)]
+        scenes = [head.scene(half, stripped) for head in heads]
+        maps = KnownMaps.random(self._data, self._sizes, generator)
+        example = _painted(scenes[0], scenes[1], maps, f"{heads[0].name} and {heads[1].name}", half, self._data,
+                           self._sizes, generator)
+        return replace(example, truth=None) if other else example
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A label map, where its brain is in the middle, and how large that is compared with others, along (x, y, z)."""
+
+    name: str
+    labels: Image
+    middle: np.ndarray
+    stretch: np.ndarray
+
+    def scene(self, half: float, stripped: bool) -> Scene:
+        """The labels on a cube of half a side ``half`` (mm) around the brain, which is brought to the common size."""
+        matrix = np.eye(4)
+        matrix[:-1, :-1], matrix[:-1, -1] = np.diag(half * self.stretch), self.middle
+
+        def scene(points: Tensor) -> Tensor:
+            found = sample(self.labels.values, self.labels.grid, apply_affine(matrix, points), mode="nearest").long()
+            return torch.where(found >= SKULL, 0, found) if stripped else found
+
+        return scene
+
+
+def _read_map(file: Path) -> _Head:
+    labels = read_labels(file, "training")
+    grid = labels.grid
+    values = labels.values.to(torch.int16)
+    brain = torch.nonzero((values > 0) & (values < SKULL)).flip(1).double()
+    if len(brain) == 0:
+        raise InputError(f"The label map {file} has no label from 1 to {SKULL - 1}; leave it out.")
+    ends = torch.stack([brain.quantile(q, dim=0) if len(brain) < 10**6 else brain[::len(brain) // 10**6].quantile(q, 0)
+                        for q in (0.001, 0.999)])
+    low, high = grid.to_world(ends).numpy()
+    return _Head(file.name, Image(values, grid, file.name), (low + high) / 2, np.abs(high - low) / BRAIN)
+
+
+class Lungs:
+    """Breathing chests: phantoms deformed by a known map."""
+
+    def __init__(self, data: Data, sizes: EncoderSizes) -> None:
+        if sizes.dim != 3:
+            raise InputError(f"The data of the kind 'lungs' are 3D and [model] dim is {sizes.dim}; set it to 3.")
+        self._data, self._sizes = data, sizes
+        self._chest = lru_cache(maxsize=CHESTS)(lambda seed: lung_phantom(CHEST_SIZE, seed).fixed)
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """A random pair of one chest; the air's density differs between breaths."""
+        data, sizes = self._data, self._sizes
+        chest = self._chest(int(uniform(generator, 0, CHESTS - 1e-6)))
+        middle, half = [uniform(generator, -30, 30) for _ in range(3)], uniform(generator, 0.3, 0.55) * FIELD_OF_VIEW
+        matrix = Frame(tuple(middle), half).to_world_matrix
+        maps = KnownMaps.random(data, sizes, generator)
+        clean, seen = [], []
+        for points in maps.on(sizes.grid):
+            found = sample(chest.values, chest.grid, apply_affine(matrix, points), fill=-1000.0).view(sizes.grid.shape)
+            clean.append(((found + 1000) / 1200).clamp(0, 1))
+            breath = uniform(generator, 0.8, 1.2)
+            seen.append(_imaged((clean[-1] * breath).clamp(0, 1), data, generator))
+        return _example(seen, clean, maps, "a chest phantom", half, data, sizes, generator)
+
+
+@dataclass(frozen=True)
+class KnownMaps:
+    """How a scene is seen in both images: fixed(x) = scene(g(phi(x))), moving(y) = scene(g(y)), or the other way round.
+
+    Attributes:
+        common: g, which makes every scene a new one.
+        between: phi.
+        swapped: whether the moving image is the one that is deformed.
+    """
+
+    common: Deformation
+    between: Deformation
+    swapped: bool
+
+    @classmethod
+    def random(cls, data: Data, sizes: EncoderSizes, generator: torch.Generator) -> KnownMaps:
+        """Random ones, as far as the data's options go."""
+        dim, cube = sizes.dim, sizes.grid
+        linear = augment.flip(data, dim, generator) @ augment.linear_map(data, dim, generator)
+        common = random_deformation(cube, linear, data.deform, generator)
+        between = random_deformation(cube, augment.linear_map(data, dim, generator), data.deform, generator)
+        return cls(common, between, uniform(generator) < 0.5)
+
+    def on(self, cube: Grid) -> tuple[Tensor, Tensor]:
+        """Where the scene is seen by the voxels of the fixed and of the moving image, (n^d, d) each."""
+        points = cube.points()
+        seen = self.common.forward(self.between.forward(points)), self.common.forward(points)
+        return (seen[1], seen[0]) if self.swapped else seen
+
+    def truth(self, dim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Corresponding points of the fixed and the moving image, at most (count, d) each, both in the cube."""
+        start = 2 * torch.rand(count, dim, generator=generator) - 1
+        end = self.between.forward(start)
+        inside = (end.abs() <= 1).all(1)
+        return (end[inside], start[inside]) if self.swapped else (start[inside], end[inside])
+
+
+def _painted(fixed: Scene, moving: Scene, maps: KnownMaps, name: str, mm: float, data: Data, sizes: EncoderSizes,
+             generator: torch.Generator) -> Example:
+    """Labels in random intensities: to the encoder those of two images, to the loss the same in both."""
+    labels = [scene(points).view(sizes.grid.shape) for scene, points in zip((fixed, moving), maps.on(sizes.grid))]
+    shared = _palette(generator)
+    palettes = [shared, shared if uniform(generator) < data.same_contrast else _palette(generator)]
+    seen = [_imaged(palette[label], data, generator) for label, palette in zip(labels, palettes)]
+    compared = _palette(generator)
+    clean = [_blurred(compared[label], 1.0) for label in labels]
+    return replace(_example(seen, clean, maps, name, mm, data, sizes, generator), labels=tuple(labels))
+
+
+def _palette(generator: torch.Generator) -> Tensor:
+    """A random intensity in [0, 1] for each label, the same left and right; the background mostly stays dark."""
+    palette = torch.rand(LABELS, generator=generator)
+    palette[RIGHT] = palette[LEFT]
+    palette[0] = 0.0 if uniform(generator) < 0.7 else palette[0]
+    return palette
+
+
+def _imaged(values: Tensor, data: Data, generator: torch.Generator) -> Tensor:
+    """What a scanner makes of it: less resolution, another gamma, bias, noise."""
+    return augment.intensities(_blurred(values, uniform(generator, 0, data.coarse)), data, generator)
+
+
+def _blurred(values: Tensor, width: float) -> Tensor:
+    """Averaged over about ``width`` voxels along every axis."""
+    taps = torch.exp(-0.5 * (torch.arange(-3, 4) / max(width / 2, 0.1)) ** 2)
+    taps = taps / taps.sum()
+    for axis in range(values.dim()):
+        last = values.movedim(axis, -1)
+        padded = F.pad(last.reshape(1, -1, last.shape[-1]), (3, 3), mode="replicate")
+        smooth = sum(tap * padded[..., k:k + last.shape[-1]] for k, tap in enumerate(taps.tolist()))
+        values = smooth.view(last.shape).movedim(-1, axis)
+    return values.contiguous()
+
+
+def _example(seen: list[Tensor], clean: list[Tensor], maps: KnownMaps, name: str, mm: float, data: Data,
+             sizes: EncoderSizes, generator: torch.Generator) -> Example:
+    masks = torch.ones((2, *sizes.grid.shape), dtype=torch.bool)
+    truth = maps.truth(sizes.dim, data.truth_points, generator) if data.truth_points else None
+    fixed, moving = (torch.stack([image, compared]) for image, compared in zip(seen, clean))
+    return Example(fixed, moving, masks, masks, mm, name, truth)
