@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +16,19 @@ _logics: list = []  # a colour logic takes its colours out of the scene when it 
 def new_scene() -> slicer.vtkMRMLScene:
     """An empty scene, which ``slicer.mrmlScene`` becomes."""
     slicer.mrmlScene = scene = slicer.vtkMRMLScene()
-    scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # Slicer's Colors module does this
+    for kind in (slicer.vtkMRMLColorLegendDisplayNode, slicer.vtkMRMLMarkupsJsonStorageNode):
+        scene.RegisterNodeClass(kind())  # Slicer's modules do this when they are loaded
     return scene
+
+
+def read_bundle(path: str) -> None:
+    """A new scene from a .mrb file, which Slicer unpacks into its cache folder."""
+    scene, cache, manager = new_scene(), slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(os.path.dirname(path))
+    manager.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(manager)
+    assert scene.ReadFromMRB(path)
 
 
 def add_colors(scene: slicer.vtkMRMLScene) -> None:

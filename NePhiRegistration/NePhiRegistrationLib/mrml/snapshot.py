@@ -1,0 +1,93 @@
+"""What an output node held before a task, put back when the task is cancelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import archive, jacobian
+
+
+class Snapshot:
+    """A copy of a node's content, references and displays.
+
+    Args:
+        node: any storable node in a scene; volumes are copied, so keep snapshots no longer than a task.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self.node = node
+        self._content = _copy(node)
+        self._references = _references(node)
+        self._displays = [(display, Snapshot(display)) for display in _displays(node)]
+
+    def restore(self) -> None:
+        """Give the node back what it held; nothing happens when it has left the scene. Nodes that were made for it
+        since (a display, colours, an archive) are removed."""
+        node, scene = self.node, self.node.GetScene()
+        if scene is None or not scene.IsNodePresent(node):
+            return
+        made_before, now = {id(display) for display, _ in self._displays}, helpers(node)
+        modified = node.StartModify()
+        try:
+            for name in set(node.GetAttributeNames()) - set(self._content.GetAttributeNames()):
+                node.RemoveAttribute(name)
+            node.CopyContent(self._content)
+            _set_references(node, self._references)
+        finally:
+            node.EndModify(modified)
+        for _, display in self._displays:
+            display.restore()
+        kept = {id(helper) for helper in helpers(node)} | made_before
+        for helper in now:
+            if id(helper) not in kept:
+                scene.RemoveNode(helper)
+
+
+def helpers(node: Any) -> list[Any]:
+    """The nodes that exist only for this one: its displays, its colour table and its archive."""
+    displays = _displays(node)
+    colors = [display.GetColorNode() for display in displays if display.IsA("vtkMRMLVolumeDisplayNode")]
+    own = [color for color in colors if color is not None and color.GetAttribute(jacobian.ROLE) is not None]
+    kept = node.GetNodeReference(archive.ROLE)
+    return [*displays, *own, *([] if kept is None else [kept])]
+
+
+def remove(node: Any) -> None:
+    """Take a node that a task has made out of its scene, and what exists only for it."""
+    scene = node.GetScene()
+    if scene is None:
+        return
+    for helper in [*helpers(node), node]:
+        scene.RemoveNode(helper)
+
+
+def _copy(node: Any) -> Any:
+    """A node of the same class with the same content, in no scene."""
+    copy = node.CreateNodeInstance()
+    copy.UnRegister(None)  # the variable alone keeps it
+    copy.CopyContent(node)
+    return copy
+
+
+def _displays(node: Any) -> list[Any]:
+    if not node.IsA("vtkMRMLDisplayableNode"):
+        return []
+    displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
+    return [display for display in displays if display is not None]
+
+
+def _references(node: Any) -> dict[str, list[str]]:
+    """Role -> IDs of the nodes referred to."""
+    roles: list[str] = []
+    node.GetNodeReferenceRoles(roles)
+    return {role: [node.GetNthNodeReferenceID(role, n) for n in range(node.GetNumberOfNodeReferences(role))]
+            for role in roles}
+
+
+def _set_references(node: Any, wanted: dict[str, list[str]]) -> None:
+    present = _references(node)
+    for role in {*present, *wanted}:
+        if present.get(role, []) != wanted.get(role, []):
+            node.RemoveNodeReferenceIDs(role)
+            for target in wanted.get(role, []):
+                node.AddNodeReferenceID(role, target)
