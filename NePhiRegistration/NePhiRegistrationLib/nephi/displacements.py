@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .geometry import Grid, apply_affine
+from .geometry import Grid
 from .interpolation import linear
 from .metrics import random_points
-from .sampled import through_spline
+from .sampled import SampledMap
 
-SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.75, 0.5)
+SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.85, 0.72, 0.6, 0.5)
 """Spacings tried, as multiples of the fixed image's mean voxel spacing."""
 
 _CHECK_POINTS = 8192
 _SEED = 1
-_MARGIN = 0.05
+MARGIN = 2  # nodes around the image; beyond them the displacements are those of the border
 
 T = TypeVar("T")
 
@@ -65,30 +65,35 @@ class Displacements:
                 "megabytes": _megabytes(self.grid)}
 
 
-def sample_displacements(transform, direction: str = "forward", spacing: Optional[float] = None,
-                         tolerance_mm: float = 0.05, mask: Optional[Tensor] = None, max_megabytes: float = 100.0
-                         ) -> Displacements:
+def sampled_map(transform, direction: str, mask: Optional[Tensor] = None) -> SampledMap:
+    """What :func:`sample_displacements` reads: the map over its image and a little beyond."""
+    image = transform.fixed_grid if direction == "forward" else transform.moving_grid
+    return SampledMap(transform, image, direction, mask, 2 * MARGIN * max(image.spacing))
+
+
+def sample_displacements(sampled: SampledMap, spacing: Optional[float] = None, tolerance_mm: float = 0.05,
+                         mask: Optional[Tensor] = None, max_megabytes: float = 100.0) -> Displacements:
     """One direction of a transform on a grid over its image, a little beyond it on every side.
 
     Args:
-        transform: a :class:`nephi.transform.Transform`.
-        direction: "forward" (on the fixed image's grid) or "inverse" (on the moving image's).
+        sampled: from :func:`sampled_map`.
         spacing: mm between nodes; None picks the coarsest of :data:`SPACING_FACTORS` whose largest measured error is
             within the tolerance, or else the finest that ``max_megabytes`` allows.
         tolerance_mm: the largest error accepted when the spacing is picked.
         mask: (*shape) bool on the image's grid; errors are measured inside it.
         max_megabytes: of the displacements as float32, when the spacing is picked.
     """
+    transform, direction = sampled.transform, sampled.direction
     image = transform.fixed_grid if direction == "forward" else transform.moving_grid
     points = random_points(image, _CHECK_POINTS, mask, _SEED)
     expected = transform.map_points(points, direction).to("cpu", torch.float64)
 
     def grid_at(step: float) -> Grid:
         nodes = image.with_spacing(step)
-        return nodes.padded(_MARGIN * float(image.extent.max()) + max(nodes.spacing))
+        return nodes.window([-MARGIN] * nodes.dim, [n + 2 * MARGIN for n in nodes.size])
 
     def build(grid: Grid) -> tuple[Displacements, float]:
-        made = Displacements(_total(transform, grid, direction), grid, direction, {}, tolerance_mm)
+        made = Displacements(sampled.displacement_on(grid), grid, direction, {}, tolerance_mm)
         error = summary((made.map_points(points, direction) - expected).norm(dim=-1).numpy())
         return replace(made, error_mm=error), error["max"]
 
@@ -140,19 +145,6 @@ def _hopeless(last: float, error: float, spacing: float, tolerance_mm: float) ->
     would leave it above the tolerance. Half the last spacing is always tried."""
     ratio = spacing / last
     return ratio > 0.55 and error * ratio ** 2 > 1.3 * tolerance_mm
-
-
-def _total(transform, grid: Grid, direction: str) -> Tensor:
-    """map(x) - x at the nodes: a spline of what the fields do, and the affine as it is."""
-    matrix = np.asarray(transform.affine, dtype=np.float64)
-    matrix = matrix if direction == "forward" else np.linalg.inv(matrix)
-    back = np.linalg.inv(matrix)
-    values = through_spline(lambda x: apply_affine(back, transform.map_points(x, direction).cpu()) - x, grid)
-    out = torch.empty((grid.count, grid.dim), dtype=torch.float32)
-    for start, stop in grid.chunks(1 << 18):
-        points = grid.points(start, stop).double()
-        out[start:stop] = apply_affine(matrix, points + values.view(-1, grid.dim)[start:stop]) - points
-    return out.view(*grid.shape, grid.dim)
 
 
 def _megabytes(grid: Grid) -> float:

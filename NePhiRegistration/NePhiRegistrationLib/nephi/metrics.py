@@ -112,14 +112,14 @@ def surface_distance(a: Tensor, b: Tensor, grid: Grid, labels: Optional[Iterable
 
 
 def folds(transform, fixed_mask: Optional[Tensor] = None, moving_mask: Optional[Tensor] = None, whole: bool = True,
-          determinants: Optional[dict[str, Tensor]] = None, sampled: bool = False) -> dict:
+          determinants: Optional[dict[str, Tensor]] = None, maps: Optional[dict[str, SampledMap]] = None) -> dict:
     """Percentages of folded voxels on the native grids: forward on the fixed grid, inverse on the moving grid.
 
     Args:
         fixed_mask, moving_mask: (*shape) bool on their images' grids; None counts every voxel.
         whole: count over the whole grids too; without it only the masks' surroundings are evaluated.
         determinants: analytic determinants that are at hand, direction -> (*shape) on that direction's grid.
-        sampled: for the differences, evaluate the map at every second voxel only, with a cubic spline between.
+        maps: direction -> the map through splines, to take the differences of instead of the transform's own.
 
     Returns:
         {"inside": {direction: {"analytic": %, "finite_difference": %}}, "whole": the same, or None}.
@@ -131,7 +131,7 @@ def folds(transform, fixed_mask: Optional[Tensor] = None, moving_mask: Optional[
         if mask is None or whole:
             counted = _folds_everywhere(transform, grid, mask, direction, analytic)
         else:
-            counted = _folds_in_mask(transform, grid, mask, direction, analytic, sampled), None
+            counted = _folds_in_mask(transform, grid, mask, direction, analytic, maps), None
         inside[direction], everywhere[direction] = counted
     return {"inside": inside, "whole": everywhere if all(everywhere.values()) else None}
 
@@ -204,7 +204,7 @@ def _folds_everywhere(transform, grid: Grid, mask: Optional[Tensor], direction: 
 
 
 def _folds_in_mask(transform, grid: Grid, mask: Tensor, direction: str, analytic: Optional[Tensor],
-                   sampled: bool) -> dict:
+                   maps: Optional[dict[str, SampledMap]]) -> dict:
     """Fold percentages inside the mask, evaluating only its voxels and, for differences, its bounding box."""
     box, window = _bounding_window(grid, mask)
     mask_in_box = mask[box]
@@ -215,7 +215,7 @@ def _folds_in_mask(transform, grid: Grid, mask: Tensor, direction: str, analytic
         percent = fold_percent(torch.cat(parts))
     else:
         percent = fold_percent(analytic, mask)
-    map_of_window = SampledMap(transform, window, direction) if sampled else transform
+    map_of_window = maps[direction].at_voxels(window) if maps else transform
     differences = finite_difference_determinant(map_of_window, window, direction)
     return {"analytic": percent, "finite_difference": fold_percent(differences, mask_in_box)}
 

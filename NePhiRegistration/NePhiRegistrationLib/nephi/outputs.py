@@ -16,12 +16,13 @@ from torch import Tensor
 
 from . import jacobian, metrics
 from .affine import foreground
+from .displacements import sampled_map
 from .errors import InputError
-from .geometry import Grid
-from .images import Image, sample, write_image
+from .images import Image, write_image
 from .itk_files import export_itk
 from .report import Pictures, make_report, peak_memory_gb, write_html, write_report
 from .resample import warp
+from .sampled import SampledMap
 
 FILES = {
     "transform": "transform.nephi", "forward": "forward.h5", "inverse": "inverse.h5", "warped": "warped.nii.gz",
@@ -89,15 +90,17 @@ class Run:
 
 
 def evaluate(transform, pair: Pair, determinants: Optional[dict[str, Tensor]] = None,
-             warped: Optional[tuple[Image, Image]] = None, whole: bool = True) -> dict:
+             warped: Optional[tuple[Image, Image]] = None, whole: bool = True,
+             maps: Optional[dict[str, SampledMap]] = None) -> dict:
     """Measure a transform by all that the pair offers.
 
     Args:
         transform: a :class:`nephi.transform.Transform`.
         determinants: analytic Jacobian determinants at hand, direction -> (*shape) on that direction's grid.
         warped: the moving image on the fixed grid, without and with the transform, when at hand.
-        whole: count folds at every voxel, outside the masks too; without it inside them, from every second voxel
-            along each axis, which takes a small part of the time.
+        whole: count folds at every voxel, outside the masks too; without it inside them.
+        maps: direction -> the map through splines; without ``whole``, finite differences are taken of these, which
+            takes a small part of the time.
 
     Returns:
         The arguments of :func:`nephi.report.make_report` that are measurements; None where the pair has nothing to
@@ -110,7 +113,7 @@ def evaluate(transform, pair: Pair, determinants: Optional[dict[str, Tensor]] = 
     return {
         "tre": metrics.tre(transform, *pair.landmarks) if pair.landmarks is not None else None,
         **_labels(transform, pair),
-        "folds": metrics.folds(transform, pair.fixed_mask, pair.moving_mask, whole, determinants, sampled=not whole),
+        "folds": metrics.folds(transform, pair.fixed_mask, pair.moving_mask, whole, determinants, maps),
         "inverse_consistency": metrics.inverse_consistency(transform, fixed_points, moving_points),
         "similarity_before": similarity[0], "similarity_after": similarity[1],
     }
@@ -139,7 +142,11 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
         step(f"{direction} displacement field")
         exports.append(export_itk(transform, folder / FILES[direction], direction, grid_spacing, mask=mask).to_dict())
     step("warped image")
-    judged = judge(transform, pair, run, _warped(transform, pair, folder, exports[0]), exports, FILES, step)
+    after = _warped(transform, pair, folder, exports[0])
+    step("sampling")
+    maps = {"forward": sampled_map(transform, "forward", pair.fixed_mask),
+            "inverse": sampled_map(transform, "inverse", pair.moving_mask)}
+    judged = judge(transform, pair, run, after, maps, exports, FILES, step)
     step("report")
     write_image(judged.warped.to_sitk(), folder / FILES["warped"])
     write_image(judged.log_jacobian.to_sitk(), folder / FILES["log_jacobian"])
@@ -170,13 +177,14 @@ class Judged:
     log_jacobian: Image
 
 
-def judge(transform, pair: Pair, run: Run, warped: Image, exports: Sequence[dict], files: Mapping[str, str],
-          step: Step) -> Judged:
-    """Measure a finished registration quickly, from every second voxel where that will do.
+def judge(transform, pair: Pair, run: Run, warped: Image, maps: dict[str, SampledMap], exports: Sequence[dict],
+          files: Mapping[str, str], step: Step) -> Judged:
+    """Measure a finished registration quickly, mostly through splines.
 
     Args:
         pair: with both images.
         warped: the moving image on the fixed grid, through the transform.
+        maps: direction -> from :func:`nephi.displacements.sampled_map`.
         exports: of each direction's displacements, what the report says of them.
         files: role -> file name, for the report.
         step: called with the name of each step before it begins.
@@ -185,11 +193,11 @@ def judge(transform, pair: Pair, run: Run, warped: Image, exports: Sequence[dict
     before = warp(pair.moving, None, pair.fixed.grid)
     step("Jacobian")
     masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
-    determinants = {"forward": _determinants(transform, transform.fixed_grid, masks["forward"], "forward"),
-                    "inverse": _determinants(transform, transform.moving_grid, masks["inverse"], "inverse")}
+    grids = {"forward": transform.fixed_grid, "inverse": transform.moving_grid}
+    determinants = {side: maps[side].determinant_on(grids[side], masks[side]) for side in maps}
     step("metrics")
     summaries = {side: jacobian.summary(det, masks[side]) for side, det in determinants.items()}
-    measured = evaluate(transform, pair, determinants, (before, warped), whole=False)
+    measured = evaluate(transform, pair, determinants, (before, warped), whole=False, maps=maps)
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
     logarithm = Image(jacobian.log_determinant(determinants["forward"]), transform.fixed_grid, "log-Jacobian")
@@ -244,22 +252,6 @@ def _warped(transform, pair: Pair, folder: Path, export: dict) -> Image:
     result = sitk.Resample(moving, grid.size, sitk.ReadTransform(str(folder / FILES["forward"])), sitk.sitkLinear,
                            grid.origin, grid.spacing, grid.direction, float(pair.moving.values.min()))
     return Image(torch.from_numpy(sitk.GetArrayFromImage(result)), grid, f"warped {pair.moving.name}")
-
-
-def _determinants(transform, grid: Grid, mask: Optional[Tensor], direction: str) -> Tensor:
-    """The analytic determinant, (*grid.shape): interpolated from every second voxel along each axis inside the mask,
-    and from every fourth outside."""
-    if mask is None:
-        return jacobian.determinant_image(transform, grid, direction)
-    sparse, coarse = (grid.with_spacing([step * spacing for spacing in grid.spacing]) for step in (4, 2))
-    values = _onto(jacobian.determinant_image(transform, sparse, direction), sparse, coarse).flatten()
-    near = (_onto(mask.float(), grid, coarse) > 0).flatten()
-    values[near] = jacobian.determinant_at(transform, coarse.points()[near], direction)
-    return _onto(values.view(coarse.shape), coarse, grid)
-
-
-def _onto(values: Tensor, grid: Grid, other: Grid) -> Tensor:
-    return torch.cat([sample(values, grid, other.points(*part)) for part in other.chunks(1 << 20)]).view(other.shape)
 
 
 def _labels(transform, pair: Pair) -> dict:

@@ -152,7 +152,8 @@ class WorkerProcess:
     def _error(self, error: int) -> None:
         """Only one that never started: all others are followed by ``finished``."""
         if self._process is not None and int(getattr(error, "value", error)) == 0:
-            self._ended(f"The worker cannot be started ({self._process.errorString()}); check that {self._python} exists.")
+            self._ended(f"The worker cannot be started ({self._process.errorString()}); check that {self._python} is "
+                        "there.")
 
     def _ended(self, reason: str) -> None:
         pid, self._process = self._pid(), None
@@ -165,11 +166,11 @@ class WorkerProcess:
 def _why(code: int, crashed: bool, said: collections.deque) -> str:
     """A sentence for the user from how a process ended; for a crash Qt gives the signal on Unix as the code."""
     if crashed and code in (9, int(getattr(signal, "SIGKILL", 9))):
-        return "The worker was killed (signal 9), most likely because memory ran out; lower the resolution and try again."
+        return "The worker was killed (signal 9), most likely because memory ran out; lower the resolution."
     last = f" ({said[-1]})" if said else ""
     if crashed:
-        return f"The worker crashed with code {code}{last}; the log has the details, and the next start gets a new one."
-    return f"The worker ended unexpectedly with code {code}{last}; the log has the details, and the next start gets a new one."
+        return f"The worker crashed with code {code}{last}; try again, the log has the details."
+    return f"The worker ended unexpectedly with code {code}{last}; try again, the log has the details."
 
 
 def _kill(pid: Optional[int]) -> None:

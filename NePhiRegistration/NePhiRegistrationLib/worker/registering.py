@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ..nephi.displacements import Displacements, sample_displacements
+from ..nephi.displacements import Displacements, sample_displacements, sampled_map
 from ..nephi.options import Options
 from ..nephi.outputs import Judged, Pair, Run, judge, with_masks
 from ..nephi.pipeline import Progress, register
@@ -83,7 +82,6 @@ def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
     except Cancelled as cancelled:
         if not cancelled.keep or watch.state is None:
             raise
-    torch.set_grad_enabled(True)  # a cancel can come in the middle of leaving no_grad
     return watch.outcome()
 
 
@@ -128,14 +126,15 @@ def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
     """The fields and arrays of the result."""
     step = _steps(send)
     transform, pair = outcome.transform, with_masks(job.pair)
-    fields = []
+    maps, fields = {}, []
     for direction, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
         step(f"{direction} transform")
-        fields.append(sample_displacements(transform, direction, job.grid_spacing, mask=mask))
+        maps[direction] = sampled_map(transform, direction, mask)
+        fields.append(sample_displacements(maps[direction], job.grid_spacing, mask=mask))
     step("warped volume")
     warped = warp(pair.moving, fields[0], pair.fixed.grid)
     exports = [{"file": f"{side.direction} transform", **side.to_dict()} for side in fields]
-    judged = judge(transform, pair, outcome.run, warped, exports, {}, step)
+    judged = judge(transform, pair, outcome.run, warped, maps, exports, {}, step)
     step("result")
     forward, inverse = fields
     return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {

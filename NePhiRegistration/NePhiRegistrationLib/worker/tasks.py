@@ -70,6 +70,7 @@ class Tasks:
                     "warp": self._warp}
         if request.kind not in handlers:
             raise InputError(f"Unknown request {request.kind!r}; use one of {', '.join(handlers)}.")
+        torch.set_grad_enabled(True)  # the last cancel may have come in the middle of leaving no_grad
         if request.kind in ("register", "continue"):
             return handlers[request.kind](request, check)
         return handlers[request.kind](request)
@@ -161,7 +162,7 @@ class Tasks:
 def _on_grid(transform: Transform, grid: Grid, direction: str) -> Any:
     """Something that maps the points of a grid: through a spline over every second one where that is as good."""
     fine = max(grid.spacing) <= 1.5 * float(np.mean(transform.fixed_grid.spacing)) and min(grid.size) >= 8
-    return SampledMap(transform, grid, direction) if fine else transform
+    return SampledMap(transform, grid, direction).at_voxels(grid) if fine else transform
 
 
 def _array(request: Message, name: str) -> np.ndarray:
