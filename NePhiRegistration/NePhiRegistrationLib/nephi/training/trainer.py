@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Union
 
 import torch
 from torch import Tensor
@@ -99,12 +100,10 @@ def train(state: State, config: Config, source: Source, group: Group) -> Iterato
             examples = pairs.of_step(state.step)
             terms = _backward(state.predictor, examples, config, group, state.step)
             terms = group.means(terms, len(examples))
-            if not math.isfinite(math.fsum(terms.values())):
-                raise _not_finite(state, examples, "loss")
+            _check_finite(math.fsum(terms.values()), "loss", examples, state.step)
             group.mean_gradients(state.predictor, len(examples))
             norm = torch.nn.utils.clip_grad_norm_(state.predictor.parameters(), training.clip)
-            if not bool(torch.isfinite(norm)):
-                raise _not_finite(state, examples, "gradient")
+            _check_finite(norm, "gradient", examples, state.step)
             state.optimizer.step()
             group.average_statistics(state.predictor)
             state.step += 1
@@ -133,11 +132,14 @@ def _backward(predictor: Predictor, examples: list[Example], config: Config, gro
     predictor.zero_grad(set_to_none=True)
     numbers = _numbers(config, group)
     mixed = config.training.mixed_precision and group.device.type == "cuda"
+    # Nothing but numbers may reach the sampling of images: torch reads outside of them otherwise.
+    _check_finite(sum(example.images.sum() for example in examples), "sum of the images", examples, step)
     examples = [_at_a_pass(predictor, example, generator_of(config.training.seed, step, number, "pass"))
                 for number, example in zip(numbers, examples)]
     with torch.autocast("cuda", enabled=mixed):
         local, shared = predictor.encoder(torch.stack([example.images for example in examples]))
     local, shared = local.float(), shared.float()
+    _check_finite(local.detach().sum() + shared.detach().sum(), "code", examples, step)
     slopes: list[tuple[Tensor, Tensor]] = []
     total: dict[str, float] = {}
     for i, (number, example) in enumerate(zip(numbers, examples)):
@@ -178,10 +180,11 @@ def _numbers(config: Config, group: Group) -> list[int]:
     return list(range(group.rank * batch, (group.rank + 1) * batch))
 
 
-def _not_finite(state: State, examples: list[Example], what: str) -> TrainingError:
-    names = "; ".join(example.name for example in examples)
-    return TrainingError(f"The {what} is not a finite number at step {state.step + 1}, with the pairs {names}; the "
-                         "last checkpoint is kept. Look at these images, or lower the learning rate, and resume.")
+def _check_finite(value: Union[float, Tensor], what: str, examples: list[Example], step: int) -> None:
+    if not math.isfinite(float(value)):
+        names = "; ".join(example.name for example in examples)
+        raise TrainingError(f"The {what} is not a finite number at step {step + 1}, with the pairs {names}; the last "
+                            "checkpoint is kept. Look at these images, or lower the learning rate, and resume.")
 
 
 def _update_average(state: State, decay: float) -> None:
