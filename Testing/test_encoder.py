@@ -1,0 +1,66 @@
+"""The encoder: where its code lies, how it starts, and that a pair is on its own."""
+
+import pytest
+import torch
+from nephi.encoder import Encoder, EncoderSizes
+from nephi.latent import LatentCode
+
+
+def _sizes(dim=2, **changes):
+    values = {"dim": dim, "size": 32, "widths": (8, 16, 16), "local_block": 2, "channels": 4, "shared": 3, **changes}
+    return EncoderSizes(**values)
+
+
+def _pairs(count, dim=2):
+    return torch.rand(count, 2, *(32,) * dim, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_codes_fit_the_latent_box_in_both_dimensions(dim):
+    sizes = _sizes(dim)
+    local, shared = Encoder(sizes).eval()(_pairs(2, dim))
+    assert local.shape == (2, *sizes.box.shape, 4)
+    assert shared.shape == (2, 3)
+
+
+def test_a_ramp_in_the_features_is_the_same_ramp_in_the_frame():
+    sizes = _sizes(channels=1, shared=0)
+    nodes = 32 // sizes.stride
+    centres = (torch.arange(nodes) + 0.5) * 2 / nodes - 1
+    ramp = torch.nn.functional.pad(centres.expand(1, 1, nodes, nodes), (2,) * 4, mode="replicate").movedim(1, -1)[0]
+    points = torch.tensor([[0.3, -0.2], [-0.5, 0.6], [0.0, 0.0]])
+    read = LatentCode(sizes.box, ramp, torch.zeros(0)).at(points)
+    assert torch.allclose(read[:, 0], points[:, 0], atol=1e-6)
+
+
+def test_the_box_covers_the_cube_of_the_images():
+    box = _sizes().box
+    assert max(box.low) < -1 and min(box.high) > 1
+
+
+def test_codes_start_near_zero_but_are_not_zero():
+    local, shared = Encoder(_sizes())(_pairs(4))
+    assert 0 < float(local.detach().abs().mean()) < 0.05
+    assert 0 < float(shared.detach().abs().mean()) < 0.05
+
+
+def test_at_inference_a_pair_does_not_depend_on_the_others_of_its_batch():
+    encoder = Encoder(_sizes())
+    encoder(_pairs(4))  # running statistics
+    encoder.eval()
+    together, alone = encoder(_pairs(3))[0][1], encoder(_pairs(3)[1:2])[0][0]
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+def test_the_local_code_sees_what_only_deeper_blocks_can_see():
+    encoder = Encoder(_sizes(widths=(4, 4, 4, 4, 4))).eval()
+    pair = _pairs(1).requires_grad_()
+    local, _ = encoder(pair)
+    local[0, 2, 2].sum().backward()  # the first voxel of the features
+    assert float(pair.grad[0, :, 30:, 30:].abs().max()) > 0
+
+
+@pytest.mark.parametrize("changes", [{"size": 30}, {"size": 4}, {"local_block": 4}, {"local_block": 0}])
+def test_sizes_that_do_not_go_together_are_refused(changes):
+    with pytest.raises(ValueError):
+        _sizes(**changes)

@@ -1,0 +1,156 @@
+"""Weights: what they predict, how they are kept, and which files are refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from learned import tiny_config
+from nephi.errors import InputError
+from nephi.geometry import Grid
+from nephi.images import Image
+from nephi.model import DIRECTIONS
+from nephi.options import Options
+from nephi.phantom import shapes_2d
+from nephi.pipeline import run
+from nephi.predictor import Predictor, find
+from nephi.transform import Transform
+
+
+def _predictor(**model):
+    """One with random codes of a visible size."""
+    predictor = Predictor(tiny_config(model=model).model.design, seed=1, name="tiny")
+    with torch.no_grad():
+        predictor.encoder.local.weight.mul_(30)
+    return predictor.eval()
+
+
+def _pair():
+    fixed, moving, _, _ = shapes_2d(40)
+    return fixed, moving
+
+
+def _map(models, grid, direction="forward"):
+    return Transform(grid, grid, np.eye(3), models).map_points(grid.points(), direction)
+
+
+def _rewritten(path, target, change):
+    """The file with changed contents."""
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    header = json.loads(arrays.pop("header").tobytes())
+    change(header, arrays)
+    np.savez(target, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    return target
+
+
+def test_saved_and_loaded_weights_predict_the_same_map(tmp_path):
+    fixed, moving = _pair()
+    predictor = _predictor()
+    predictor.save(tmp_path / "tiny.npz")
+    loaded = Predictor.load(tmp_path / "tiny.npz")
+    for direction in DIRECTIONS:
+        before, after = (_map(p.predict(fixed, moving, np.eye(3)), fixed.grid, direction) for p in (predictor, loaded))
+        assert float((before - fixed.grid.points()).norm(dim=1).max()) > 0.5
+        assert torch.allclose(before, after, atol=0.05)
+    assert loaded.hash == predictor.hash and loaded.name == "tiny"
+
+
+def test_a_prediction_does_not_depend_on_the_pairs_before():
+    fixed, moving = _pair()
+    predictor = _predictor()
+    first = _map(predictor.predict(fixed, moving, np.eye(3)), fixed.grid)
+    predictor.predict(moving, Image(1 - fixed.values, fixed.grid), np.eye(3))
+    assert torch.equal(first, _map(predictor.predict(fixed, moving, np.eye(3)), fixed.grid))
+
+
+def test_optimising_a_prediction_leaves_the_predictor_as_it_was():
+    fixed, moving = _pair()
+    predictor = _predictor()
+    before = predictor.hash
+    model = predictor.predict(fixed, moving, np.eye(3))[0]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    assert predictor.hash == before
+
+
+def test_a_second_pass_looks_at_what_the_first_has_left():
+    fixed, moving = _pair()
+    once, twice = (_predictor(passes=passes).predict(fixed, moving, np.eye(3)) for passes in (1, 2))
+    assert (len(once), len(twice)) == (1, 2)
+    assert torch.equal(_map(once, fixed.grid), _map(twice[:1], fixed.grid))
+    assert not torch.allclose(twice[0].code.local, twice[1].code.local)
+
+
+def test_images_of_any_grid_are_seen_in_the_same_place():
+    fixed, moving = _pair()
+    turned = Grid((40, 40), (1.0, 1.0), (39.0, 39.0), (-1.0, 0.0, 0.0, -1.0))
+    flipped = Image(moving.values.flip(0, 1), turned, "moving")
+    predictor = _predictor()
+    maps = [_map(predictor.predict(fixed, image, np.eye(3)), fixed.grid) for image in (moving, flipped)]
+    assert torch.allclose(*maps, atol=1e-3)
+
+
+def test_no_iterations_are_the_prediction_alone(tmp_path):
+    fixed, moving = _pair()
+    predictor = _predictor()
+    predictor.save(tmp_path / "tiny.npz")
+    options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), iterations=0, device="cpu")
+    transform = run(fixed, moving, options)
+    expected = _map(Predictor.load(tmp_path / "tiny.npz").predict(fixed, moving, np.eye(3)), fixed.grid)
+    assert torch.allclose(transform.map_points(fixed.grid.points()), expected, atol=1e-3)
+    assert transform.provenance["weights"] == {"name": "tiny", "sha256": predictor.hash}
+
+
+def test_refinement_starts_from_the_prediction(tmp_path):
+    fixed, moving = _pair()
+    _predictor().save(tmp_path / "tiny.npz")
+    options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), resolution=[16], iterations=2,
+                                  hidden=8, frequencies=4, regularity_points=20, device="cpu")
+    assert len(run(fixed, moving, options).models) == 2
+
+
+def test_images_of_another_dimension_are_refused(tmp_path):
+    _predictor().save(tmp_path / "tiny.npz")
+    grid = Grid((12, 12, 12), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel()))
+    image = Image(torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)), grid, "fixed image")
+    with pytest.raises(InputError, match="tiny are for 2D images and the fixed image is 3D"):
+        run(image, image, Options.from_preset(weights=str(tmp_path / "tiny.npz"), affine="none"))
+
+
+def test_weights_that_are_nowhere_are_named():
+    with pytest.raises(InputError, match="There are no weights 'nowhere'"):
+        find("nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut off"])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "other.npz").write_bytes(content)
+    with pytest.raises(InputError, match="does not hold NePhi weights"):
+        Predictor.load(tmp_path / "other.npz")
+
+
+def test_changed_numbers_are_found_out(tmp_path):
+    _predictor().save(tmp_path / "tiny.npz")
+
+    def change(header, arrays):
+        arrays["forward_field.readout"] = arrays["forward_field.readout"] + np.float16(1)
+
+    with pytest.raises(InputError, match="their hash is not the one"):
+        Predictor.load(_rewritten(tmp_path / "tiny.npz", tmp_path / "changed.npz", change))
+
+
+def test_a_file_of_a_newer_version_asks_for_an_update(tmp_path):
+    _predictor().save(tmp_path / "tiny.npz")
+    newer = _rewritten(tmp_path / "tiny.npz", tmp_path / "newer.npz", lambda header, _: header.update(version=99))
+    with pytest.raises(InputError, match="version 99, newer than"):
+        Predictor.load(newer)
+
+
+def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
+    _predictor().save(tmp_path / "tiny.npz")
+    other = _rewritten(tmp_path / "tiny.npz", tmp_path / "other.npz",
+                       lambda header, _: header["design"]["sizes"].update(widths=[4, 4, 4]))
+    with pytest.raises(InputError, match="do not fit their own description"):
+        Predictor.load(other)

@@ -1,0 +1,158 @@
+"""Training: it learns, it resumes as if it had never stopped, and it stops where numbers do."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from learned import TINY, tiny_config
+from nephi.errors import InputError
+from nephi.predictor import Predictor
+from nephi.training import session
+from nephi.training.config import make_config
+from nephi.training.parallel import Group
+from nephi.training.session import BEST, CHECKPOINT, LAST, run
+from nephi.training.sources import make_source
+from nephi.training.trainer import TrainingError, generator_of, new_state, schedule, train
+
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+def _losses(config, state=None):
+    source = make_source(config, Path(), True)
+    return [step.loss for step in train(state or new_state(config, ALONE.device), config, source, ALONE)]
+
+
+def _run(config, folder, **choices):
+    return list(run(config, folder, Path(), **choices))
+
+
+def _weights(folder, name=LAST):
+    return Predictor.load(folder / name).state_dict()
+
+
+def test_the_loss_falls():
+    losses = _losses(tiny_config(training={"steps": 60, "batch": 4, "learning_rate": 1e-2}))
+    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
+
+
+def test_the_same_seed_gives_the_same_training_and_another_seed_another():
+    first, same, other = (_losses(tiny_config(training={"seed": seed})) for seed in (0, 0, 1))
+    assert first == same
+    assert first != other
+
+
+def test_pairs_prepared_ahead_are_the_same_pairs():
+    assert _losses(tiny_config(training={"workers": 3})) == _losses(tiny_config())
+
+
+def test_every_pass_is_trained():
+    assert _losses(tiny_config(model={"passes": 3})) != _losses(tiny_config())
+
+
+def test_the_rate_warms_up_and_falls():
+    rates = [schedule(step, 100, 10) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert 0 < rates[-1] < 0.02
+
+
+def test_random_draws_depend_on_their_key_alone():
+    first, same, other = (torch.rand(3, generator=generator_of(0, step, "pair")) for step in (5, 5, 6))
+    assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
+    config = tiny_config(training={"steps": 6})
+    _run(config, tmp_path / "whole")
+    steps = run(config, tmp_path / "killed", Path())
+    for progress in steps:  # killed after step 3, its last checkpoint is that of step 2
+        if progress.step == 3:
+            break
+    steps.close()
+    _run(config, tmp_path / "killed", resume=True)
+    whole, resumed = _weights(tmp_path / "whole"), _weights(tmp_path / "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    logs = [[entry for entry in map(json.loads, (tmp_path / name / "log.jsonl").read_text().splitlines())
+             if entry["kind"] == "training"] for name in ("whole", "killed")]
+    assert logs[0] == logs[1] and len(logs[0]) == 6
+
+
+def test_a_training_leaves_weights_that_can_be_used(tmp_path):
+    progress = _run(tiny_config(), tmp_path)
+    assert progress[-1].scores.dice > 0.3
+    predictor = Predictor.load(tmp_path / BEST)
+    assert predictor.provenance["steps"] == 4
+    assert predictor.provenance["config"]["data"][0]["kind"] == "shapes"
+
+
+def test_the_best_weights_are_those_of_the_best_validation(tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.7])
+    monkeypatch.setattr(session, "validate", lambda *_: session.Scores(dice=next(scores)))
+    _run(tiny_config(training={"steps": 3, "validate_every": 1}), tmp_path)
+    assert Predictor.load(tmp_path / BEST).provenance["steps"] == 2
+
+
+def test_a_folder_with_a_training_is_not_trained_over(tmp_path):
+    _run(tiny_config(), tmp_path)
+    with pytest.raises(InputError, match="already holds a training"):
+        _run(tiny_config(), tmp_path)
+
+
+def test_nothing_to_resume_is_told(tmp_path):
+    with pytest.raises(InputError, match="There is no checkpoint"):
+        _run(tiny_config(), tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
+    _run(tiny_config(), tmp_path)
+    with pytest.raises(InputError, match="is of another model, loss or data"):
+        _run(tiny_config(model={"hidden": 16}), tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    _run(tiny_config(), tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(b"damaged")
+    with pytest.raises(InputError, match="is not a checkpoint of a training or is damaged"):
+        _run(tiny_config(), tmp_path, resume=True)
+
+
+def test_more_steps_can_be_added_to_a_finished_training(tmp_path):
+    _run(tiny_config(), tmp_path)
+    assert [p.step for p in _run(tiny_config(training={"steps": 6}), tmp_path, resume=True)] == [5, 6]
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_pairs_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    config = tiny_config(training={"steps": 6})
+    source = make_source(config, Path(), True)
+
+    class Broken:
+        def draw(self, generator):
+            example = source.draw(generator)
+            self.drawn += 1
+            broken = self.drawn > 2 * 3 + 2  # two for validation, then two a step
+            return replace(example, fixed=example.fixed * float("nan"), name="the broken pair") if broken else example
+
+        drawn = 0
+
+    monkeypatch.setattr(session, "make_source", lambda *_: Broken())
+    with pytest.raises(TrainingError, match=r"is not a finite number at step 4, with the pairs the broken pair"):
+        _run(config, tmp_path)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
+
+
+def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
+    values = {**TINY, "training": {**TINY["training"], "steps": 4, "batch": 4}}
+    one = _losses(make_config(values))
+    values["training"]["batch"] = 2
+    script = Path(__file__).with_name("two_processes.py")
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+                    json.dumps(values), str(tmp_path)], check=True, timeout=300,
+                   env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert both[0] == both[1]
+    assert both[0] == pytest.approx(one, rel=0.05)
