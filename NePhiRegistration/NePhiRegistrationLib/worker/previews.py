@@ -18,10 +18,11 @@ from ..nephi.sampled import EVERY, through_spline
 from ..nephi.transform import Transform
 
 INTERVAL = 0.8  # s between previews, a little below the second that is promised, for steps take time too
-SHARE = 0.06  # of the time, for evaluating the fields
+SHARE = 0.07  # of the time
 MARGIN = 0.05  # of the image's longest side, beyond it
-EVALUATIONS = (1000, 30_000)
-FIRST_GUESS = 2e-6  # s for a point and a model
+EVALUATIONS = (1000, 30_000)  # points of the map in a preview
+OVERHEAD = 3  # what a point costs beside the fields, as a number of models
+FIRST_GUESS = 2.5e-6  # s for a point and a model
 
 Send = Callable[[str, dict, dict], None]
 
@@ -37,7 +38,7 @@ class Previews:
 
     def __init__(self, send: Send, grid: Grid, spacing: Optional[float] = None) -> None:
         self._send, self._fixed, self._spacing = send, grid, spacing
-        self._seconds_per_point = FIRST_GUESS
+        self._rate = FIRST_GUESS
         self._phase, self._due = "", 0.0
         self._models = -1
         self._grid = grid
@@ -49,47 +50,48 @@ class Previews:
         if now < self._due and not ended:
             return
         self._phase = state.phase
-        if len(state.transform.models) != self._models:  # one grid a level: a viewer only has to change its values
-            self._models = len(state.transform.models)
-            self._grid = self._grid_for(state.transform)
-        displacement, logarithm, points, spent = preview(state.transform, self._grid)
-        if state.transform.models:
-            self._seconds_per_point = spent / (points * self._models)
+        models = len(state.transform.models)
+        if models != self._models:  # one grid a level: a viewer only has to change its values
+            self._models, self._grid = models, self._grid_for(models)
+        displacement, logarithm, points = preview(state.transform, self._grid)
         self._send("preview", {"geometry": self._grid.to_dict(), "level": state.phase, "step": state.step},
                    {"displacement": displacement, "log_jacobian": logarithm})
         cost = time.perf_counter() - now
-        self._due = now + cost + max(INTERVAL, cost / (2 * SHARE))
+        self._rate = cost / (points * (models + OVERHEAD))
+        pause = INTERVAL
+        if cost > 2 * SHARE * INTERVAL:
+            if self._spacing is None:
+                self._models = -1  # a coarser one next time
+            else:
+                pause = cost / SHARE
+        self._due = now + cost + pause
 
-    def _grid_for(self, transform: Transform) -> Grid:
+    def _grid_for(self, models: int) -> Grid:
         pad = MARGIN * float(self._fixed.extent.max())
         if self._spacing is not None:
             return self._fixed.with_spacing(self._spacing).padded(pad)
-        seconds = self._seconds_per_point * max(1, len(transform.models))
-        evaluations = min(max(SHARE * INTERVAL / seconds, EVALUATIONS[0]), EVALUATIONS[1])
+        evaluations = SHARE * INTERVAL / (self._rate * (models + OVERHEAD))
+        evaluations = min(max(evaluations, EVALUATIONS[0]), EVALUATIONS[1])
         volume = math.prod(self._fixed.extent + 2 * pad)
         return self._fixed.with_spacing((volume / evaluations) ** (1 / self._fixed.dim) / EVERY).padded(pad)
 
 
-def preview(transform: Transform, grid: Grid) -> tuple[np.ndarray, np.ndarray, int, float]:
+def preview(transform: Transform, grid: Grid) -> tuple[np.ndarray, np.ndarray, int]:
     """The forward map on a grid, read from every second node, and the logarithm of its volume change by differences.
 
     Returns:
-        Displacement (*shape, d) and log-Jacobian (*shape), float32; how many points were evaluated, and the seconds
-        that took.
+        Displacement (*shape, d) and log-Jacobian (*shape), float32; and how many points were evaluated.
     """
-    points, seconds = 0, 0.0
+    points = 0
 
     def residual(x: Tensor) -> Tensor:
-        nonlocal points, seconds
-        started = time.perf_counter()
-        moved = transform.nonlinear(x, "forward").cpu() - x
-        points, seconds = points + len(x), seconds + time.perf_counter() - started
-        return moved
+        nonlocal points
+        points += len(x)
+        return transform.nonlinear(x, "forward").cpu() - x
 
-    at = grid.points().double()
-    mapped = apply_affine(transform.affine, at + through_spline(residual, grid).view(-1, grid.dim))
+    at = grid.points()
+    mapped = apply_affine(transform.affine, at + through_spline(residual, grid).view(-1, grid.dim).float())
     slopes = torch.gradient(mapped.view(*grid.shape, grid.dim), dim=tuple(range(grid.dim)))
     voxel = float(np.linalg.det(grid.index_to_world[:-1, :-1]))
     change = determinant(torch.stack(slopes[::-1], dim=-1)) / voxel
-    displacement = (mapped - at).view(*grid.shape, grid.dim)
-    return displacement.float().numpy(), log_determinant(change).float().numpy(), points, seconds
+    return (mapped - at).view(*grid.shape, grid.dim).numpy(), log_determinant(change).numpy(), points

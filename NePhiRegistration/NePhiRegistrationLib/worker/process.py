@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 PROGRAM = str(Path(__file__).with_name("__main__.py"))
 PIECE = 1 << 20  # bytes given to Qt at once; it copies them
 STDERR_LINES = 50
+LAUNCHER_SAYS = "exit abnormally"  # Slicer's launcher, when what it launched was killed or crashed
 
 
 class WorkerProcess:
@@ -165,12 +166,12 @@ class WorkerProcess:
 
 def _why(code: int, crashed: bool, said: collections.deque) -> str:
     """A sentence for the user from how a process ended; for a crash Qt gives the signal on Unix as the code."""
-    if crashed and code in (9, int(getattr(signal, "SIGKILL", 9))):
-        return "The worker was killed (signal 9), most likely because memory ran out; lower the resolution."
-    last = f" ({said[-1]})" if said else ""
+    last = said[-1].strip() if said else ""
+    if (crashed and code == 9) or LAUNCHER_SAYS in last:
+        return "The worker was killed, most likely because memory ran out; free some or lower the resolution."
     if crashed:
-        return f"The worker crashed with code {code}{last}; try again, the log has the details."
-    return f"The worker ended unexpectedly with code {code}{last}; try again, the log has the details."
+        return f"The worker crashed (signal or code {code}{last and ': ' + last}); try again, the log has the details."
+    return f"The worker ended unexpectedly (code {code}{last and ': ' + last}); try again, the log has the details."
 
 
 def _kill(pid: Optional[int]) -> None:

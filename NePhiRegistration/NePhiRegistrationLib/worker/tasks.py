@@ -146,7 +146,7 @@ class Tasks:
     def _jacobian(self, request: Message) -> Answer:
         grid = read_grid(request, "geometry")
         values = determinant_image(self._transform_of(request), grid, _direction(request))
-        if request.fields.get("kind", "log") == "log":
+        if request.fields.get("quantity", "log") == "log":
             values = log_determinant(values)
         return "values", {}, {"values": values.numpy()}
 

@@ -1,0 +1,433 @@
+"""The worker registers, answers, stops when told and says what went wrong, over a real pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nephi.displacements import Displacements
+from nephi.geometry import Grid
+from nephi.images import Image
+from nephi.resample import warp
+from nephi.transform import Transform
+from NePhiRegistrationLib.worker.messages import encode
+from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
+
+UNIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of Unix")
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    made = Pipe().ready()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def registered(pipe):
+    """A finished registration, and what was seen of it."""
+    watched = Watched()
+    request = pipe.finish(pipe.client.request("register", *pair(), **watched.callbacks))
+    assert request.state == "finished", request.message + request.details
+    return request, watched
+
+
+@pytest.fixture(scope="module")
+def transform(registered, tmp_path_factory) -> Transform:
+    """The engine's own, from the bytes that came."""
+    path = tmp_path_factory.mktemp("worker") / "transform.nephi"
+    path.write_bytes(registered[0].reply.arrays["transform"].tobytes())
+    return Transform.load(path)
+
+
+def displacements(reply, direction: str) -> Displacements:
+    return Displacements(torch.from_numpy(reply.arrays[direction]), Grid.from_dict(reply.fields[direction]["geometry"]),
+                         direction, {}, 0.05)
+
+
+def running(pipe: Pipe, phase: str, options: dict) -> tuple:
+    """A registration that has reached a phase."""
+    watched = Watched()
+    request = pipe.client.request("register", *pair(options), **watched.callbacks)
+    assert pipe.pump(lambda: request.done or any(phase in f["phase"] for f in watched.progress))
+    assert not request.done, request.message + request.details
+    return request, watched
+
+
+# ------------------------------------------------------------------------------------------------- registering
+
+
+def test_the_worker_says_what_it_is(pipe):
+    hello = pipe.client.hello
+    assert hello["missing"] is None and "cpu" in hello["devices"] and hello["torch"]
+    assert hello["pid"] == pipe.process.pid
+
+
+def test_a_registration_shows_its_phases_its_loss_and_its_map_on_the_way(registered):
+    request, watched = registered
+    assert watched.phases() == ["affine", "level 1/1", "done", "outputs"]
+    level = [fields for fields in watched.progress if fields["phase"] == "level 1/1"]
+    assert level[-1]["step"] == level[-1]["steps"] == 3
+    assert all(np.isfinite(fields["loss"]) and fields["iterations_per_second"] > 0 for fields in level)
+    steps = [fields["name"] for fields in watched.progress if fields["phase"] == "outputs"]
+    assert steps[0] == "forward transform" and steps[-1] == "result" and len(steps) == 6
+    assert watched.outcomes == ["finished"] and request.done
+
+
+def test_the_last_preview_is_the_map_on_a_coarse_grid_around_the_fixed_image(registered, transform):
+    preview = registered[1].previews[-1]
+    grid = Grid.from_dict(preview.fields["geometry"])
+    assert grid.contains(torch.from_numpy(PHANTOM.fixed.grid.corners())).all()
+    inside = grid.window([4] * 3, [n - 8 for n in grid.size])
+    shown = preview.arrays["displacement"][(slice(4, -4),) * 3].reshape(-1, 3)
+    exact = (transform.map_points(inside.points()) - inside.points()).numpy()
+    assert np.percentile(np.linalg.norm(shown - exact, axis=1), 95) < 0.5
+    logarithm = preview.arrays["log_jacobian"]
+    assert logarithm.shape == grid.shape and np.isfinite(logarithm).all() and np.abs(logarithm).max() > 0.1
+
+
+@pytest.mark.parametrize(("direction", "points"), [("forward", PHANTOM.landmarks_fixed),
+                                                   ("inverse", PHANTOM.landmarks_moving)])
+def test_the_displacements_map_points_as_the_engine_does(registered, transform, direction, points):
+    reply = registered[0].reply
+    made = displacements(reply, direction)
+    error = (made.map_points(points, direction) - transform.map_points(points, direction)).norm(dim=1)
+    assert float(error.max()) <= 0.06
+    assert reply.fields[direction]["error_mm"]["max"] <= 0.05
+    image = PHANTOM.fixed if direction == "forward" else PHANTOM.moving
+    assert made.grid.contains(torch.from_numpy(image.grid.corners())).all()
+
+
+def test_the_warped_volume_is_the_moving_one_through_the_forward_displacements(registered):
+    reply = registered[0].reply
+    expected = warp(Image(PHANTOM.moving.values, PHANTOM.moving.grid), displacements(reply, "forward"),
+                    PHANTOM.fixed.grid).values.numpy()
+    assert np.abs(reply.arrays["warped"] - expected).max() <= 0.001 * np.ptp(expected)
+
+
+def test_the_report_judges_by_landmarks_and_counts_the_determinants(registered):
+    fields = registered[0].reply.fields
+    tre = fields["report"]["metrics"]["tre_mm"]
+    assert tre["mean"] < 0.5 * tre["before"] and tre["count"] == len(PHANTOM.landmarks_fixed)
+    assert {entry["direction"] for entry in fields["report"]["transforms"]} == {"forward", "inverse"}
+    histogram = fields["histogram"]
+    assert sum(histogram["counts"]) + histogram["folds"] == int(PHANTOM.fixed_mask.sum())
+    assert len(histogram["edges"]) == len(histogram["counts"]) + 1
+    assert [record["iteration"] for record in fields["history"]] == [1, 2, 3]
+
+
+def test_the_log_jacobian_is_that_of_the_fields(registered, transform):
+    inside = PHANTOM.fixed_mask.flatten()
+    exact = transform.jacobian(PHANTOM.fixed.grid.points()[inside]).det().log().numpy()
+    made = registered[0].reply.arrays["log_jacobian"].reshape(-1)[inside.numpy()]
+    assert np.percentile(np.abs(made - exact), 95) < 0.02
+
+
+def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, transform):
+    request = pipe.finish(pipe.client.request("continue", {"iterations": 2}))
+    assert request.state == "finished", request.message
+    assert len(request.reply.fields["history"]) == 2
+    before, after = (r.fields["report"]["metrics"]["tre_mm"]["mean"] for r in (registered[0].reply, request.reply))
+    assert after < before + 0.5
+    assert request.reply.arrays["transform"].size > 1.5 * registered[0].reply.arrays["transform"].size
+
+
+# ------------------------------------------------------------------------------------- questions about a transform
+
+
+def test_points_displacements_jacobians_and_images_come_through_a_given_transform(pipe, registered, transform):
+    given = {"transform": registered[0].reply.arrays["transform"]}
+    points = PHANTOM.landmarks_fixed.numpy()
+    grid = PHANTOM.fixed.grid.with_spacing(20.0)
+
+    def ask(kind, fields, **arrays):
+        request = pipe.finish(pipe.client.request(kind, fields, {**given, **arrays}))
+        assert request.state == "finished", request.message + request.details
+        return request.reply.arrays
+
+    mapped = ask("map_points", {"direction": "inverse"}, points=points)["points"]
+    expected = transform.map_points(torch.from_numpy(points), "inverse").numpy()
+    np.testing.assert_allclose(mapped, expected, atol=1e-3)
+    moved = ask("displacement", {"geometry": grid.to_dict(), "direction": "forward"})["displacement"]
+    expected = (transform.map_points(grid.points()) - grid.points()).numpy()
+    np.testing.assert_allclose(moved.reshape(-1, 3), expected, atol=1e-3)
+    values = ask("jacobian", {"geometry": grid.to_dict(), "quantity": "determinant"})["values"]
+    np.testing.assert_allclose(values.reshape(-1), transform.jacobian(grid.points()).det().numpy(), atol=1e-3)
+    labels = PHANTOM.moving_mask.numpy().astype(np.uint8) * 7
+    warped = ask("warp", {"image": PHANTOM.moving.grid.to_dict(), "onto": PHANTOM.fixed.grid.to_dict(),
+                          "interpolation": "nearest"}, image=labels)["values"]
+    assert warped.dtype == np.uint8 and set(np.unique(warped)) == {0, 7}
+    lungs = PHANTOM.fixed_mask.numpy()
+    assert 2 * ((warped > 0) & lungs).sum() / ((warped > 0).sum() + lungs.sum()) > 0.85
+
+
+def test_a_given_transform_is_evaluated_by_labels(pipe, registered):
+    fields, arrays = pair()
+    arrays = {name: arrays[name] for name in ("fixed", "moving")}
+    arrays |= {"fixed_labels": PHANTOM.fixed_mask.numpy().astype(np.int16), "transform":
+               registered[0].reply.arrays["transform"], "moving_labels": PHANTOM.moving_mask.numpy().astype(np.int16)}
+    request = pipe.finish(pipe.client.request("evaluate", fields, arrays))
+    assert request.state == "finished", request.message + request.details
+    metrics = request.reply.fields["metrics"]
+    assert metrics["dice"]["mean"] > metrics["dice"]["before"] and metrics["tre_mm"] is None
+
+
+# --------------------------------------------------------------------------------------------------- cancelling
+
+
+@pytest.mark.parametrize("phase", ["affine", "level", "outputs"])
+def test_a_cancelled_task_ends_within_a_second_wherever_it_is(pipe, phase):
+    request, _ = running(pipe, phase, QUICK if phase == "outputs" else ENDLESS)
+    started = time.perf_counter()
+    pipe.client.cancel(request)
+    pipe.finish(request, 5)
+    assert request.state == "cancelled" and request.reply is None
+    assert time.perf_counter() - started < 1.0
+
+
+def test_a_task_cancelled_to_keep_ends_with_the_map_so_far(pipe):
+    request, watched = running(pipe, "level", ENDLESS)
+    assert pipe.pump(lambda: watched.progress[-1]["step"] > 10)
+    started = time.perf_counter()
+    pipe.client.cancel(request, True)
+    assert pipe.pump(lambda: watched.progress[-1]["phase"] == "outputs", 5)
+    assert time.perf_counter() - started < 1.0
+    pipe.finish(request)
+    tre = request.reply.fields["report"]["metrics"]["tre_mm"]
+    assert tre["mean"] < 0.5 * tre["before"] and len(request.reply.fields["history"]) > 10
+
+
+def test_outputs_that_are_kept_can_still_be_cancelled(pipe):
+    request, watched = running(pipe, "level", ENDLESS)
+    pipe.client.cancel(request, True)
+    assert pipe.pump(lambda: watched.progress[-1]["phase"] == "outputs", 5)
+    pipe.client.cancel(request)
+    assert pipe.finish(request, 5).state == "cancelled"
+
+
+def test_after_a_cancel_the_next_registration_is_as_if_nothing_had_been(pipe, registered):
+    request, _ = running(pipe, "level", ENDLESS)
+    pipe.client.cancel(request)
+    pipe.finish(request)
+    again = pipe.finish(pipe.client.request("register", *pair()))
+    np.testing.assert_array_equal(again.reply.arrays["forward"], registered[0].reply.arrays["forward"])
+
+
+def test_a_cancel_that_comes_too_late_or_to_nobody_changes_nothing(pipe):
+    request = pipe.finish(pipe.client.request("ping"))
+    pipe.client.cancel(request)
+    for piece in encode("cancel", {"task": "nobody", "keep": False}):
+        pipe.process.stdin.write(piece)
+    assert pipe.finish(pipe.client.request("register", *pair())).state == "finished"
+
+
+def test_previews_come_at_least_once_a_second(pipe):
+    request, watched = running(pipe, "level", ENDLESS)
+    pipe.pump(lambda: False, 4)
+    seen = len(watched.previews)
+    pipe.client.cancel(request)
+    pipe.finish(request)
+    assert seen >= 5  # two of the affine, the first of the level, and at least one for each whole second but the last
+
+
+# --------------------------------------------------------------------------------------------- two at a time
+
+
+def test_a_second_registration_while_one_runs_is_refused_with_a_sentence(pipe):
+    request, _ = running(pipe, "level", ENDLESS)
+    second = pipe.client.request("register", *pair())
+    assert second.state == "failed" and second.message == \
+        "A registration is running; wait until it has finished, or cancel it."
+    other = pipe.client.request("map_points", {}, {"points": np.zeros((1, 3))})
+    assert other.state == "failed" and not request.done
+    pipe.client.cancel(request)
+    assert pipe.finish(request).state == "cancelled"
+
+
+def test_the_worker_itself_refuses_what_does_not_fit_beside_a_registration(pipe):
+    request, _ = running(pipe, "level", ENDLESS)
+    refused = []
+    pipe.client._open["77"] = type("Stub", (), {"_ended": lambda self, message: refused.append(message),
+                                                "kind": "map_points", "done": False})()
+    for piece in encode("map_points", {"task": "77"}, {"points": np.zeros((1, 3))}):
+        pipe.process.stdin.write(piece)
+    assert pipe.pump(lambda: bool(refused), 5)
+    assert "busy (register)" in refused[0].fields["message"]
+    pipe.client.cancel(request)
+    pipe.finish(request)
+
+
+def test_short_questions_may_queue(pipe, registered):
+    asked = [pipe.client.request("map_points", {}, {"points": np.full((1, 3), float(n))}) for n in range(5)]
+    assert [pipe.finish(request).state for request in asked] == ["finished"] * 5
+
+
+# ---------------------------------------------------------------------------------------------------- bad input
+
+
+def _spoilt(name: str, value) -> dict:
+    arrays = pair()[1]
+    return {**arrays, name: value(arrays[name].copy())}
+
+
+def _with_nan(array):
+    array[0, 0, :3] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(("changes", "arrays", "words"), [
+    ({"preset": "spleen"}, None, "Unknown preset 'spleen'"),
+    ({"options": {"itertions": 3}}, None, "Unknown option 'itertions'"),
+    ({"options": {"device": "abacus"}}, None, "device"),
+    ({"grid_spacing": -1}, None, "grid spacing is -1"),
+    ({"initial": [[1, 0], [0, 1]]}, None, "4 x 4"),
+    ({}, _spoilt("fixed", np.zeros_like), "fixed image in is constant"),
+    ({}, _spoilt("moving", _with_nan), "3 NaN or infinite voxels"),
+    ({}, _spoilt("fixed_mask", np.zeros_like), "mask of the fixed image is empty"),
+    ({}, _spoilt("fixed_mask", lambda a: a[1:]), "mask of the fixed image has an array of shape"),
+    ({}, _spoilt("landmarks_fixed", lambda a: a[1:]), "59 fixed landmarks points and 60 moving ones"),
+    ({"fixed": {"size": [40, 40, 40]}}, None, "needs a geometry 'fixed'"),
+    ({}, {name: array for name, array in pair()[1].items() if "moving" not in name}, "moving"),
+])
+def test_bad_input_is_refused_in_a_sentence(pipe, changes, arrays, words):
+    fields, good = pair(**changes)
+    request = pipe.finish(pipe.client.request("register", fields, good if arrays is None else arrays))
+    assert request.state == "failed" and request.failure == "input"
+    assert words in request.message and request.message.endswith(".") and "\n" not in request.message
+
+
+def test_an_unknown_request_a_damaged_transform_and_a_missing_array_are_refused(pipe):
+    points = np.zeros((1, 3))
+    for kind, fields, arrays, words in (
+            ("dance", {}, {}, "Unknown request 'dance'"),
+            ("map_points", {}, {"points": points, "transform": np.zeros(9, np.uint8)}, "not a NePhi transform"),
+            ("map_points", {}, {}, "needs the array 'points'"),
+            ("map_points", {"direction": "up"}, {"points": points}, "direction 'up'")):
+        request = pipe.finish(pipe.client.request(kind, fields, arrays))
+        assert request.failure == "input" and words in request.message
+
+
+# ----------------------------------------------------------------------------------------- accidents, own workers
+
+
+@UNIX
+def test_a_killed_worker_fails_its_task_and_another_takes_its_place():
+    pipe = Pipe().ready()
+    request, watched = running(pipe, "level", ENDLESS)
+    os.kill(pipe.client.hello["pid"], signal.SIGKILL)
+    pipe.finish(request, 5)
+    assert (request.state, request.failure, watched.outcomes) == ("failed", "died", ["failed"])
+    assert pipe.deaths and not pipe.client.connected
+    assert pipe.client.request("ping").message == "The worker is not running; start it first."
+    pipe.start()
+    assert pipe.finish(pipe.client.request("register", *pair())).state == "finished"
+    pipe.close()
+
+
+@UNIX
+def test_running_out_of_memory_is_told_as_such_and_the_worker_lives_on():
+    resource = pytest.importorskip("resource")
+    pipe = Pipe().ready()
+    pipe.finish(pipe.client.request("register", *pair()))
+    used = int(Path(f"/proc/{pipe.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (used + (150 << 20), resource.RLIM_INFINITY))
+    fine = PHANTOM.fixed.grid.with_spacing(0.5)
+    request = pipe.finish(pipe.client.request("displacement", {"geometry": fine.to_dict()}))
+    assert (request.state, request.failure) == ("failed", "memory"), request.message + request.details
+    assert "memory" in request.message
+    resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert pipe.finish(pipe.client.request("register", *pair())).state == "finished"
+    pipe.close()
+
+
+def test_garbage_from_the_application_ends_the_worker_with_a_sentence():
+    pipe = Pipe().ready()
+    pipe.process.stdin.write(b"this is no message, and no start of one")
+    assert pipe.process.wait(10) == 0
+    pipe.close()
+
+
+@UNIX
+def test_a_worker_whose_application_is_killed_ends_while_it_works(tmp_path):
+    parent = textwrap.dedent(f"""
+        import subprocess, sys, time
+        worker = subprocess.Popen([sys.executable, {str(PROGRAM)!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        worker.stdin.write(open({str(tmp_path / "request")!r}, "rb").read())
+        worker.stdin.flush()
+        print(worker.pid, flush=True)
+        while True:
+            worker.stdout.read(1)
+        """)
+    fields, arrays = pair(ENDLESS)
+    (tmp_path / "request").write_bytes(b"".join(bytes(p) for p in encode("register", {**fields, "task": "1"}, arrays)))
+    application = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True,
+                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
+    pid = int(application.stdout.readline())
+    time.sleep(5)
+    assert Path(f"/proc/{pid}").exists()
+    application.kill()
+    application.wait()
+    application.stdout.close()
+    end = time.monotonic() + 5
+    while _alive(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_libraries_print_does_not_reach_the_wire(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent("""
+        import os, sys, threading, time
+        def chatter():
+            while sys.stdout is not sys.stderr:
+                time.sleep(0.001)
+            while True:
+                print("printed"); os.write(1, b"written"); os.system("echo echoed")
+                time.sleep(0.05)
+        threading.Thread(target=chatter, daemon=True).start()
+        """))
+    pipe = Pipe(environment={"PYTHONPATH": str(tmp_path)}).ready()
+    assert pipe.finish(pipe.client.request("register", *pair())).state == "finished"
+    pipe.close()
+
+
+def test_without_torch_the_worker_says_so_and_refuses_to_register(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    pipe = Pipe(environment={"PYTHONPATH": str(tmp_path)}).ready()
+    assert pipe.client.hello["missing"] == \
+        "PyTorch cannot be loaded (No module named 'torch'); install or repair it and try again."
+    request = pipe.client.request("register", *pair())
+    assert request.failure == "missing" and request.message == pipe.client.hello["missing"]
+    pipe.close()
+
+
+@UNIX
+def test_ctrl_c_in_the_applications_terminal_is_not_for_the_worker():
+    pipe = Pipe().ready()
+    request, _ = running(pipe, "level", ENDLESS)
+    os.kill(pipe.process.pid, signal.SIGINT)
+    assert pipe.finish(pipe.client.request("ping"), 5).state == "finished" and not request.done
+    pipe.close()
+
+
+def test_a_task_cancelled_while_the_worker_still_starts_never_runs():
+    pipe = Pipe()
+    watched = Watched()
+    request = pipe.client.request("register", *pair(ENDLESS), **watched.callbacks)
+    pipe.client.cancel(request)
+    assert pipe.finish(request).state == "cancelled" and not watched.progress
+    pipe.close()
