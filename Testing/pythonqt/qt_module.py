@@ -56,14 +56,26 @@ class _Timer(QtCore.QTimer):
         QtCore.QTimer.singleShot(int(milliseconds), _adapter(slot, 0))
 
 
-_Timer.__name__ = "QTimer"
+class _FileDialog(QtWidgets.QFileDialog):
+    """QFileDialog whose questions are answered with a path alone, as PythonQt has it."""
+
+    @staticmethod
+    def getSaveFileName(*args: Any) -> str:
+        return QtWidgets.QFileDialog.getSaveFileName(*args)[0]
+
+    @staticmethod
+    def getOpenFileName(*args: Any) -> str:
+        return QtWidgets.QFileDialog.getOpenFileName(*args)[0]
+
+
+_Timer.__name__, _FileDialog.__name__ = "QTimer", "QFileDialog"
 
 
 def make_qt() -> types.ModuleType:
     """A module with the classes that contract.json lists for ``qt``."""
     application()
     module = types.ModuleType("qt", "A double of PythonQt's qt over PySide6.")
-    special = {"QTimer": _Timer, "QUiLoader": UiLoader}
+    special = {"QTimer": _Timer, "QUiLoader": UiLoader, "QFileDialog": _FileDialog}
     for name, facts in all_facts().items():
         if facts.module == "qt":
             native = special.get(name) or next(

@@ -54,10 +54,12 @@ class RunningSlicer:
 
     app: Any
     sources: Optional[Path]
+    loaded: set[str]
 
     def load(self, path: Path) -> Any:
         """Import a scripted module as Slicer does at start-up; its ``qSlicerScriptedLoadableModule``."""
         name = path.stem
+        self.loaded.update((name, f"{name}Lib"))
         sys.path.insert(0, str(path.parent))
         spec = importlib.util.spec_from_file_location(name, path)
         sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -67,6 +69,8 @@ class RunningSlicer:
         setattr(slicer.modules, name.lower(), module)
         self.app._q._manager.modules[name] = native
         native.python = getattr(sys.modules[name], name)(module)
+        if hasattr(native.python, "setup"):
+            native.python.setup()
         return module
 
     def open(self, module: Any) -> Any:
@@ -103,15 +107,17 @@ def running_slicer(sources: Optional[Path] = None) -> Iterator[RunningSlicer]:
     app = slicer.qSlicerApplication()
     slicer.app, slicer.modules, slicer.mrmlScene = app, types.SimpleNamespace(), slicer.vtkMRMLScene()
     _put_pieces(sources)
+    loaded: set[str] = set()
     try:
-        yield RunningSlicer(app, sources)
+        yield RunningSlicer(app, sources, loaded)
     finally:
         slicer.mrmlScene.Clear(1)
         for name in set(vars(slicer)) - set(before):
             delattr(slicer, name)
         vars(slicer).update(before)
         for name in set(sys.modules) - set(modules):
-            del sys.modules[name]
+            if name.startswith("slicer.") or name.split(".")[0] in loaded:
+                del sys.modules[name]
         sys.path[:] = paths
 
 

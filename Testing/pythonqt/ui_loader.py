@@ -9,6 +9,8 @@ from PySide6 import QtCore, QtUiTools, QtWidgets
 
 from .facts import all_facts
 
+# What the .ui format knows besides the widgets' own properties.
+FORMAT_WORDS = {"buddy"}
 stand_ins: dict[str, type] = {}
 
 
@@ -55,7 +57,8 @@ def check(tree: ElementTree.Element) -> None:
         if kind not in facts:
             raise AttributeError(f"The widget {widget.get('name')} is a {kind}, which contract.json does not list")
         for item in widget.findall("property"):
-            if item.get("name") not in facts[kind].properties and item.get("stdset") != "0":
+            known = item.get("name") in facts[kind].properties or item.get("name") in FORMAT_WORDS
+            if not known and item.get("stdset") != "0":
                 raise AttributeError(f"{kind} has no property {item.get('name')!r} ({widget.get('name')})")
     for connection in tree.iter("connection"):
         sender, receiver = (facts[classes[connection.findtext(role)]] for role in ("sender", "receiver"))

@@ -1,0 +1,227 @@
+"""NePhi registration: deformable registration with neural deformation fields, as a module of 3D Slicer.
+
+What is here is thin: the module, its parameters, its panel and its logic put together. The panel's pieces are in
+``NePhiRegistrationLib.panel``, what runs a registration in ``NePhiRegistrationLib.logic``.
+"""
+
+import logging
+import os
+from typing import Annotated, Any, Callable, Optional, Union
+
+import slicer
+import vtk
+from NePhiRegistrationLib.logic import Inputs, Outputs, RegistrationLogic
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLTableNode,
+    vtkMRMLTransformNode,
+)
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+logger = logging.getLogger(__name__)
+
+
+class NePhiRegistration(ScriptedLoadableModule):
+    """What the module says of itself."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("NePhi Registration")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["NePhi registration contributors"]
+        self.parent.helpText = _(
+            "Brings a moving volume onto a fixed one with neural deformation fields: one field for each direction, so "
+            "that every result comes with its inverse. Choose two volumes and press Register."
+        ) + self.getDefaultModuleDocumentationLink()
+        self.parent.acknowledgementText = _(
+            "The method is NePhi: Neural Deformation Fields for Approximately Diffeomorphic Medical Image "
+            "Registration, L. Tian, H. Greer, R. San José Estépar, R. Sengupta, M. Niethammer, ECCV 2024.")
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+    def setup(self) -> None:
+        """Slicer has made the module: let its logic be used from the Python console."""
+        from NePhiRegistrationLib.panel.console import lend
+
+        lend(self.parent.logic(), NePhiRegistrationLogic)
+
+
+def registerSampleData() -> None:
+    """Offer a brain pair and a made-up lung pair in the Sample Data module."""
+    from NePhiRegistrationLib.panel.samples import register
+
+    register(os.path.join(os.path.dirname(__file__), "Resources", "Icons"))
+
+
+@parameterNodeWrapper
+class NePhiRegistrationParameterNode:
+    """What the user chose; it is saved with the scene.
+
+    fixedSegment, movingSegment - the id of the segment that is the mask; empty for all visible ones.
+    guideByLandmarks - landmarks pull the registration instead of judging it.
+    createOutputs - make the outputs that are not chosen.
+    preset - the name of a file in Resources/Presets; options - what differs from it, as JSON.
+    gridSpacing - of the displacement grids, mm; 0 lets the worker choose.
+    """
+
+    fixedVolume: vtkMRMLScalarVolumeNode
+    movingVolume: vtkMRMLScalarVolumeNode
+    fixedMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]
+    movingMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]
+    fixedSegment: str = ""
+    movingSegment: str = ""
+    initialTransform: vtkMRMLTransformNode
+    fixedLandmarks: vtkMRMLMarkupsFiducialNode
+    movingLandmarks: vtkMRMLMarkupsFiducialNode
+    guideByLandmarks: bool = False
+    fixedLabels: vtkMRMLSegmentationNode
+    movingLabels: vtkMRMLSegmentationNode
+    preset: str = "generic"
+    options: str = ""
+    forwardTransform: vtkMRMLTransformNode
+    inverseTransform: vtkMRMLTransformNode
+    warpedVolume: vtkMRMLScalarVolumeNode
+    logJacobian: vtkMRMLScalarVolumeNode
+    metricsTable: vtkMRMLTableNode
+    createOutputs: bool = True
+    gridSpacing: Annotated[float, WithinRange(0.0, 50.0)] = 0.0
+    continueIterations: Annotated[int, WithinRange(1, 10000)] = 30
+
+
+class NePhiRegistrationLogic(ScriptedLoadableModuleLogic, RegistrationLogic):
+    """Registers, from the panel or from a script; see :class:`NePhiRegistrationLib.logic.RegistrationLogic`."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        RegistrationLogic.__init__(self)
+
+    def getParameterNode(self) -> NePhiRegistrationParameterNode:
+        """The parameters of this module in the scene."""
+        return NePhiRegistrationParameterNode(super().getParameterNode())
+
+    def startFrom(self, parameters: NePhiRegistrationParameterNode, **told: Callable) -> Any:
+        """Start a registration with what is chosen; the task.
+
+        Raises:
+            ValueError: a choice that cannot be, one sentence.
+        """
+        from NePhiRegistrationLib.panel import options_form, situation
+
+        wanted = Outputs(**situation.outputs(parameters), createMissing=parameters.createOutputs,
+                         gridSpacing=parameters.gridSpacing or None)
+        return self.start(Inputs(**situation.inputs(parameters)), wanted, parameters.preset,
+                          options_form.read_changes(parameters.options), **told)
+
+
+class NePhiRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: loads the .ui file, gives its pieces the parameter node and the scene's events."""
+
+    def __init__(self, parent: Optional[Any] = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
+
+    def setup(self) -> None:
+        """Called when the user opens the module for the first time."""
+        from NePhiRegistrationLib.panel.panel import Panel
+
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/NePhiRegistration.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = NePhiRegistrationLogic()
+        self.panel = Panel(self.ui, self.logic, lambda: self._parameterNode)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Called when the module is reloaded or the application closes."""
+        self.setParameterNode(None)
+        self.removeObservers()
+        if self.panel is not None:
+            self.panel.close()
+        if self.logic is not None:
+            self.logic.close()
+
+    def enter(self) -> None:
+        """Called each time the user opens this module: the worker gets ready while they choose."""
+        self.initializeParameterNode()
+        self.panel.enter()
+
+    def exit(self) -> None:
+        """Called each time the user opens another module; a running task goes on."""
+        self.setParameterNode(None, keep=True)
+
+    def onSceneStartClose(self, _caller: Any, _event: Any) -> None:
+        """The scene is about to be closed: nothing of it may be used any more."""
+        self.setParameterNode(None)
+        self.panel.forget()
+
+    def onSceneEndClose(self, _caller: Any, _event: Any) -> None:
+        """The scene is empty."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, _caller: Any, _event: Any) -> None:
+        """A scene was read; its parameter node may have taken the place of ours."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self) -> None:
+        """Make sure that there is a parameter node, and show it."""
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode: Optional[NePhiRegistrationParameterNode], keep: bool = False) -> None:
+        """Show a parameter node and follow its changes, or stop doing so.
+
+        Args:
+            parameterNode: None to stop.
+            keep: go on knowing the node that is no longer shown, for a task that is still running.
+        """
+        if self._parameterNode is not None and self._parameterNodeGuiTag is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+        if not keep:
+            self._parameterNode = parameterNode
+        if parameterNode is not None:
+            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
+            self.onParametersModified()
+
+    def onParametersModified(self, _caller: Optional[Any] = None, _event: Optional[Any] = None) -> None:
+        """The user, or a script, chose something."""
+        if self.panel is not None:
+            self.panel.update()
+
+
+class NePhiRegistrationTest(ScriptedLoadableModuleTest):
+    """Registers the made-up lung pair inside Slicer; see Testing/Python for what it checks."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear()
+
+    def runTest(self, **_kwargs: Any) -> None:
+        """Run all scenarios; each prints what it checked."""
+        from NePhiRegistrationLib.panel.selftest import run
+
+        self.setUp()
+        run(NePhiRegistrationLogic)

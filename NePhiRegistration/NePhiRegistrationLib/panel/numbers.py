@@ -1,0 +1,81 @@
+"""Numbers: the report of a registration as a table and a histogram, and the files it can be saved to."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+import qt
+from slicer.i18n import tr as _
+
+from ..mrml import tables
+from .plots import draw_histogram
+
+
+class Numbers:
+    """Shows the last report.
+
+    Args:
+        ui: the widgets of the .ui file.
+        save, load: take the path of a .nephi file; they raise ValueError or OSError with one sentence.
+        say: takes a sentence for the user.
+    """
+
+    def __init__(self, ui: Any, save: Callable[[str], Any], load: Callable[[str], Any], say: Callable[[str], None]
+                 ) -> None:
+        self._ui, self._save, self._load, self._say = ui, save, load, say
+        self._report: dict = {}
+        titles = (_("Measure"), _("Direction"), _("Value"), _("Unit"))
+        ui.numbersTable.setColumnCount(len(titles))
+        ui.numbersTable.setHorizontalHeaderLabels(list(titles))
+        ui.numbersTable.verticalHeader().hide()
+        ui.numbersTable.horizontalHeader().setStretchLastSection(True)
+        ui.csvButton.connect("clicked()", self.onSaveNumbers)
+        ui.saveTransformButton.connect("clicked()", self.onSaveTransform)
+        ui.loadTransformButton.connect("clicked()", self.onLoadTransform)
+        self.show({}, None)
+
+    def show(self, report: dict, histogram: Optional[dict]) -> None:
+        """Show a report, or nothing for an empty one.
+
+        Args:
+            report: as docs/report-schema.md has it.
+            histogram: {"edges", "counts", "folds"} of the Jacobian determinant, or None.
+        """
+        self._report = report
+        rows, table = tables.rows(report), self._ui.numbersTable
+        table.setRowCount(len(rows))
+        for index, row in enumerate(rows):
+            for column, text in enumerate((row.measure, row.direction, f"{row.value:.4g}", row.unit)):
+                table.setItem(index, column, qt.QTableWidgetItem(text))
+        table.resizeColumnsToContents()
+        self._ui.histogramLabel.visible = bool(histogram)
+        if histogram:
+            draw_histogram(self._ui.histogramLabel, histogram["edges"], histogram["counts"], histogram["folds"])
+        self._ui.csvButton.enabled = bool(rows)
+        self._ui.saveTransformButton.enabled = bool(rows)
+
+    def onSaveNumbers(self) -> None:
+        """Ask for a file and write the numbers."""
+        path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save numbers"), "numbers.csv", "CSV (*.csv)")
+        self._try(path, lambda: tables.metrics_csv(self._report, path), _("The numbers are in {path}."))
+
+    def onSaveTransform(self) -> None:
+        """Ask for a file and write the transform."""
+        path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save transform"), "transform.nephi",
+                                              "NePhi (*.nephi)")
+        self._try(path, lambda: self._save(path), _("The transform is in {path}."))
+
+    def onLoadTransform(self) -> None:
+        """Ask for a file and read the transform."""
+        path = qt.QFileDialog.getOpenFileName(self._ui.numbersTable, _("Load transform"), "", "NePhi (*.nephi)")
+        self._try(path, lambda: self._load(path), _("{path} was read; the outputs hold its maps."))
+
+    def _try(self, path: str, action: Callable[[], Any], done: str) -> None:
+        if not path:
+            return
+        try:
+            action()
+        except (ValueError, RuntimeError, OSError) as error:
+            self._say(str(error))
+        else:
+            self._say(done.format(path=path))

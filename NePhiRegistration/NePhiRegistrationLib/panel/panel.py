@@ -1,0 +1,153 @@
+"""The panel put together: its sections, and what each tells the others."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Callable
+
+import qt
+from slicer.i18n import tr as _
+
+from . import presets
+from .numbers import Numbers
+from .options_form import OptionsForm
+from .review import Review
+from .run_section import Actions, RunSection
+from .segments import SegmentChoice
+from .torch_offer import TorchOffer
+
+logger = logging.getLogger(__name__)
+
+
+class Panel(Actions):
+    """All sections.
+
+    Args:
+        ui: the widgets of the .ui file.
+        logic: the module's logic.
+        parameters: gives the parameter node, or None while there is none.
+    """
+
+    def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
+        self._ui, self._logic, self._parameters = ui, logic, parameters
+        presets.fill(ui.presetComboBox)
+        ui.presetComboBox.connect("currentIndexChanged(int)", self.onPreset)
+        self.segments = [self._segments("fixed", ui.fixedSegmentComboBox),
+                         self._segments("moving", ui.movingSegmentComboBox)]
+        self.options = OptionsForm(ui, parameters)
+        self.torch = TorchOffer(ui, self.onTorch, self._say)
+        self.run = RunSection(ui, self, parameters, self.torch.obstacle)
+        self.review = Review(ui, parameters, self._say)
+        self.numbers = Numbers(ui, logic.saveTransform, self._load, self._say)
+
+    def enter(self) -> None:
+        """The user opened the module: get the worker ready once the window has been drawn."""
+        self.torch.update()
+        self.update()
+        if self.torch.obstacle() is None:
+            qt.QTimer.singleShot(0, self._warm_up)
+
+    def update(self) -> None:
+        """Show what the parameter node holds."""
+        parameters = self._parameters()
+        if parameters is None:
+            return
+        combo = self._ui.presetComboBox
+        if combo.currentData != parameters.preset:
+            before = combo.blockSignals(True)
+            combo.setCurrentIndex(combo.findData(parameters.preset))
+            combo.blockSignals(before)
+        combo.toolTip = presets.preset(parameters.preset)["description"] if combo.currentIndex >= 0 else ""
+        for choice in self.segments:
+            choice.update()
+        self.options.update()
+        self.review.update()
+        self.run.changed()
+
+    def forget(self) -> None:
+        """The scene is gone."""
+        self.run.forget()
+        self.review.forget()
+        self.numbers.show({}, None)
+
+    def close(self) -> None:
+        """The panel goes: end what runs by itself."""
+        self.review.close()
+
+    def onPreset(self, _index: int) -> None:
+        """The user chose a preset: its values, without earlier changes."""
+        parameters = self._parameters()
+        if parameters is not None and self._ui.presetComboBox.currentData:
+            parameters.options = ""
+            parameters.preset = self._ui.presetComboBox.currentData
+
+    def onTorch(self) -> None:
+        """PyTorch may have come."""
+        self.run.update()
+        if self.torch.obstacle() is None:
+            self._warm_up()
+
+    def start(self, **told: Callable) -> Any:
+        """Register what is chosen."""
+        return self._logic.startFrom(self._parameters(), **told)
+
+    def resume(self, iterations: int, **told: Callable) -> Any:
+        """Go on from the last result."""
+        return self._logic.resume(iterations, **told)
+
+    def progressed(self, task: Any) -> None:
+        """Choose the outputs as they are made, and let the views follow them."""
+        self._choose_outputs(task)
+        self.review.follow()
+
+    def finished(self, task: Any) -> None:
+        """Show the numbers and the result."""
+        self._choose_outputs(task)
+        self.numbers.show(task.report or {}, task.histogram)
+        self.review.result()
+
+    def failed(self, task: Any) -> None:
+        """Show the scene as it was."""
+        if getattr(task, "details", ""):
+            logger.error("%s\n%s", task.message, task.details)
+        self.review.result()
+
+    def _choose_outputs(self, task: Any) -> None:
+        parameters = self._parameters()
+        if parameters is not None:
+            for name, field in OUTPUTS.items():
+                node = getattr(task.outputs, name, None)
+                if node is not None and getattr(parameters, field) is not node:
+                    setattr(parameters, field, node)
+
+    def _warm_up(self) -> None:
+        try:
+            self._logic.warmUp()
+        except (RuntimeError, OSError, ValueError) as error:
+            self._say(str(error))
+
+    def _load(self, path: str) -> None:
+        self._logic.loadTransform(path)
+        self.review.result()
+
+    def _say(self, message: str) -> None:
+        self.run.say(message)
+
+    def _segments(self, side: str, combo: Any) -> SegmentChoice:
+        return SegmentChoice(combo, lambda: self._mask(side), lambda segment: self._choose(side, segment),
+                             _("all visible segments"))
+
+    def _mask(self, side: str) -> tuple[Any, str]:
+        parameters = self._parameters()
+        if parameters is None:
+            return None, ""
+        return getattr(parameters, f"{side}Mask"), getattr(parameters, f"{side}Segment")
+
+    def _choose(self, side: str, segment: str) -> None:
+        parameters = self._parameters()
+        if parameters is not None:
+            setattr(parameters, f"{side}Segment", segment)
+
+
+OUTPUTS = {"forward": "forwardTransform", "inverse": "inverseTransform", "warped": "warpedVolume",
+           "logJacobian": "logJacobian", "table": "metricsTable"}

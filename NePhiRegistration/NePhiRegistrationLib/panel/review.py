@@ -1,0 +1,272 @@
+"""Review: how fixed and warped are shown together, the Jacobian over them, the deformation drawn and dosed.
+
+Outputs are only looked at. What has to be made for looking (a checkerboard, a difference, a part of the deformation) is
+a node of the panel's own, hidden, not saved with the scene and removed with the panel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from ..mrml import jacobian, review, transforms
+
+logger = logging.getLogger(__name__)
+
+OVERLAY, CHECKERBOARD, DIFFERENCE, FLICKER, REVEAL = "overlay", "checkerboard", "difference", "flicker", "reveal"
+NOTHING, GRID, ARROWS = "nothing", "grid", "arrows"
+FLICKER_INTERVAL = 500  # ms
+ONLY_FOLDS = 1e3  # a threshold that only the colour of folds survives
+OWN = {"moving": "vtkMRMLScalarVolumeNode", "part": "vtkMRMLTransformNode", "mixed": "vtkMRMLScalarVolumeNode"}
+
+
+class Review:
+    """The tools of the section.
+
+    Args:
+        ui: the widgets of the .ui file.
+        parameters: gives the parameter node, or None while there is none.
+        say: takes a sentence for the user.
+    """
+
+    def __init__(self, ui: Any, parameters: Callable[[], Any], say: Callable[[str], None]) -> None:
+        self._ui, self._parameters, self._say = ui, parameters, say
+        self._own: dict[str, Any] = {}
+        self._layout_before: Optional[int] = None
+        self._reveal: Any = None
+        self._running = False
+        self._timer = qt.QTimer()
+        self._timer.setInterval(FLICKER_INTERVAL)
+        self._timer.connect("timeout()", self.onFlicker)
+        self._fill()
+        ui.compareComboBox.connect("currentIndexChanged(int)", lambda _index: self.show())
+        ui.checkerSpinBox.connect("valueChanged(int)", lambda _value: self.show())
+        ui.jacobianCheckBox.connect("toggled(bool)", lambda _checked: self.show())
+        ui.amountSlider.connect("valueChanged(double)", lambda _value: self.show())
+        ui.layoutComboBox.connect("currentIndexChanged(int)", self.onLayout)
+        ui.drawComboBox.connect("currentIndexChanged(int)", lambda _index: self.draw())
+        ui.opacitySlider.connect("valueChanged(double)", self.onOpacity)
+        ui.thresholdSlider.connect("valueChanged(double)", lambda _value: self.color())
+        ui.foldsCheckBox.connect("toggled(bool)", lambda _checked: self.color())
+        self.update()
+
+    @property
+    def forward(self) -> Any:
+        """The forward transform node when it holds a field, else None."""
+        parameters = self._parameters()
+        node = parameters.forwardTransform if parameters is not None else None
+        return node if node is not None and transforms.grid_transform(node) is not None else None
+
+    def update(self) -> None:
+        """Allow what there is something to show for."""
+        ui, parameters = self._ui, self._parameters()
+        shown = parameters is not None and parameters.fixedVolume is not None and self._something()
+        comparing = ui.compareComboBox.currentData
+        for widget in (ui.layoutComboBox, ui.compareComboBox):
+            widget.enabled = shown
+        ui.opacitySlider.enabled = shown and (comparing in (OVERLAY, REVEAL) or ui.jacobianCheckBox.checked)
+        ui.checkerSpinBox.enabled = shown and comparing == CHECKERBOARD
+        ui.jacobianGroupBox.enabled = self._jacobian() is not None
+        ui.deformationGroupBox.enabled = self.forward is not None
+
+    def follow(self) -> None:
+        """A task is running: show the moving volume as the forward transform carries it, from now on by itself."""
+        if not self._running and self.forward is not None:
+            self._running = True
+            self.show()
+
+    def result(self) -> None:
+        """The outputs are filled, or are what they were before: show them."""
+        self._running = False
+        self.color()
+        self.show()
+        self.draw()
+
+    def forget(self) -> None:
+        """The scene is gone, and with it every node."""
+        self._timer.stop()
+        self._end_reveal()
+        self._own.clear()
+        self._running, self._layout_before = False, None
+        for combo in (self._ui.layoutComboBox, self._ui.compareComboBox, self._ui.drawComboBox):
+            with _quiet(combo):
+                combo.setCurrentIndex(0)
+        with _quiet(self._ui.jacobianCheckBox):
+            self._ui.jacobianCheckBox.checked = False
+        self.update()
+
+    def close(self) -> None:
+        """The panel goes: leave nothing of it in the scene."""
+        nodes = list(self._own.values())
+        self.forget()
+        for node in nodes:
+            if node.GetScene() is not None:
+                slicer.mrmlScene.RemoveNode(node)
+
+    def show(self) -> None:
+        """Put the chosen picture into the slice views."""
+        self._timer.stop()
+        self._end_reveal()
+        self.update()
+        parameters = self._parameters()
+        if parameters is None or parameters.fixedVolume is None or not self._something():
+            return
+        with self._told():
+            self._put_layers(parameters.fixedVolume, self._warped(parameters))
+
+    def draw(self) -> None:
+        """Draw the forward transform in slice views, or draw it no more."""
+        forward, choice = self.forward, self._ui.drawComboBox.currentData
+        if forward is None:
+            return
+        if choice == GRID:
+            review.show_grid(forward)
+        elif choice == ARROWS:
+            review.show_arrows(forward)
+        else:
+            review.hide_deformation(forward)
+
+    def color(self) -> None:
+        """Give the Jacobian its colours; values nearer to 0 than the threshold, or all but folds, are not shown."""
+        volume = self._jacobian()
+        if volume is not None:
+            ui = self._ui
+            jacobian.set_colors(volume, ONLY_FOLDS if ui.foldsCheckBox.checked else ui.thresholdSlider.value)
+
+    def onOpacity(self, opacity: float) -> None:
+        """The user moved the slider."""
+        review.set_opacity(self._views(), opacity)
+
+    def onFlicker(self) -> None:
+        """Show the other of the two volumes."""
+        views = self._views()
+        if views:
+            review.set_opacity(views, 0.0 if views[0].GetForegroundOpacity() > 0.5 else 1.0)
+
+    def onLayout(self, _index: int) -> None:
+        """Three views side by side, or what was there before."""
+        parameters = self._parameters()
+        if parameters is None or parameters.fixedVolume is None:
+            return
+        scene, side_by_side = slicer.mrmlScene, self._ui.layoutComboBox.currentIndex == 1
+        with self._told():
+            if side_by_side and self._layout_before is None:
+                self._layout_before = review.show_comparison(scene, parameters.fixedVolume, self._warped(parameters),
+                                                             self._ui.opacitySlider.value)
+            elif not side_by_side and self._layout_before is not None:
+                review.layout_node(scene).SetViewArrangement(self._layout_before)
+                self._layout_before = None
+        self.show()
+
+    def _fill(self) -> None:
+        ui = self._ui
+        for text in (_("As they are"), _("Fixed | warped | overlay")):
+            ui.layoutComboBox.addItem(text)
+        comparisons = [(_("Overlay"), OVERLAY), (_("Checkerboard"), CHECKERBOARD), (_("Difference"), DIFFERENCE),
+                       (_("Flicker"), FLICKER)]
+        if hasattr(slicer.modules, "comparevolumes"):
+            comparisons.append((_("Reveal cursor"), REVEAL))
+        for text, choice in comparisons:
+            ui.compareComboBox.addItem(text, choice)
+        for text, choice in ((_("Nothing"), NOTHING), (_("Bent grid"), GRID), (_("Arrows"), ARROWS)):
+            ui.drawComboBox.addItem(text, choice)
+
+    def _put_layers(self, fixed: Any, warped: Any) -> None:
+        ui, views, log_jacobian = self._ui, self._views(), self._jacobian()
+        choice = ui.compareComboBox.currentData
+        if choice in (CHECKERBOARD, DIFFERENCE):
+            mixed = self._node("mixed")
+            if choice == CHECKERBOARD:
+                review.write_checkerboard(mixed, fixed, warped, ui.checkerSpinBox.value)
+            else:
+                review.write_difference(mixed, fixed, warped)
+            review.show_layers(views, mixed)
+        else:
+            review.show_layers(views, fixed, warped, ui.opacitySlider.value)
+        if self._layout_before is not None:
+            self._put_side_by_side(fixed, warped)
+        if log_jacobian is not None:
+            if ui.jacobianCheckBox.checked:
+                review.overlay_jacobian(views, fixed, log_jacobian, ui.opacitySlider.value)
+            jacobian.show_legend(log_jacobian, ui.jacobianCheckBox.checked)
+        if choice == FLICKER:
+            self._timer.start()
+        elif choice == REVEAL:
+            self._reveal = importlib.import_module("CompareVolumes").LayerReveal()
+
+    def _put_side_by_side(self, fixed: Any, warped: Any) -> None:
+        pair = review.composites(slicer.mrmlScene, review.COMPARED[:2])
+        for view, volume in zip(pair, (fixed, warped)):
+            review.show_layers([view], volume)
+
+    def _views(self) -> list[Any]:
+        """The composite nodes that show the comparison: the third of three, or all of the user's own layout."""
+        scene = slicer.mrmlScene
+        if self._layout_before is not None:
+            return review.composites(scene, review.COMPARED[2:])
+        return review.composites(scene)
+
+    def _warped(self, parameters: Any) -> Any:
+        """The volume that shows the moving volume carried over: the output itself, or one of our own."""
+        percent, warped = self._ui.amountSlider.value, parameters.warpedVolume
+        if not self._running and (percent >= 100 or self.forward is None) and _filled(warped):
+            return warped
+        transform, shown = self.forward, self._node("moving")
+        if percent < 100:
+            transform = self._node("part")
+            transforms.show_amount(transform, self.forward, percent)
+        review.show_moving(shown, parameters.movingVolume, transform)
+        return shown
+
+    def _something(self) -> bool:
+        parameters = self._parameters()
+        if self.forward is not None and parameters.movingVolume is not None:
+            return True
+        return _filled(parameters.warpedVolume)
+
+    def _jacobian(self) -> Any:
+        parameters = self._parameters()
+        volume = parameters.logJacobian if parameters is not None else None
+        return volume if _filled(volume) else None
+
+    def _node(self, role: str) -> Any:
+        """A node of our own, made on first use and again when the user removed it."""
+        node = self._own.get(role)
+        if node is None or node.GetScene() is None:
+            node = slicer.mrmlScene.AddNewNodeByClass(OWN[role], f"NePhi {role}")
+            node.SetHideFromEditors(True)
+            node.SetSaveWithScene(False)
+            self._own[role] = node
+        return node
+
+    def _end_reveal(self) -> None:
+        if self._reveal is not None:
+            self._reveal.cleanup()
+            self._reveal = None
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong while showing is told, and breaks nothing else."""
+        try:
+            yield
+        except (ValueError, RuntimeError, ImportError) as error:
+            logger.info("The comparison cannot be shown.", exc_info=True)
+            self._say(str(error))
+
+
+def _filled(volume: Any) -> bool:
+    return volume is not None and volume.GetImageData() is not None
+
+
+@contextlib.contextmanager
+def _quiet(widget: Any) -> Iterator[None]:
+    before = widget.blockSignals(True)
+    yield
+    widget.blockSignals(before)

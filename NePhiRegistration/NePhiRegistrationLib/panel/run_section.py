@@ -1,0 +1,216 @@
+"""The run button and what it starts: one place that knows the task, its messages and its progress."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Callable, Optional
+
+from slicer.i18n import tr as _
+
+from .plots import draw_losses
+from .situation import Situation, buttons, fingerprint, missing
+
+logger = logging.getLogger(__name__)
+
+PLOT_INTERVAL = 0.2  # s
+
+
+class RunSection:
+    """Register, Cancel or Continue; the line that says what is missing or went wrong; bar, curve and log.
+
+    Args:
+        ui: the widgets of the .ui file.
+        actions: what the buttons start; see :class:`Actions`.
+        parameters: gives the parameter node, or None while there is none.
+        obstacle: gives a sentence when nothing can be registered at all (no torch), else None.
+    """
+
+    def __init__(self, ui: Any, actions: Actions, parameters: Callable[[], Any],
+                 obstacle: Callable[[], Optional[str]] = lambda: None) -> None:
+        self._ui, self._actions, self._parameters, self._obstacle = ui, actions, parameters, obstacle
+        self._task: Any = None
+        self._message = ""
+        self._registered: Optional[tuple] = None
+        self._losses: list[tuple[str, float]] = []
+        self._drawn = 0.0
+        ui.registerButton.connect("clicked()", self.onRegister)
+        ui.secondButton.connect("clicked()", self.onSecond)
+
+    @property
+    def situation(self) -> Situation:
+        parameters = self._parameters()
+        if parameters is None:
+            return Situation(_("There is no scene."))
+        state = self._task.state if self._task is not None else "idle"
+        return Situation(self._obstacle() or missing(parameters), state,
+                         self._registered == fingerprint(parameters), parameters.continueIterations)
+
+    def update(self) -> None:
+        """Show what can be done now."""
+        situation = self.situation
+        shown = buttons(situation)
+        ui = self._ui
+        ui.registerButton.text, ui.registerButton.toolTip = shown.text, shown.tip
+        ui.registerButton.enabled = shown.enabled
+        ui.secondButton.text, ui.secondButton.toolTip = shown.second, shown.secondTip
+        ui.secondButton.visible = bool(shown.second)
+        ui.progressFrame.visible = situation.busy or bool(self._losses)
+        for section in (ui.inputsCollapsibleButton, ui.outputsCollapsibleButton, ui.advancedCollapsibleButton):
+            section.enabled = not situation.busy
+        ui.statusLabel.text = self._message or situation.missing or ""
+
+    def changed(self) -> None:
+        """The user chose something else: an old message says nothing about it."""
+        if not self.situation.busy and self._registered != fingerprint(self._parameters()):
+            self._message = ""
+        self.update()
+
+    def onRegister(self) -> None:
+        """The button was pressed."""
+        situation = self.situation
+        if situation.busy:
+            self._cancel(keep=False)
+        elif situation.can_continue:
+            self._begin(lambda **told: self._actions.resume(situation.iterations, **told))
+        elif situation.missing is None:
+            self._begin(self._actions.start)
+
+    def onSecond(self) -> None:
+        """The second button was pressed: stop and keep, or start over."""
+        situation = self.situation
+        if situation.busy:
+            self._cancel(keep=True)
+        elif situation.missing is None:
+            self._begin(self._actions.start)
+
+    def forget(self) -> None:
+        """The scene is gone, and the result with it."""
+        self._task, self._registered, self._message = None, None, ""
+        self._losses.clear()
+        self._ui.lossLabel.clear()
+        self._ui.progressLabel.text = ""
+
+    def onProgress(self, fields: dict) -> None:
+        """Show a progress message of the task."""
+        ui = self._ui
+        steps = fields.get("steps") or 0
+        ui.progressBar.setRange(0, 1000 if steps else 0)
+        ui.progressBar.value = round(1000 * fields.get("step", 0) / steps) if steps else 0
+        ui.progressLabel.text = progress_text(fields)
+        if fields.get("loss") is not None:
+            self._losses.append((fields["phase"], fields["loss"]))
+            self._draw()
+        if self._task is not None:
+            self._actions.progressed(self._task)
+            if self._ui.registerButton.text != buttons(self.situation).text or not self._ui.secondButton.text:
+                self.update()
+
+    def onFinished(self, task: Any) -> None:
+        """The task is done: its outputs are filled."""
+        self._ui.progressBar.setRange(0, 1000)
+        self._ui.progressBar.value = 1000
+        report = task.report or {}
+        self.say((report.get("verdict") or {}).get("text") or _("Finished."))
+        self._registered = fingerprint(self._parameters()) if self._parameters() is not None else None
+        self._draw(now=True)
+        self._actions.finished(task)
+        self.update()
+
+    def onFailed(self, task: Any) -> None:
+        """The task failed or was cancelled."""
+        self._registered = None
+        self._ui.progressBar.setRange(0, 1000)
+        self._ui.progressBar.value = 0
+        cancelled = task.state == "cancelled"
+        self.say(task.message or (_("Cancelled; the scene is as it was.") if cancelled else _("The task failed.")))
+        self._actions.failed(task)
+        self.update()
+
+    def say(self, message: str) -> None:
+        """Show a sentence beneath the button and keep it in the log."""
+        self._message = message
+        self._ui.statusLabel.text = message
+        self.log(message)
+
+    def log(self, line: str) -> None:
+        """Add a line to the log of the panel."""
+        self._ui.logTextEdit.appendPlainText(f"{time.strftime('%H:%M:%S')}  {line}")
+
+    def _begin(self, start: Callable[..., Any]) -> None:
+        self._message = ""
+        self._losses.clear()
+        self._ui.progressBar.setRange(0, 0)
+        self._ui.progressLabel.text = _("Starting…")
+        self._ui.lossLabel.clear()
+        self._registered = None
+        try:
+            self._task = start(on_progress=self.onProgress, on_finished=self.onFinished, on_failed=self.onFailed)
+        except (ValueError, RuntimeError, OSError) as error:
+            self._task = None
+            logger.info("The registration did not start.", exc_info=True)
+            self.say(str(error))
+        self.update()
+
+    def _cancel(self, keep: bool) -> None:
+        if self._task is not None:
+            self._task.cancel(keep)
+        self.update()
+
+    def _draw(self, now: bool = False) -> None:
+        if now or time.monotonic() - self._drawn >= PLOT_INTERVAL:
+            self._drawn = time.monotonic()
+            draw_losses(self._ui.lossLabel, self._losses)
+
+
+class Actions:
+    """What the run section asks for. ``start`` and ``resume`` take on_progress, on_finished and on_failed and give a
+    task with ``state``, ``message``, ``report`` and ``cancel(keep)``; they raise ValueError with one sentence."""
+
+    def start(self, **told: Callable) -> Any:
+        """Register from the beginning."""
+        raise NotImplementedError
+
+    def resume(self, iterations: int, **told: Callable) -> Any:
+        """Go on from the last result."""
+        raise NotImplementedError
+
+    def progressed(self, task: Any) -> None:
+        """There may be more to show."""
+
+    def finished(self, task: Any) -> None:
+        """The outputs are filled."""
+
+    def failed(self, task: Any) -> None:
+        """The task failed or was cancelled."""
+
+
+def progress_text(fields: dict) -> str:
+    """Phase, speed and time left, as one line."""
+    parts = [phase_text(fields)]
+    if fields.get("iterations_per_second"):
+        parts.append(_("{rate} iterations/s").format(rate=f"{fields['iterations_per_second']:.3g}"))
+    if fields.get("seconds_left") is not None:
+        parts.append(_("{time} left").format(time=clock(fields["seconds_left"])))
+    elif fields.get("seconds"):
+        parts.append(_("{time} so far").format(time=clock(fields["seconds"])))
+    return " · ".join(parts)
+
+
+def phase_text(fields: dict) -> str:
+    """A phase of the engine in words."""
+    phase = fields.get("phase", "")
+    if phase.startswith("level "):
+        level, _slash, levels = phase[len("level "):].partition("/")
+        return _("Level {level} of {levels}, iteration {step} of {steps}").format(
+            level=level, levels=levels, step=fields.get("step", 0), steps=fields.get("steps", 0))
+    named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "done": _("Done")}
+    if phase == "outputs":
+        return _("Making the outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
+    return named.get(phase, phase)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

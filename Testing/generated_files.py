@@ -1,0 +1,87 @@
+"""Writes the files that are made from others: the list of files that ship, and the options' description.
+
+    python Testing/generated_files.py
+
+Run it after a file was added or removed below NePhiRegistration/, or an option of the engine was changed; a test says
+when it is due.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODULE = ROOT / "NePhiRegistration"
+NOT_SHIPPED = {"Testing", "__pycache__"}
+
+
+def shipped_files() -> list[str]:
+    """Every file of the module that a package must hold, relative to it."""
+    found = [path.relative_to(MODULE) for path in MODULE.rglob("*") if path.is_file()]
+    return sorted(path.as_posix() for path in found
+                  if not NOT_SHIPPED & set(path.parts) and path.name not in ("CMakeLists.txt", ".gitkeep")
+                  and path.suffix != ".pyc")
+
+
+def cmake_list() -> str:
+    """The module's CMakeLists.txt."""
+    files = shipped_files()
+    scripts = "\n".join(f"  {name}" for name in files if name.endswith(".py"))
+    resources = "\n".join(f"  {name}" for name in files if not name.endswith(".py"))
+    return f"""set(MODULE_NAME NePhiRegistration)
+
+# Both lists are written by Testing/generated_files.py.
+set(MODULE_PYTHON_SCRIPTS
+{scripts}
+  )
+
+set(MODULE_PYTHON_RESOURCES
+{resources}
+  )
+
+slicerMacroBuildScriptedModule(
+  NAME ${{MODULE_NAME}}
+  SCRIPTS ${{MODULE_PYTHON_SCRIPTS}}
+  RESOURCES ${{MODULE_PYTHON_RESOURCES}}
+  WITH_GENERIC_TESTS
+  )
+
+if(BUILD_TESTING)
+  slicer_add_python_unittest(SCRIPT ${{MODULE_NAME}}.py)
+  add_subdirectory(Testing)
+endif()
+"""
+
+
+def options_json() -> str:
+    """Every option of the engine: its type, default, help and limits, for a panel that cannot import torch."""
+    from nephi.options import Options
+
+    types = typing.get_type_hints(Options)
+    described = [_described(item, types[item.name]) for item in dataclasses.fields(Options)]
+    return "[\n" + ",\n".join(f"  {json.dumps(entry)}" for entry in described) + "\n]\n"
+
+
+def _described(item: dataclasses.Field, kind: typing.Any) -> dict:
+    levels = typing.get_origin(kind) is tuple
+    plain = typing.get_args(kind)[0] if levels else kind
+    limits = {name: list(value) if isinstance(value, tuple) else value for name, value in item.metadata.items()
+              if name in ("low", "high", "choices")}
+    default = list(item.default) if levels else item.default
+    return {"name": item.name, "kind": plain.__name__, "levels": levels, "default": default,
+            "help": item.metadata["help"], **limits}
+
+
+GENERATED = {MODULE / "Resources" / "options.json": options_json, MODULE / "CMakeLists.txt": cmake_list}
+
+
+def main() -> None:
+    for path, make in GENERATED.items():
+        path.write_text(make(), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()

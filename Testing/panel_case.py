@@ -1,0 +1,184 @@
+"""What the tests of the panel share: Slicer's double with the module opened, and a logic that does what a test says."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+import numpy as np
+import pytest
+import pythonqt
+
+pythonqt.install()
+import slicer  # noqa: E402
+from pythonqt.slicer_module import RunningSlicer, running_slicer, source_folder  # noqa: E402
+
+MODULE = Path(__file__).resolve().parents[1] / "NePhiRegistration" / "NePhiRegistration.py"
+REPORT = {
+    "verdict": {"level": "good", "text": "Mean landmark error 9.3 → 1.2 mm, no folds, 12 s on cpu."},
+    "metrics": {"similarity": {"before": {"ncc": 0.21}, "after": {"ncc": 0.93}},
+                "folds_percent": {"forward": {"analytic": 0.0}}, "tre_mm": {"before": 9.3, "mean": 1.2, "count": 25}},
+    "runtime": {"seconds": 12.4, "iterations": 180},
+}
+HISTOGRAM = {"edges": np.exp(np.linspace(-0.5, 0.5, 11)).tolist(), "counts": [1, 4, 20, 60, 90, 80, 50, 20, 6, 2],
+             "folds": 0}
+
+Inputs = make_dataclass("Inputs", [(name, Any, None) for name in (
+    "fixed", "moving", "fixedMask", "fixedSegment", "movingMask", "movingSegment", "initialTransform", "guideFixed",
+    "guideMoving", "landmarksFixed", "landmarksMoving", "fixedLabels", "movingLabels")], frozen=True)
+Outputs = make_dataclass("Outputs", [(name, Any, None) for name in (
+    "forward", "inverse", "warped", "logJacobian", "table", "createMissing", "gridSpacing")])
+
+
+@dataclass
+class ScriptedTask:
+    """A task that goes where the test sends it."""
+
+    outputs: Any
+    told: dict[str, Callable]
+    state: str = "starting"
+    message: str = ""
+    details: str = ""
+    report: Optional[dict] = None
+    histogram: Optional[dict] = None
+    cancels: list[bool] = field(default_factory=list)
+
+    def cancel(self, keep: bool = False) -> None:
+        self.cancels.append(keep)
+        self.state = "cancelling"
+
+    def run(self, step: int = 3, **fields: Any) -> None:
+        self.state = "running"
+        self.told["on_progress"]({"phase": "level 2/3", "step": step, "steps": 12, "loss": 1.0 / (step + 1),
+                                  "iterations_per_second": 7.25, "seconds_left": 62, "seconds": 5.0, **fields})
+
+    def finish(self) -> None:
+        self.state, self.report, self.histogram = "finished", REPORT, HISTOGRAM
+        self.told["on_finished"](self)
+
+    def fail(self, message: str, state: str = "failed") -> None:
+        self.state, self.message = state, message
+        self.told["on_failed"](self)
+
+
+class ScriptedLogic:
+    """Follows the interface of RegistrationLogic and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+        self.tasks: list[ScriptedTask] = []
+        self.refusal: Optional[Exception] = None
+
+    def start(self, inputs: Any, outputs: Any, preset: str = "generic", options: Optional[dict] = None,
+              on_progress: Any = None, on_finished: Any = None, on_failed: Any = None) -> ScriptedTask:
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("start", inputs, preset, options))
+        return self._task(outputs, on_progress=on_progress, on_finished=on_finished, on_failed=on_failed)
+
+    def resume(self, iterations: int, on_progress: Any = None, on_finished: Any = None, on_failed: Any = None
+               ) -> ScriptedTask:
+        self.calls.append(("resume", iterations))
+        return self._task(self.tasks[-1].outputs, on_progress=on_progress, on_finished=on_finished,
+                          on_failed=on_failed)
+
+    def warmUp(self) -> None:
+        self.calls.append(("warmUp",))
+
+    def close(self) -> None:
+        self.calls.append(("close",))
+
+    def saveTransform(self, path: str) -> None:
+        self.calls.append(("saveTransform", path))
+
+    def loadTransform(self, path: str) -> None:
+        raise ValueError(f"{path} is no .nephi file; choose one that NePhi wrote.")
+
+    def _task(self, outputs: Any, **told: Callable) -> ScriptedTask:
+        self.tasks.append(ScriptedTask(outputs, told))
+        return self.tasks[-1]
+
+
+@dataclass
+class Opened:
+    """The module, opened."""
+
+    running: RunningSlicer
+    module: Any
+    widget: Any
+
+    @property
+    def ui(self) -> Any:
+        return self.widget.ui
+
+    @property
+    def parameters(self) -> Any:
+        return self.widget._parameterNode
+
+    @property
+    def logic(self) -> Any:
+        return self.widget.logic
+
+    def choose_pair(self) -> tuple[Any, Any]:
+        """Two volumes, chosen as fixed and moving."""
+        pair = add_volume("Fixed"), add_volume("Moving")
+        self.ui.fixedSelector.setCurrentNode(pair[0])
+        self.ui.movingSelector.setCurrentNode(pair[1])
+        return pair
+
+    def press(self) -> Any:
+        """Press the run button; the newest task."""
+        self.ui.registerButton.click()
+        return self.logic.tasks[-1] if self.logic.tasks else None
+
+
+def add_volume(name: str, size: int = 12, kind: str = "ScalarVolume") -> Any:
+    """A small volume with something in it."""
+    node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", name)
+    slicer.util.updateVolumeFromArray(node, np.random.default_rng(len(name)).normal(size=(size,) * 3).astype("f4"))
+    node.CreateDefaultDisplayNodes()
+    return node
+
+
+def add_points(name: str, count: int) -> Any:
+    """A list of landmarks."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for index in range(count):
+        node.AddControlPoint(float(index), 0.0, 0.0)
+    return node
+
+
+def new_scene(scene: Any) -> None:
+    """What Slicer's modules register when they are loaded."""
+    for kind in (slicer.vtkMRMLColorLegendDisplayNode, slicer.vtkMRMLMarkupsJsonStorageNode):
+        scene.RegisterNodeClass(kind())
+    for name in ("Red", "Green", "Yellow"):
+        view = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+        view.SetLayoutName(name)
+
+
+def sources() -> list[Any]:
+    """The double's own base classes, and Slicer's where its sources are at hand."""
+    folder = source_folder()
+    missing = pytest.mark.skip(reason="SLICER_SOURCE_DIR does not name Slicer's sources")
+    return [pytest.param(None, id="double"),
+            pytest.param(folder, id="slicer-sources", marks=[] if folder else [missing])]
+
+
+@pytest.fixture(params=sources())
+def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+    """The module in Slicer's double, with a logic that does what the test says."""
+    pythonqt.slot_errors.clear()
+    fake = types.ModuleType("NePhiRegistrationLib.logic")
+    fake.RegistrationLogic, fake.Inputs, fake.Outputs = ScriptedLogic, Inputs, Outputs
+    with running_slicer(request.param) as running:
+        new_scene(slicer.mrmlScene)
+        monkeypatch.setitem(sys.modules, "NePhiRegistrationLib.logic", fake)
+        module = running.load(MODULE)
+        yield Opened(running, module, running.open(module))
+        slicer.modules.NePhiRegistrationWidget.cleanup()
+    assert not pythonqt.slot_errors, "a slot raised; see the captured output"

@@ -1,0 +1,180 @@
+"""The run button: what it says, what it allows and what it starts, in every state."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+from panel_case import add_points, add_volume
+
+pytest_plugins = ["panel_case"]
+
+
+def shown(ui) -> tuple[str, bool, str]:
+    return ui.registerButton.text, ui.registerButton.enabled, ui.statusLabel.text
+
+
+def test_without_volumes_the_button_says_what_is_missing(opened):
+    assert shown(opened.ui) == ("Register", False, "Choose a fixed and a moving volume.")
+    assert opened.ui.registerButton.toolTip == "Choose a fixed and a moving volume."
+
+
+def test_each_missing_volume_is_named(opened):
+    opened.ui.movingSelector.setCurrentNode(add_volume("Moving"))
+    assert opened.ui.statusLabel.text == "Choose a fixed volume."
+    opened.ui.fixedSelector.setCurrentNode(opened.ui.movingSelector.currentNode())
+    opened.ui.movingSelector.setCurrentNode(None)
+    assert opened.ui.statusLabel.text == "Choose a moving volume."
+
+
+def test_the_same_volume_twice_is_refused(opened):
+    node = add_volume("Chest")
+    opened.ui.fixedSelector.setCurrentNode(node)
+    opened.ui.movingSelector.setCurrentNode(node)
+    assert shown(opened.ui) == ("Register", False,
+                                "Chest is chosen as fixed and as moving volume; choose two volumes.")
+
+
+def test_a_pair_of_volumes_enables_the_button_and_leaves_nothing_to_say(opened):
+    opened.choose_pair()
+    assert shown(opened.ui) == ("Register", True, "")
+
+
+def test_landmarks_for_one_volume_only_are_refused(opened):
+    opened.choose_pair()
+    opened.ui.fixedLandmarksSelector.setCurrentNode(add_points("F", 3))
+    assert opened.ui.statusLabel.text == "Choose a list of landmarks for both volumes, or for none."
+    assert not opened.ui.registerButton.enabled
+
+
+def test_landmark_lists_of_different_lengths_are_refused_with_both_counts(opened):
+    opened.choose_pair()
+    opened.ui.fixedLandmarksSelector.setCurrentNode(add_points("F", 3))
+    opened.ui.movingLandmarksSelector.setCurrentNode(add_points("M", 2))
+    assert opened.ui.statusLabel.text.startswith("There are 3 fixed and 2 moving landmarks;")
+
+
+def test_no_output_at_all_is_refused(opened):
+    opened.choose_pair()
+    opened.ui.createOutputsCheckBox.checked = False
+    assert opened.ui.statusLabel.text == "Choose at least one output, or tick the box that creates them."
+
+
+def test_an_input_as_output_is_refused(opened):
+    _fixed, moving = opened.choose_pair()
+    opened.ui.warpedSelector.setCurrentNode(moving)
+    assert opened.ui.statusLabel.text == ("Moving is an input and an output; inputs are never changed, so choose "
+                                          "another output.")
+
+
+def test_one_node_for_both_transforms_is_refused(opened):
+    opened.choose_pair()
+    node = opened.ui.forwardSelector.addNode()
+    opened.ui.inverseSelector.setCurrentNode(node)
+    assert "is chosen for both transforms" in opened.ui.statusLabel.text
+
+
+def test_pressing_register_starts_with_what_is_chosen_and_becomes_cancel(opened):
+    fixed, moving = opened.choose_pair()
+    opened.press()
+    kind, inputs, preset, options = opened.logic.calls[-1]
+    assert (kind, inputs.fixed, inputs.moving, preset, options) == ("start", fixed, moving, "generic", {})
+    assert shown(opened.ui)[:2] == ("Cancel", True)
+    assert not opened.ui.inputsCollapsibleButton.enabled
+
+
+def test_landmarks_judge_unless_they_are_to_guide(opened):
+    opened.choose_pair()
+    pair = add_points("F", 3), add_points("M", 3)
+    opened.ui.fixedLandmarksSelector.setCurrentNode(pair[0])
+    opened.ui.movingLandmarksSelector.setCurrentNode(pair[1])
+    opened.press().fail("x")
+    assert (opened.logic.calls[-1][1].landmarksFixed, opened.logic.calls[-1][1].guideFixed) == (pair[0], None)
+    opened.ui.guideCheckBox.checked = True
+    opened.press()
+    assert (opened.logic.calls[-1][1].landmarksFixed, opened.logic.calls[-1][1].guideMoving) == (None, pair[1])
+
+
+def test_while_running_the_second_button_offers_to_stop_and_keep(opened):
+    opened.choose_pair()
+    task = opened.press()
+    assert opened.ui.secondButton.text == ""
+    task.run()
+    assert opened.ui.secondButton.text == "Stop and keep"
+    opened.ui.secondButton.click()
+    assert task.cancels == [True]
+
+
+def test_cancel_says_so_until_the_task_has_stopped(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.run()
+    opened.ui.registerButton.click()
+    assert task.cancels == [False]
+    assert shown(opened.ui)[:2] == ("Cancelling…", False)
+    task.fail("", "cancelled")
+    assert shown(opened.ui) == ("Register", True, "Cancelled; the scene is as it was.")
+
+
+def test_a_failure_is_one_sentence_beneath_a_working_button(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.run()
+    task.fail("The worker ended (signal 9), most likely out of memory; lower the resolution.")
+    assert shown(opened.ui) == ("Register", True,
+                                "The worker ended (signal 9), most likely out of memory; lower the resolution.")
+    assert opened.press() is not task
+
+
+def test_a_refusal_at_the_start_is_shown_and_nothing_runs(opened):
+    opened.choose_pair()
+    opened.logic.refusal = ValueError("Fixed has 7 voxels that are no numbers; replace them.")
+    opened.press()
+    assert shown(opened.ui) == ("Register", True, "Fixed has 7 voxels that are no numbers; replace them.")
+    assert "no numbers" in opened.ui.logTextEdit.toPlainText()
+
+
+def test_after_the_end_the_button_continues_or_starts_over(opened):
+    opened.choose_pair()
+    opened.ui.continueSpinBox.value = 12
+    opened.press().finish()
+    assert shown(opened.ui) == ("Continue", True, "Mean landmark error 9.3 → 1.2 mm, no folds, 12 s on cpu.")
+    assert "12 iterations" in opened.ui.registerButton.toolTip
+    opened.press().finish()
+    assert opened.logic.calls[-1] == ("resume", 12)
+    assert opened.ui.secondButton.text == "Start over"
+    opened.ui.secondButton.click()
+    assert opened.logic.calls[-1][0] == "start"
+
+
+@pytest.mark.parametrize("change", [
+    lambda ui: ui.presetComboBox.setCurrentIndex(1),
+    lambda ui: ui.movingSelector.setCurrentNode(add_volume("Other")),
+    lambda ui: setattr(ui.gridSpacingSpinBox, "value", 3.0),
+], ids=["preset", "moving volume", "grid spacing"])
+def test_another_choice_after_the_end_brings_register_back(opened, change):
+    opened.choose_pair()
+    opened.press().finish()
+    change(opened.ui)
+    assert shown(opened.ui) == ("Register", True, "")
+
+
+def test_choosing_another_output_does_not_prevent_continuing(opened):
+    opened.choose_pair()
+    opened.press().finish()
+    opened.ui.tableSelector.addNode()
+    assert opened.ui.registerButton.text == "Continue"
+
+
+def test_without_pytorch_the_button_says_so_and_the_offer_shows(opened, monkeypatch):
+    from NePhiRegistrationLib.panel import torch_offer
+    monkeypatch.setattr(torch_offer, "has_torch", lambda: False)
+    opened.widget.panel.torch._present = False
+    opened.choose_pair()
+    opened.widget.panel.enter()
+    assert shown(opened.ui) == ("Register", False, "PyTorch is not installed; install it with the button above.")
+    assert opened.ui.torchFrame.isVisibleTo(opened.ui.torchFrame.parent())
+    opened.ui.torchButton.click()
+    assert opened.ui.statusLabel.text.startswith("Install the extension PyTorch with Slicer's Extensions Manager")
