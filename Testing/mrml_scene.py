@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util import numpy_support
 
-_logics: list = []  # a colour logic takes its colours out of the scene when it goes
+_open: list[Callable[[], None]] = []
 
 
 def new_scene() -> slicer.vtkMRMLScene:
-    """An empty scene, which ``slicer.mrmlScene`` becomes."""
+    """An empty scene, which ``slicer.mrmlScene`` becomes; logics and views of the last one are closed first."""
+    close_scene()
     slicer.mrmlScene = scene = slicer.vtkMRMLScene()
     for kind in (slicer.vtkMRMLColorLegendDisplayNode, slicer.vtkMRMLMarkupsJsonStorageNode):
         scene.RegisterNodeClass(kind())  # Slicer's modules do this when they are loaded
     return scene
+
+
+@atexit.register
+def close_scene() -> None:
+    """Close the logics and views of the current scene."""
+    while _open:
+        _open.pop()()
+
+
+def at_end(close: Callable[[], None]) -> None:
+    """Have something called before the next scene is made: Slicer's logics must not outlive their scene."""
+    _open.append(close)
 
 
 def read_bundle(path: str) -> None:
@@ -35,7 +49,7 @@ def add_colors(scene: slicer.vtkMRMLScene) -> None:
     """Slicer's own colour tables, grey among them, without which a volume is not drawn."""
     logic = slicer.vtkMRMLColorLogic()
     logic.SetMRMLScene(scene)
-    _logics[:] = [logic]
+    at_end(lambda: logic.SetMRMLScene(None))
 
 
 def add_node(kind: str, name: str = "") -> slicer.vtkMRMLNode:

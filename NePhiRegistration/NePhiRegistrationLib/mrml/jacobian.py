@@ -20,6 +20,9 @@ FULL = math.log(2.0)
 FOLD = math.log(1e-3)
 """The value of folded voxels, the engine's own: log of the smallest determinant it takes a logarithm of."""
 
+THRESHOLD = 0.05
+"""Changes of volume below about 5 % are transparent unless asked for: they hide the anatomy and say little."""
+
 FOLD_COLOR = (1.0, 0.0, 1.0)
 ROLE = "NePhi.ColorsOf"  # marks a colour table as ours
 _COLORS = 256  # what the display pipeline resolves
@@ -28,7 +31,7 @@ _BLUE, _NAVY = np.array((0.11, 0.40, 0.85)), np.array((0.02, 0.10, 0.40))
 _RED, _MAROON = np.array((0.87, 0.16, 0.12)), np.array((0.42, 0.02, 0.05))
 
 
-def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: float = 0.0) -> None:
+def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: float = THRESHOLD) -> None:
     """Fill a volume node with the log-Jacobian and colour it.
 
     Args:
@@ -43,17 +46,16 @@ def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: 
     set_colors(node, threshold)
 
 
-def set_colors(node: Any, threshold: float = 0.0) -> None:
+def set_colors(node: Any, threshold: float = THRESHOLD) -> None:
     """Give a log-Jacobian volume its colour table and a range centred on 0; values closer to 0 than ``threshold`` are
     transparent. Also the way to change the threshold."""
     limit = _limit(node)
     display, table = node.GetDisplayNode(), _color_table(node)
     _fill(table, limit, threshold)
-    step = limit / (_COLORS // 2 - 1)
     modified = display.StartModify()
     display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(-limit - step, limit)  # one colour below the scale is left for folds
-    display.SetInterpolate(False)  # a blend of a fold and its neighbour would take the colour of neither
+    display.SetWindowLevelMinMax(-limit, limit)
+    display.SetInterpolate(True)  # a fold is far below the scale: it grows by less than a voxel and is easier to find
     if display.GetColorNodeID() != table.GetID():
         display.SetAndObserveColorNodeID(table.GetID())
     display.EndModify(modified)
@@ -73,18 +75,18 @@ def show_legend(node: Any, visible: bool = True) -> Any:
     if legend is None and visible:
         legend = logic.AddDefaultColorLegendDisplayNode(node.GetDisplayNode())
         legend.SetTitleText("log J")
-        legend.SetLabelFormat("%.2g")
+        legend.SetLabelFormat("%.2f")
     if legend is not None:
         legend.SetVisibility(visible)
     return legend
 
 
 def _limit(node: Any) -> float:
-    """The end of the scale: the first of a few that all values but folds lie within."""
+    """The end of the scale: the first of a few that all values but folds lie within, clear of the colour of folds."""
     values = slicer.util.arrayFromVolume(node)
     regular = values[values > FOLD + 1e-3]
     largest = float(np.abs(regular).max()) if regular.size else 0.0
-    return next((limit for limit in _LIMITS if largest <= limit), _LIMITS[-1])
+    return next((limit for limit in _LIMITS if largest <= 0.99 * limit), _LIMITS[-1])
 
 
 def _color_table(node: Any) -> Any:
@@ -101,24 +103,29 @@ def _color_table(node: Any) -> Any:
 
 
 def _fill(table: Any, limit: float, threshold: float) -> None:
+    values, colors = _scale(limit), _colors(limit, threshold)
     modified = table.StartModify()
-    for index, color in enumerate(_colors(limit, threshold)):
-        table.SetColor(index, "fold" if index == 0 else "", *color.tolist())
+    for index, (value, color) in enumerate(zip(values, colors)):
+        name = "fold" if index == 0 else f"{value:.3f}"  # a colour without a name is left out of the legend
+        table.SetColor(index, name, *color.tolist())
     table.EndModify(modified)
 
 
+def _scale(limit: float) -> np.ndarray:
+    """The value of each colour, from -limit to limit; the first entry is for folds, which lie below."""
+    return np.linspace(-limit, limit, _COLORS)
+
+
 def _colors(limit: float, threshold: float) -> np.ndarray:
-    """(256, 4) RGBA: entry 0 is folds, 1 to 255 run from -limit to limit with 0 in the middle."""
-    middle = _COLORS // 2
-    value = (np.arange(_COLORS) - middle) * limit / (middle - 1)
-    size = np.abs(value)[:, None]
+    """(256, 4) RGBA of :func:`_scale`. Slicer knows only clear and not clear, so nothing fades into clear."""
+    value = _scale(limit)[:, None]
+    size = np.abs(value)
     near = np.clip(size / FULL, 0, 1)
     beyond = np.clip((size - FULL) / FULL, 0, 1)
-    shrinks = value[:, None] < 0
-    full = np.where(shrinks, _BLUE, _RED)
-    dark = np.where(shrinks, _NAVY, _MAROON)
-    rgb = (1 - near) + near * full + beyond * (dark - full)
-    alpha = np.where(size < threshold, 0.0, np.sqrt(near))
-    rgba = np.hstack([rgb, alpha])
+    full = np.where(value < 0, _BLUE, _RED)
+    dark = np.where(value < 0, _NAVY, _MAROON)
+    rgb = 1 + near**0.7 * (full - 1) + beyond * (dark - full)
+    clear = size < max(threshold, 0.6 * float(value[1, 0] - value[0, 0]))  # at least the two colours beside 0
+    rgba = np.hstack([rgb, np.where(clear, 0.0, 1.0)])
     rgba[0] = (*FOLD_COLOR, 1.0)
     return np.clip(rgba, 0, 1)

@@ -1,0 +1,253 @@
+"""What helps to judge a registration, all of it through nodes: layers, layouts, comparisons, the deformation drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+import slicer
+import vtk
+
+from .geometry import ijk_to_ras, same_geometry, vtk_matrix
+from .resample import image_array, new_image, onto, oriented
+from .transforms import grid_transform
+from .volumes import VolumeData, read_volume, write_volume
+
+LAYOUT = 7411
+"""The number of the layout fixed | warped | overlay; any that no other module uses."""
+
+COMPARED = ("NePhiFixed", "NePhiWarped", "NePhiOverlay")
+"""The layout names of its three slice views."""
+
+_VIEW = """<item><view class="vtkMRMLSliceNode" singletontag="{tag}">
+<property name="orientation" action="default">{orientation}</property>
+<property name="viewlabel" action="default">{label}</property>
+<property name="viewcolor" action="default">{color}</property>
+<property name="viewgroup" action="default">{group}</property>
+</view></item>"""
+_LABELS, _SHADES = ("F", "W", "O"), ("#4C78A8", "#E0803C", "#6B8E4E")
+
+# ----------------------------------------------------------------------------------------------- layers and layouts
+
+
+def composites(scene: Any, names: Optional[Sequence[str]] = None) -> list[Any]:
+    """The slice composite nodes of a scene; with ``names`` those of these layout names, in their order."""
+    found = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    found.UnRegister(None)  # the variable holds it
+    nodes = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
+    if names is None:
+        return [node for node in nodes if node.GetLayoutName() not in COMPARED]
+    by_name = {node.GetLayoutName(): node for node in nodes}
+    return [by_name[name] for name in names if name in by_name]
+
+
+def show_layers(views: Sequence[Any], background: Any, foreground: Any = None, opacity: float = 0.5) -> None:
+    """Put volumes into slice views (composite nodes); None leaves a layer empty. The label layer is not touched."""
+    for view in views:
+        modified = view.StartModify()
+        view.SetBackgroundVolumeID(background.GetID() if background is not None else None)
+        view.SetForegroundVolumeID(foreground.GetID() if foreground is not None else None)
+        view.SetForegroundOpacity(opacity)
+        view.SetCompositing(view.Alpha)
+        view.EndModify(modified)
+        _touch_legends(view.GetScene())
+
+
+def set_opacity(views: Sequence[Any], opacity: float) -> None:
+    """How much of the foreground is seen, 0 to 1; alternating between 0 and 1 flickers."""
+    for view in views:
+        view.SetForegroundOpacity(opacity)
+
+
+def show_comparison(scene: Any, fixed: Any, warped: Any, opacity: float = 0.5, orientation: str = "Axial") -> int:
+    """Switch to three linked slice views: fixed, warped, and one over the other.
+
+    Returns:
+        The layout that was shown before; ``layout_node(scene).SetViewArrangement`` goes back to it.
+    """
+    layout = layout_node(scene)
+    before = layout.GetViewArrangement()
+    description = _layout_xml(orientation)
+    if not layout.IsLayoutDescription(LAYOUT):
+        layout.AddLayoutDescription(LAYOUT, description)
+    else:
+        layout.SetLayoutDescription(LAYOUT, description)
+    layout.SetViewArrangement(LAYOUT)
+    for view, (back, front) in zip(composites(scene, COMPARED), ((fixed, None), (warped, None), (fixed, warped))):
+        show_layers([view], back, front, opacity)
+        view.SetLinkedControl(True)
+    return before
+
+
+def layout_node(scene: Any) -> Any:
+    """The layout node of the scene, made where there is none."""
+    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    return node if node is not None else scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+
+
+def overlay_jacobian(views: Sequence[Any], anatomy: Any, log_jacobian: Any, opacity: float = 0.6) -> None:
+    """Show a log-Jacobian volume over an anatomical one in slice views."""
+    show_layers(views, anatomy, log_jacobian, opacity)
+
+
+def _touch_legends(scene: Any) -> None:
+    """A colour legend looks at what its view shows only when it is itself modified."""
+    legends = scene.GetNodesByClass("vtkMRMLColorLegendDisplayNode")
+    legends.UnRegister(None)
+    for index in range(legends.GetNumberOfItems()):
+        legends.GetItemAsObject(index).Modified()
+
+
+def _layout_xml(orientation: str) -> str:
+    views = "".join(_VIEW.format(tag=tag, orientation=orientation, label=label, color=color, group=LAYOUT)
+                    for tag, label, color in zip(COMPARED, _LABELS, _SHADES))
+    return f'<layout type="horizontal" split="true">{views}</layout>'
+
+
+# -------------------------------------------------------------------------------------------- two images in one volume
+
+
+def write_checkerboard(node: Any, fixed: Any, warped: Any, cells: int = 8) -> None:
+    """Fill a volume node with the fixed and the warped volume in alternating cubes.
+
+    Each is shown through its own window and level, so that images of different kinds can be compared.
+
+    Args:
+        node: a volume node of its own; call again when one of the others has changed.
+        cells: along the longest side.
+
+    Raises:
+        NodeError: fixed or warped is no volume that can be read.
+    """
+    first, second = _on_one_grid(fixed, warped)
+    pattern = checkerboard(first.array.shape, first.geometry["spacing"], cells)
+    write_volume(node, np.where(pattern, _windowed(second.array, warped), _windowed(first.array, fixed)),
+                 first.geometry)
+    _show_range(node, 0.0, 255.0)
+
+
+def write_difference(node: Any, fixed: Any, warped: Any) -> None:
+    """Fill a volume node with fixed minus warped, shown in grey around 0; call again when one of them has changed.
+
+    Raises:
+        NodeError: fixed or warped is no volume that can be read.
+    """
+    first, second = _on_one_grid(fixed, warped)
+    values = np.subtract(first.array, second.array, dtype=np.float32)
+    write_volume(node, values, first.geometry)
+    spread = float(np.percentile(np.abs(values[::2, ::2, ::2]), 99.5)) or 1.0
+    _show_range(node, -spread, spread)
+
+
+def checkerboard(shape: Sequence[int], spacing: Sequence[float], cells: int) -> np.ndarray:
+    """A pattern of cubes, (k, j, i) bool, for voxels of a spacing (mm along i, j, k); False in the first corner."""
+    steps = list(reversed(list(spacing)))
+    side = max(n * step for n, step in zip(shape, steps)) / cells
+    k, j, i = (((np.arange(n) + 0.5) * step / side).astype(int) for n, step in zip(shape, steps))
+    return (k[:, None, None] + j[None, :, None] + i[None, None, :]) % 2 == 1
+
+
+def _on_one_grid(fixed: Any, warped: Any) -> tuple[VolumeData, VolumeData]:
+    first, second = read_volume(fixed, "fixed"), read_volume(warped, "warped")
+    if same_geometry(first.geometry, second.geometry):
+        return first, second
+    image = oriented(new_image(second.array), ijk_to_ras(second.geometry))
+    values = onto(image, first.geometry, None, True, float(second.array.min()))
+    return first, VolumeData(values, first.geometry, second.name)
+
+
+def _windowed(array: np.ndarray, node: Any) -> np.ndarray:
+    """Voxels as the node's display shows them, uint8."""
+    display = node.GetDisplayNode()
+    low, high = (display.GetWindowLevelMin(), display.GetWindowLevelMax()) if display else (array.min(), array.max())
+    scaled = (array.astype(np.float32) - low) * (255.0 / max(float(high - low), 1e-6))
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def _show_range(node: Any, low: float, high: float) -> None:
+    display = node.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(low, high)
+
+
+# ------------------------------------------------------------------------------------------- the deformation drawn
+
+
+def show_moving(node: Any, moving: Any, transform: Any) -> None:
+    """Make a volume node show the moving volume as a transform carries it, while the moving volume stays as it is.
+
+    The voxels are shared, not copied; the node is not saved and not listed. It follows the transform by itself, so that
+    a preview written into it moves the image.
+
+    Args:
+        node: a vtkMRMLScalarVolumeNode of its own, never an output.
+        moving: the moving volume node.
+        transform: the forward transform node, or one of :func:`transforms.show_amount`.
+
+    Raises:
+        NodeError: moving is no volume that can be read.
+    """
+    data, image = read_volume(moving, "moving"), moving.GetImageData()
+    shared = data.array.shape == image_array(image).shape and np.shares_memory(data.array, image_array(image))
+    modified = node.StartModify()
+    node.SetHideFromEditors(True)
+    node.SetSaveWithScene(False)
+    node.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(data.geometry)))
+    node.SetAndObserveImageData(image if shared else new_image(data.array))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    node.EndModify(modified)
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    if moving.GetDisplayNode() is not None:
+        node.GetDisplayNode().CopyContent(moving.GetDisplayNode())
+        node.GetDisplayNode().SetAndObserveColorNodeID(moving.GetDisplayNode().GetColorNodeID())
+
+
+def show_grid(transform: Any, spacing_mm: float = 10.0) -> Any:
+    """Draw a transform in slice views as a bent grid; its display node."""
+    display = _deformation_display(transform, slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GRID)
+    display.SetGridSpacingMm(spacing_mm)
+    display.SetGridResolutionMm(max(1.0, spacing_mm / 4))
+    display.SetGridScalePercent(100)
+    return display
+
+
+def show_arrows(transform: Any, spacing_mm: float = 8.0) -> Any:
+    """Draw a transform in slice views as arrows; its display node."""
+    display = _deformation_display(transform, slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH)
+    display.SetGlyphSpacingMm(spacing_mm)
+    display.SetGlyphScalePercent(100)
+    display.SetGlyphType(slicer.vtkMRMLTransformDisplayNode.GLYPH_TYPE_ARROW)
+    return display
+
+
+def hide_deformation(transform: Any) -> None:
+    """Draw a transform no more."""
+    if transform.GetDisplayNode() is not None:
+        transform.GetDisplayNode().SetVisibility(False)
+
+
+def _displacement_colors(transform: Any) -> vtk.vtkColorTransferFunction:
+    """Yellow where little moves, red where most does."""
+    field = grid_transform(transform)
+    largest = 10.0
+    if field is not None:
+        vectors = image_array(field.GetDisplacementGrid())[::2, ::2, ::2]
+        largest = max(float(np.sqrt((vectors.astype(np.float32) ** 2).sum(-1)).max()), 0.1)
+    colors = vtk.vtkColorTransferFunction()
+    for part, color in ((0.0, (1.0, 1.0, 0.6)), (0.5, (1.0, 0.7, 0.1)), (1.0, (0.9, 0.1, 0.1))):
+        colors.AddRGBPoint(part * largest, *color)
+    return colors
+
+
+def _deformation_display(transform: Any, mode: int) -> Any:
+    if transform.GetDisplayNode() is None:
+        transform.CreateDefaultDisplayNodes()
+    display = transform.GetDisplayNode()
+    display.SetColorMap(_displacement_colors(transform))
+    display.SetVisualizationMode(mode)
+    display.SetVisibility3D(False)
+    display.SetVisibility2D(True)
+    display.SetVisibility(True)
+    return display

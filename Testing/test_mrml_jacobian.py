@@ -1,0 +1,128 @@
+"""The log-Jacobian volume: its colours are centred on no change, folds have their own, small changes are clear."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+import slicer
+from mrml_scene import add_colors, add_node, new_scene, oblique_matrix
+from nephi.jacobian import LOG_FLOOR
+from NePhiRegistrationLib.mrml import geometry, jacobian, volumes
+from NePhiRegistrationLib.mrml.resample import image_array
+
+VALUES = np.linspace(-0.7, 0.7, 15, dtype=np.float32)
+PLACE = geometry.geometry_from(oblique_matrix(), (15, 8, 8))
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    scene = new_scene()
+    add_colors(scene)
+    return scene
+
+
+def written(values=VALUES, threshold: float = 0.0):
+    node = add_node("ScalarVolume", "log-Jacobian")
+    jacobian.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE, threshold)
+    return node
+
+
+def colors(node) -> np.ndarray:
+    """(15, 4): what the display pipeline makes of the first row of voxels, RGBA 0 to 255."""
+    producer = node.GetDisplayNode().GetOutputImageDataConnection().GetProducer()
+    producer.Update()
+    return image_array(producer.GetOutputDataObject(0))[0, 0].astype(int)
+
+
+def test_shrinking_is_blue_growing_is_red_and_no_change_is_clear():
+    red, green, blue, alpha = colors(written()).T
+    middle = len(VALUES) // 2
+    assert alpha[middle] == 0 and (np.delete(alpha, middle) == 255).all()
+    assert (blue[:middle] > red[:middle]).all() and (red[middle + 1:] > blue[middle + 1:]).all()
+    assert (np.diff(green[:middle]) > 0).all() and (np.diff(green[middle + 1:]) < 0).all()
+
+
+def test_the_scale_is_symmetric_whatever_the_values():
+    for values in (VALUES, VALUES + 0.2, VALUES * 3, 0 * VALUES):
+        display = written(values).GetDisplayNode()
+        assert display.GetLevel() == pytest.approx(0, abs=1e-9)
+        assert display.GetWindow() / 2 >= np.abs(values).max()
+
+
+def test_equal_values_look_equal_in_every_volume():
+    narrow, wide = colors(written(VALUES)), colors(written(np.append(VALUES[:-1], 2.6).astype(np.float32)))
+    assert np.abs(narrow - wide)[[1, 3, 5, 9, 11, 13], :3].max() < 18  # the wide scale has coarser steps
+
+
+@pytest.mark.parametrize("fold", [np.nan, -np.inf, np.log(LOG_FLOOR), -50.0])
+def test_folds_are_magenta_and_nothing_else_is(fold):
+    values = VALUES.copy()
+    values[4] = fold
+    node = written(values)
+    magenta = (colors(node) == (255, 0, 255, 255)).all(1)
+    assert magenta[4] and magenta.sum() == 1
+    assert np.isfinite(slicer.util.arrayFromVolume(node)).all()
+    assert jacobian.fold_count(node) == 64
+
+
+@pytest.mark.parametrize("smallest", [-0.7425, -0.99, -1.4, -2.9, -6.0])
+def test_the_strongest_shrinking_is_not_taken_for_a_fold(smallest):
+    found = colors(written(np.append(smallest, VALUES[1:]).astype(np.float32)))[0]
+    assert found[2] > found[0] and tuple(found[:3]) != (255, 0, 255)
+
+
+def test_the_engine_and_the_volume_agree_on_what_a_fold_is():
+    assert pytest.approx(np.log(LOG_FLOOR)) == jacobian.FOLD
+
+
+def test_changes_below_the_threshold_are_clear_and_folds_never():
+    values = VALUES.copy()
+    values[0] = np.nan
+    node = written(values, threshold=0.35)
+    assert ((colors(node)[1:, 3] == 255) == (np.abs(values[1:]) > 0.35)).all() and colors(node)[0, 3] == 255
+    jacobian.set_colors(node, 100.0)
+    assert (colors(node)[:, 3] == 255).tolist() == [True] + 14 * [False]
+    jacobian.set_colors(node, 0.0)
+    assert (colors(node)[:, 3] == 255).sum() == 14
+
+
+def test_previews_go_on_in_the_same_volume_with_the_same_colours():
+    node = written()
+    image, display, table = node.GetImageData(), node.GetDisplayNode(), node.GetDisplayNode().GetColorNode()
+    count = slicer.mrmlScene.GetNumberOfNodes()
+    jacobian.write_log_jacobian(node, np.broadcast_to(VALUES * 2, (8, 8, 15)), PLACE)
+    assert (node.GetImageData(), node.GetDisplayNode(), display.GetColorNode()) == (image, display, table)
+    assert slicer.mrmlScene.GetNumberOfNodes() == count
+    assert np.allclose(volumes.read_volume(node, "fixed").array[0, 0], VALUES * 2)
+
+
+def test_two_volumes_have_a_table_each():
+    first, second = written(), written()
+    assert first.GetDisplayNode().GetColorNode() is not second.GetDisplayNode().GetColorNode()
+
+
+def test_the_colours_of_the_user_are_not_changed():
+    node = add_node("ScalarVolume", "used before")
+    volumes.write_volume(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
+    grey = node.GetDisplayNode().GetColorNode()
+    before = [grey.GetLookupTable().GetTableValue(n) for n in (0, 128, 255)]
+    jacobian.write_log_jacobian(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
+    assert node.GetDisplayNode().GetColorNode() is not grey
+    assert [grey.GetLookupTable().GetTableValue(n) for n in (0, 128, 255)] == before
+
+
+def test_the_legend_is_made_once_and_can_be_hidden():
+    node = written()
+    assert jacobian.show_legend(node, False) is None
+    legend = jacobian.show_legend(node)
+    assert legend.GetVisibility() and legend.GetTitleText() == "log J"
+    assert jacobian.show_legend(node, False) is legend and not legend.GetVisibility()
+
+
+def test_without_the_colour_module_there_is_no_legend_and_no_error():
+    slicer.mrmlScene = slicer.vtkMRMLScene()
+    add_colors(slicer.mrmlScene)
+    assert jacobian.show_legend(written()) is None

@@ -1,0 +1,354 @@
+"""What is seen in slice views is where it should be: rendered off screen and looked at, pixel by pixel.
+
+With NEPHI_PICTURES=1 the pictures for docs/images are written as well.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+import slicer
+from mrml_scene import add_colors, add_linear, add_node, add_volume, new_scene, oblique_matrix, turn_matrix
+from nephi.geometry import Grid
+from nephi.jacobian import finite_difference_determinant
+from nephi.phantom import Phantom, lung_phantom
+from NePhiRegistrationLib.mrml import geometry, jacobian, review, transforms, volumes
+from slice_view import SliceView, save_picture
+
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images" if os.environ.get("NEPHI_PICTURES") else None
+SHAPE = (40, 44, 48)
+
+
+@pytest.fixture(autouse=True)
+def scene():
+    scene = new_scene()
+    add_colors(scene)
+    return scene
+
+
+def straight(spacing: float = 2.0) -> np.ndarray:
+    matrix = np.diag([spacing, spacing, spacing, 1.0])
+    matrix[:3, 3] = -40, -45, -35
+    return matrix
+
+
+def ras_of(matrix: np.ndarray, ijk) -> np.ndarray:
+    return matrix[:3, :3] @ ijk + matrix[:3, 3]
+
+
+def anatomy(matrix: np.ndarray, name: str = "fixed"):
+    """A dark box with a soft bright ball at voxel (15, 20, 20)."""
+    k, j, i = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
+    ball = np.exp(-((i - 15.0)**2 + (j - 20.0)**2 + (k - 20.0)**2) / 30)
+    node = add_volume((1000 * ball).astype(np.float32), matrix, name)
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetWindowLevelMinMax(0, 1000)
+    return node
+
+
+def show(background, foreground=None, opacity: float = 0.5, view: SliceView | None = None, **options) -> SliceView:
+    """Layers in a view; a new one is fitted to the background."""
+    shown = view or SliceView(**options)
+    review.show_layers([shown.composite], background, foreground, opacity)
+    if view is None:
+        shown.fit()
+    return shown
+
+
+# ---------------------------------------------------------------------------------------------- Jacobian over anatomy
+
+BLOCKS = {"grows": ((slice(18, 23), slice(8, 14), slice(28, 36)), 0.6),
+          "shrinks": ((slice(18, 23), slice(28, 34), slice(28, 36)), -0.6),
+          "folds": ((slice(18, 23), slice(28, 34), slice(6, 12)), np.nan)}
+CENTERS = {"grows": (31.5, 10.5, 20.0), "shrinks": (31.5, 30.5, 20.0), "folds": (8.5, 30.5, 20.0),
+           "nothing": (15.0, 20.0, 20.0), "edge": (45.0, 3.0, 20.0)}
+
+
+def blocks(matrix: np.ndarray):
+    values = np.zeros(SHAPE, np.float32)
+    for part, value in BLOCKS.values():
+        values[part] = value
+    node = add_node("ScalarVolume", "log-Jacobian")
+    jacobian.write_log_jacobian(node, values, geometry.geometry_from(matrix, reversed(SHAPE)))
+    return node
+
+
+def look_at(view: SliceView, matrix: np.ndarray) -> dict[str, np.ndarray]:
+    pixels = view.pixels().astype(int)
+    return {name: pixels[view.pixel_of(ras_of(matrix, ijk))] for name, ijk in CENTERS.items()}
+
+
+@pytest.mark.parametrize("orientation", ["Axial", "Sagittal", "Coronal"])
+@pytest.mark.parametrize("matrix", [straight(), oblique_matrix()], ids=["straight", "oblique"])
+def test_the_jacobian_overlay_is_where_the_volume_changes(matrix, orientation):
+    fixed, overlay = anatomy(matrix), blocks(matrix)
+    view = SliceView(orientation=orientation)
+    review.overlay_jacobian([view.composite], fixed, overlay, 0.7)
+    view.fit()
+    for name, ijk in CENTERS.items():
+        view.node.JumpSlice(*ras_of(matrix, ijk))
+        seen = look_at(view, matrix)[name]
+        red, green, blue = seen
+        expected = {"grows": red > blue + 60 and red > green + 60, "shrinks": blue > red + 60,
+                    "folds": red > green + 100 and blue > green + 100, "nothing": red == green == blue and red > 220,
+                    "edge": (seen < 10).all()}
+        assert expected[name], (name, seen)
+
+
+def test_only_folds_are_left_when_the_threshold_is_above_all_else():
+    matrix = straight()
+    view, overlay = SliceView(), blocks(matrix)
+    review.overlay_jacobian([view.composite], anatomy(matrix), overlay, 0.7)
+    view.fit()
+    view.node.JumpSlice(*ras_of(matrix, (24, 20, 20)))
+    jacobian.set_colors(overlay, 100.0)
+    seen = look_at(view, matrix)
+    assert seen["folds"][0] > seen["folds"][1] + 100
+    assert all(np.ptp(seen[name]) == 0 for name in ("grows", "shrinks", "nothing", "edge"))
+
+
+def test_the_legend_is_drawn_at_the_side_and_only_while_its_volume_is_shown():
+    matrix = straight()
+    fixed, overlay = anatomy(matrix), blocks(matrix)
+    view = show(fixed, overlay)
+    without = view.pixels()
+    jacobian.show_legend(overlay)
+    changed = (view.pixels() != without).any(2)
+    assert changed[:, 300:].sum() > 1000 and changed[:, :250].sum() == 0
+    show(fixed, view=view)
+    assert np.ptp(view.pixels(), axis=2).max() == 0
+
+
+# ------------------------------------------------------------------------------------- the moving volume settles down
+
+
+def shifted(mm, percent: float = 100.0):
+    """A forward transform that takes every point by ``mm`` (LPS)."""
+    node = add_node("Transform", "forward")
+    grid = Grid((6, 6, 6), (40.0,) * 3, (-100.0,) * 3, tuple(np.eye(3).ravel()))
+    values = np.broadcast_to(np.asarray(mm, np.float32) * percent / 100, (*grid.shape, 3))
+    transforms.write_displacement(node, values, grid.to_dict())
+    return node
+
+
+def brightest(view: SliceView) -> np.ndarray:
+    """The centre of what is bright, (row, column)."""
+    grey = view.pixels().mean(2)
+    return np.argwhere(grey > 0.7 * grey.max()).mean(0)
+
+
+def test_the_moving_volume_is_seen_settling_into_place_and_stays_as_it_is():
+    matrix = straight()
+    fixed, moving = anatomy(matrix), anatomy(straight(), "moving")
+    moving.SetAndObserveTransformNodeID(add_linear(turn_matrix(0, (20, -14, 0))).GetID())  # RAS
+    forward = shifted((0, 0, 0))
+    shown = add_node("ScalarVolume", "shown")
+    count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    review.show_moving(shown, moving, forward)
+    view = show(fixed)
+    view.node.JumpSlice(*ras_of(matrix, (15, 20, 20)))
+    target = brightest(view)
+    review.show_layers([view.composite], fixed, shown, 1.0)
+    distances = []
+    for percent in (0, 50, 100):
+        values, place = transforms.read_displacement(shifted((-20, 14, 0), percent))
+        transforms.write_displacement(forward, values, place)
+        distances.append(np.linalg.norm(brightest(view) - target))
+    per_mm = 420 / 96  # pixels: the view shows the longest side
+    assert distances == pytest.approx([24.4 * per_mm, 12.2 * per_mm, 0], abs=3)
+    assert shown.GetImageData() is moving.GetImageData() and not shown.GetSaveWithScene()
+    assert moving.GetParentTransformNode().IsLinear()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == count
+
+
+def test_the_deformation_amount_moves_what_is_shown():
+    matrix = straight()
+    fixed, moving, forward, part = anatomy(matrix), anatomy(matrix), shifted((-20, 14, 0)), add_node("Transform")
+    shown = add_node("ScalarVolume", "shown")
+    transforms.show_amount(part, forward, 0)
+    review.show_moving(shown, moving, part)
+    view = show(fixed, shown, 1.0)
+    view.node.JumpSlice(*ras_of(matrix, (15, 20, 20)))
+    start = brightest(view)
+    transforms.show_amount(part, forward, 100)
+    end = brightest(view)
+    transforms.show_amount(part, forward, 50)
+    assert np.linalg.norm(end - start) > 80
+    assert np.allclose(brightest(view), (start + end) / 2, atol=2)
+
+
+def test_a_moving_volume_under_shear_is_shown_from_a_copy():
+    matrix = np.eye(4)
+    matrix[0, 1] = 0.3
+    moving, shown = anatomy(straight()), add_node("ScalarVolume", "shown")
+    moving.SetAndObserveTransformNodeID(add_linear(matrix).GetID())
+    review.show_moving(shown, moving, shifted((0, 0, 0)))
+    assert shown.GetImageData() is not moving.GetImageData()
+    ball = moving.GetParentTransformNode().GetTransformToParent().TransformPoint(ras_of(straight(), (15, 20, 20)))
+    view = show(shown)
+    view.node.JumpSlice(*ball)
+    assert np.linalg.norm(brightest(view) - view.pixel_of(ball)) < 4
+
+
+# ------------------------------------------------------------------------------------------------------- comparisons
+
+
+def constant_pair():
+    fixed, warped = anatomy(straight()), anatomy(straight(), "warped")
+    for node, value in ((fixed, 200), (warped, 800)):
+        array = slicer.util.arrayFromVolume(node)
+        array[:] = value
+        array[0, 0, 0] = 0  # not constant
+        slicer.util.arrayFromVolumeModified(node)
+    return fixed, warped
+
+
+def test_a_checkerboard_shows_both_in_turn_each_through_its_own_window():
+    fixed, warped = constant_pair()
+    warped.GetDisplayNode().SetWindowLevelMinMax(0, 1600)
+    node = add_node("ScalarVolume", "checkerboard")
+    review.write_checkerboard(node, fixed, warped, cells=6)
+    grey = show(node, size=(480, 480)).pixels()[:, :, 0]
+    cell = 80  # pixels: six cells along the longest side, which the view shows whole
+    row = grey[180, :]
+    levels = [int(np.median(row[n * cell + 15:(n + 1) * cell - 15])) for n in range(6)]
+    assert sorted(set(levels)) == [51, 127] and all(a != b for a, b in zip(levels, levels[1:]))
+
+
+def test_checkerboard_cells_are_cubes_in_mm():
+    pattern = review.checkerboard((10, 20, 40), (1.0, 2.0, 4.0), 4)
+    assert not pattern[0, 0, 0]
+    assert np.flatnonzero(np.diff(pattern[0, 0].astype(int))).tolist() == [9, 19, 29]
+    assert np.flatnonzero(np.diff(pattern[0, :, 0].astype(int))).tolist() == [4, 9, 14]
+    assert not pattern[:2, 0, 0].any() and pattern[3:5, 0, 0].all()
+
+
+def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
+    fixed, warped = constant_pair()
+    slicer.util.arrayFromVolume(warped)[:, :, 24:] = 200
+    node = add_node("ScalarVolume", "difference")
+    review.write_difference(node, fixed, warped)
+    values = slicer.util.arrayFromVolume(node)
+    assert (values[5, 5, 5], values[5, 5, 40]) == (-600, 0)
+    view = show(node)
+    view.node.JumpSlice(*ras_of(straight(), (24, 20, 20)))
+    pixels = view.pixels()[:, :, 0]
+    left, right = (int(pixels[view.pixel_of(ras_of(straight(), (i, 20, 20)))]) for i in (8, 40))
+    assert left == 0 and abs(right - 127) <= 1
+
+
+def test_volumes_on_different_grids_are_compared_on_the_fixed_one():
+    fixed, warped, node = anatomy(straight()), anatomy(straight(1.7)), add_node("ScalarVolume", "difference")
+    review.write_difference(node, fixed, warped)
+    data = volumes.read_volume(node, "fixed")
+    assert geometry.same_geometry(data.geometry, volumes.read_volume(fixed, "fixed").geometry)
+
+
+# --------------------------------------------------------------------------------------------------- layers, layouts
+
+
+def test_layers_opacity_and_views_are_set_and_emptied():
+    fixed, warped, view = anatomy(straight()), anatomy(straight()), SliceView()
+    assert review.composites(slicer.mrmlScene) == [view.composite]
+    review.show_layers([view.composite], fixed, warped, 0.25)
+    assert view.composite.GetBackgroundVolumeID() == fixed.GetID()
+    assert (view.composite.GetForegroundVolumeID(), view.composite.GetForegroundOpacity()) == (warped.GetID(), 0.25)
+    review.set_opacity([view.composite], 1.0)
+    assert view.composite.GetForegroundOpacity() == 1.0
+    review.show_layers([view.composite], None)
+    assert not view.composite.GetBackgroundVolumeID() and not view.composite.GetForegroundVolumeID()
+
+
+def test_the_comparison_shows_fixed_warped_and_both_in_linked_views_and_can_be_left():
+    fixed, warped = anatomy(straight()), anatomy(straight())
+    layout = review.layout_node(slicer.mrmlScene)
+    layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
+    views = [SliceView(name) for name in review.COMPARED]  # what Slicer's layout manager makes of the layout
+    before = review.show_comparison(slicer.mrmlScene, fixed, warped, 0.4)
+    assert layout.GetViewArrangement() == review.LAYOUT and before == layout.SlicerLayoutFourUpView
+    shown = [(view.composite.GetBackgroundVolumeID(), view.composite.GetForegroundVolumeID()) for view in views]
+    assert shown == [(fixed.GetID(), None), (warped.GetID(), None), (fixed.GetID(), warped.GetID())]
+    assert all(view.composite.GetLinkedControl() for view in views)
+    for tag in review.COMPARED:
+        assert f'singletontag="{tag}"' in layout.GetLayoutDescription(review.LAYOUT)
+    review.show_comparison(slicer.mrmlScene, fixed, warped, orientation="Coronal")
+    assert "Coronal" in layout.GetLayoutDescription(review.LAYOUT)
+    assert review.composites(slicer.mrmlScene) == []  # the comparison's own views are not among the ordinary ones
+
+
+@pytest.mark.parametrize("draw", [review.show_grid, review.show_arrows])
+def test_a_grid_or_arrows_are_drawn_over_the_slice_and_taken_away(draw):
+    forward, view = shifted((-20, 14, 0)), show(anatomy(straight()))
+    without = view.pixels()
+    display = draw(forward, 10.0)
+    colored = np.ptp(view.pixels(), axis=2) > 30
+    assert colored.sum() > 1500
+    review.hide_deformation(forward)
+    assert np.array_equal(view.pixels(), without)
+    assert draw(forward, 10.0) is display
+
+
+# ---------------------------------------------------------------------------------------------- pictures for the docs
+
+
+@pytest.fixture(scope="module")
+def phantom() -> Phantom:
+    return lung_phantom(96 if PICTURES else 40)
+
+
+class Truth:
+    """The phantom's own map with the methods of a transform."""
+
+    def __init__(self, phantom: Phantom) -> None:
+        self.phantom = phantom
+
+    def map_points(self, points, direction: str = "forward"):
+        return getattr(self.phantom, direction)(points)
+
+
+def chest(phantom: Phantom, role: str):
+    image = getattr(phantom, role)
+    node = add_node("ScalarVolume", role)
+    volumes.write_volume(node, image.values.numpy(), image.grid.to_dict())
+    node.GetDisplayNode().SetAutoWindowLevel(False)
+    node.GetDisplayNode().SetWindowLevel(1500, -500)
+    return node
+
+
+def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one(phantom):
+    fixed, moving, shown = chest(phantom, "fixed"), chest(phantom, "moving"), add_node("ScalarVolume", "shown")
+    grid = phantom.fixed.grid.padded(30).with_spacing(6.0)
+    points = grid.points().double()
+    forward = add_node("Transform", "forward")
+    values = (phantom.forward(points) - points).float().numpy().reshape(*grid.shape, 3)
+    transforms.write_displacement(forward, values, grid.to_dict())
+    review.show_moving(shown, moving, forward)
+    log_jacobian = add_node("ScalarVolume", "log-Jacobian")
+    determinant = finite_difference_determinant(Truth(phantom), phantom.fixed.grid).numpy()
+    jacobian.write_log_jacobian(log_jacobian, np.log(determinant), phantom.fixed.grid.to_dict())
+    view, pictures = show(fixed, orientation="Coronal"), {}
+    for name, layers in (("fixed", (fixed,)), ("before", (fixed, moving)), ("after", (fixed, shown))):
+        show(*layers, view=view)
+        pictures[name] = view.pixels()
+    review.overlay_jacobian([view.composite], fixed, log_jacobian)
+    jacobian.show_legend(log_jacobian)
+    pictures["jacobian"] = view.pixels()
+    jacobian.show_legend(log_jacobian, False)
+    review.show_layers([view.composite], fixed)
+    review.show_grid(forward, 12.0)
+    pictures["grid"] = view.pixels()
+    review.show_arrows(forward, 12.0)
+    pictures["arrows"] = view.pixels()
+    error = {name: np.abs(pictures[name].astype(int) - pictures["fixed"])[40:-40, 40:-40].mean()
+             for name in ("before", "after")}
+    assert error["after"] < 0.4 * error["before"]
+    if PICTURES:
+        first, second = (np.hstack([pictures[name] for name in names]) for names in
+                         (("before", "after", "jacobian"), ("fixed", "grid", "arrows")))
+        save_picture(np.vstack([first, second]), PICTURES / "slicer-review.png")
