@@ -17,8 +17,8 @@ from ..nephi.pipeline import Progress
 from ..nephi.sampled import EVERY, through_spline
 from ..nephi.transform import Transform
 
-INTERVAL = 0.8  # s between previews, a little below the second that is promised, for steps take time too
-SHARE = 0.07  # of the time
+INTERVAL = 0.95  # s between previews: a little below the second that is promised
+SHARE = 0.05  # of the time; steps are not as long as one would like, and previews come sooner than they must
 MARGIN = 0.05  # of the image's longest side, beyond it
 EVALUATIONS = (1000, 30_000)  # points of the map in a preview
 OVERHEAD = 3  # what a point costs beside the fields, as a number of models
@@ -39,7 +39,7 @@ class Previews:
     def __init__(self, send: Send, grid: Grid, spacing: Optional[float] = None) -> None:
         self._send, self._fixed, self._spacing = send, grid, spacing
         self._rate = FIRST_GUESS
-        self._phase, self._due = "", 0.0
+        self._phase, self._seen, self._due = "", 0.0, 0.0
         self._models = -1
         self._grid = grid
 
@@ -47,7 +47,8 @@ class Previews:
         """Send a preview if it is time for one, or the phase has changed."""
         now = time.perf_counter()
         ended = state.phase != self._phase or state.step == state.steps
-        if now < self._due and not ended:
+        step, self._seen = now - self._seen, now
+        if now + step < self._due and not ended:  # the next chance would not be too late
             return
         self._phase = state.phase
         models = len(state.transform.models)
@@ -56,7 +57,8 @@ class Previews:
         displacement, logarithm, points = preview(state.transform, self._grid)
         self._send("preview", {"geometry": self._grid.to_dict(), "level": state.phase, "step": state.step},
                    {"displacement": displacement, "log_jacobian": logarithm})
-        cost = time.perf_counter() - now
+        self._seen = time.perf_counter()
+        cost = self._seen - now
         self._rate = cost / (points * (models + OVERHEAD))
         pause = INTERVAL
         if cost > 2 * SHARE * INTERVAL:
@@ -64,7 +66,7 @@ class Previews:
                 self._models = -1  # a coarser one next time
             else:
                 pause = cost / SHARE
-        self._due = now + cost + pause
+        self._due = now + pause
 
     def _grid_for(self, models: int) -> Grid:
         pad = MARGIN * float(self._fixed.extent.max())
