@@ -150,9 +150,10 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
     one = _losses(make_config(values))
     values["training"]["batch"] = 2
     script = Path(__file__).with_name("two_processes.py")
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
-                    json.dumps(values), str(tmp_path)], check=True, timeout=300,
-                   env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+                           str(script), json.dumps(values), str(tmp_path)], timeout=300, capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert both[0] == both[1]
     assert both[0] == pytest.approx(one, rel=0.05)

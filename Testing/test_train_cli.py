@@ -1,0 +1,59 @@
+"""nephi train: from a file to weights, and the mistakes a person makes."""
+
+import json
+
+import pytest
+from learned import TINY
+from nephi.cli.main import main
+from nephi.predictor import Predictor
+
+
+def _toml(path, **training):
+    """TINY as a TOML file."""
+    lines = []
+    for name, table in {**TINY, "training": {**TINY["training"], **training}}.items():
+        for entry in table if isinstance(table, list) else [table]:
+            lines.append(f"[[{name}]]" if isinstance(table, list) else f"[{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in entry.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_file_becomes_weights(tmp_path, capsys):
+    config = _toml(tmp_path / "tiny.toml")
+    assert main(["train", str(config), "-o", str(tmp_path / "out")]) == 0
+    assert Predictor.load(tmp_path / "out" / "best.npz").provenance["steps"] == 4
+    captured = capsys.readouterr()
+    assert "best.npz" in captured.out and "4/4" in captured.err
+
+
+def test_quiet_says_nothing(tmp_path, capsys):
+    assert main(["train", str(_toml(tmp_path / "tiny.toml")), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_training_goes_on_with_resume_and_more_steps(tmp_path):
+    config = _toml(tmp_path / "tiny.toml")
+    assert main(["train", str(config), "-o", str(tmp_path / "out"), "-q"]) == 0
+    assert main(["train", str(config), "-o", str(tmp_path / "out"), "-q", "--resume", "--steps", "6"]) == 0
+    assert Predictor.load(tmp_path / "out" / "last.npz").provenance["steps"] == 6
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["nowhere.toml", "-o", "out"], "Cannot read the configuration nowhere.toml"),
+    (["tiny.toml", "-o", "tiny.toml/out"], "Cannot make the folder"),
+    (["tiny.toml", "-o", "out", "--resume"], "There is no checkpoint"),
+    (["tiny.toml", "-o", "out", "--steps", "0"], "The field steps is 0"),
+])
+def test_mistakes_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    _toml(tmp_path / "tiny.toml")
+    assert main(["train", *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and len(error.splitlines()) == 1
+
+
+def test_a_loss_that_is_no_number_is_an_error_of_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nephi.training.trainer.accumulate", lambda *_: {"similarity": float("nan")})
+    assert main(["train", str(_toml(tmp_path / "tiny.toml")), "-o", str(tmp_path / "out"), "-q"]) == 2
+    assert "The loss is not a finite number at step 1, with the pairs shapes; shapes" in capsys.readouterr().err
