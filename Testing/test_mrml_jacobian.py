@@ -99,6 +99,28 @@ def test_previews_go_on_in_the_same_volume_with_the_same_colours():
     assert np.allclose(volumes.read_volume(node, "fixed").array[0, 0], VALUES * 2)
 
 
+def test_a_preview_keeps_the_threshold_that_the_user_has_set():
+    node = written(threshold=0.35)
+    for threshold in (0.35, 0.15):
+        jacobian.set_colors(node, threshold)
+        jacobian.write_log_jacobian(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
+        assert ((colors(node)[:, 3] == 255) == (np.abs(VALUES) > threshold)).all()
+
+
+def test_a_volume_of_the_user_can_be_coloured_too():
+    node = add_node("ScalarVolume")
+    slicer.util.updateVolumeFromArray(node, np.broadcast_to(VALUES, (8, 8, 15)).copy())
+    jacobian.set_colors(node, 0.0)
+    assert np.array_equal(colors(node), colors(written()))
+
+
+def test_small_changes_are_clear_unless_asked_for():
+    node = add_node("ScalarVolume")
+    values = np.where(VALUES > 0, 0.04, 0.06)
+    jacobian.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE)
+    assert ((colors(node)[:, 3] == 0) == (VALUES > 0)).all()
+
+
 def test_two_volumes_have_a_table_each():
     first, second = written(), written()
     assert first.GetDisplayNode().GetColorNode() is not second.GetDisplayNode().GetColorNode()

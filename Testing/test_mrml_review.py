@@ -250,6 +250,18 @@ def test_volumes_on_different_grids_are_compared_on_the_fixed_one():
     assert geometry.same_geometry(data.geometry, volumes.read_volume(fixed, "fixed").geometry)
 
 
+def test_the_moving_volume_under_the_transform_can_be_compared_as_it_moves():
+    fixed, moving, forward = anatomy(straight()), anatomy(straight()), shifted((-20, 14, 0))
+    shown, node = add_node("ScalarVolume", "shown"), add_node("ScalarVolume", "difference")
+    review.show_moving(shown, moving, forward)
+    review.write_difference(node, fixed, shown)
+    assert np.abs(slicer.util.arrayFromVolume(node)).max() > 900
+    values, place = transforms.read_displacement(forward)
+    transforms.write_displacement(forward, 0 * values, place)
+    review.write_difference(node, fixed, shown)
+    assert np.abs(slicer.util.arrayFromVolume(node)).max() < 1
+
+
 # --------------------------------------------------------------------------------------------------- layers, layouts
 
 
@@ -349,6 +361,8 @@ def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one
              for name in ("before", "after")}
     assert error["after"] < 0.4 * error["before"]
     if PICTURES:
-        first, second = (np.hstack([pictures[name] for name in names]) for names in
-                         (("before", "after", "jacobian"), ("fixed", "grid", "arrows")))
-        save_picture(np.vstack([first, second]), PICTURES / "slicer-review.png")
+        framed = {name: np.pad(picture, ((3, 3), (3, 3), (0, 0)), constant_values=255)
+                  for name, picture in pictures.items()}
+        rows = [np.hstack([framed[name] for name in names])
+                for names in (("before", "after", "jacobian"), ("fixed", "grid", "arrows"))]
+        save_picture(np.vstack(rows), PICTURES / "slicer-review.png")

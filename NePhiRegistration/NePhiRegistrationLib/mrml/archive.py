@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any, Optional
 
+import slicer
+
 ROLE = "NePhi.Archive"
 """The node reference from the forward transform node to the text node."""
 
@@ -19,8 +21,7 @@ def store(transform_node: Any, data: bytes) -> Any:
     """
     node = transform_node.GetNodeReference(ROLE)
     if node is None:
-        node = transform_node.GetScene().CreateNodeByClass("vtkMRMLTextNode")
-        node.UnRegister(None)  # the variable holds it until the scene does
+        node = slicer.vtkMRMLTextNode()
         node.SetName(f"{transform_node.GetName()} exact map")
         node.SetHideFromEditors(True)
         node.SetSaveWithScene(True)

@@ -7,7 +7,7 @@ procedural colour node has no opacity.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import slicer
@@ -25,40 +25,41 @@ THRESHOLD = 0.05
 
 FOLD_COLOR = (1.0, 0.0, 1.0)
 ROLE = "NePhi.ColorsOf"  # marks a colour table as ours
+_THRESHOLD = "NePhi.Threshold"
 _COLORS = 256  # what the display pipeline resolves
 _LIMITS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5)  # ends of the scale; few, so that live updates do not flicker
 _BLUE, _NAVY = np.array((0.11, 0.40, 0.85)), np.array((0.02, 0.10, 0.40))
 _RED, _MAROON = np.array((0.87, 0.16, 0.12)), np.array((0.42, 0.02, 0.05))
 
 
-def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: float = THRESHOLD) -> None:
+def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: Optional[float] = None) -> None:
     """Fill a volume node with the log-Jacobian and colour it.
 
     Args:
         node: a vtkMRMLScalarVolumeNode in a scene.
         array: (k, j, i) log of the determinant; folds are NaN or at most :data:`FOLD`.
         geometry: LPS mm.
-        threshold: values closer to 0 than this are transparent.
+        threshold: values closer to 0 than this are transparent; None keeps what was set.
     """
     values = np.array(array, dtype=np.float32)
     np.nan_to_num(values, copy=False, nan=FOLD, neginf=FOLD, posinf=-FOLD)
-    write_volume(node, np.maximum(values, np.float32(FOLD)), geometry)
-    set_colors(node, threshold)
+    np.maximum(values, np.float32(FOLD), out=values)
+    write_volume(node, values, geometry)
+    _apply(node, _limit(values), threshold)
 
 
-def set_colors(node: Any, threshold: float = THRESHOLD) -> None:
-    """Give a log-Jacobian volume its colour table and a range centred on 0; values closer to 0 than ``threshold`` are
-    transparent. Also the way to change the threshold."""
-    limit = _limit(node)
-    display, table = node.GetDisplayNode(), _color_table(node)
-    _fill(table, limit, threshold)
-    modified = display.StartModify()
-    display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(-limit, limit)
-    display.SetInterpolate(True)  # a fold is far below the scale: it grows by less than a voxel and is easier to find
-    if display.GetColorNodeID() != table.GetID():
-        display.SetAndObserveColorNodeID(table.GetID())
-    display.EndModify(modified)
+def set_colors(node: Any, threshold: Optional[float] = None) -> None:
+    """Colour a volume that holds a log-Jacobian, or change its threshold.
+
+    Args:
+        threshold: values closer to 0 than this are transparent; above all values, only folds are left. None keeps what
+            was set.
+    """
+    if node.GetDisplayNode() is None:
+        node.CreateDefaultDisplayNodes()
+    known = _is_ours(node.GetDisplayNode().GetColorNode())
+    limit = node.GetDisplayNode().GetWindowLevelMax() if known else _limit(slicer.util.arrayFromVolume(node))
+    _apply(node, limit, threshold)
 
 
 def fold_count(node: Any) -> int:
@@ -81,18 +82,34 @@ def show_legend(node: Any, visible: bool = True) -> Any:
     return legend
 
 
-def _limit(node: Any) -> float:
+def _limit(values: np.ndarray) -> float:
     """The end of the scale: the first of a few that all values but folds lie within, clear of the colour of folds."""
-    values = slicer.util.arrayFromVolume(node)
-    regular = values[values > FOLD + 1e-3]
-    largest = float(np.abs(regular).max()) if regular.size else 0.0
+    regular = values > FOLD + 1e-3
+    largest = max(float(values.max(where=regular, initial=0)), -float(values.min(where=regular, initial=0)))
     return next((limit for limit in _LIMITS if largest <= 0.99 * limit), _LIMITS[-1])
+
+
+def _apply(node: Any, limit: float, threshold: Optional[float]) -> None:
+    """Put the colours and the range of the scale on a volume."""
+    table, display = _color_table(node), node.GetDisplayNode()
+    kept = float(table.GetAttribute(_THRESHOLD) or THRESHOLD)
+    _fill(table, limit, kept if threshold is None else threshold)
+    modified = display.StartModify()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(-limit, limit)
+    display.SetInterpolate(True)  # a fold is far below the scale: it grows by less than a voxel and is easier to find
+    display.SetAndObserveColorNodeID(table.GetID())
+    display.EndModify(modified)
+
+
+def _is_ours(color: Any) -> bool:
+    return color is not None and color.GetAttribute(ROLE) is not None
 
 
 def _color_table(node: Any) -> Any:
     """The volume's own table, made on first use."""
     current = node.GetDisplayNode().GetColorNode()
-    if current is not None and current.GetAttribute(ROLE) is not None:
+    if _is_ours(current):
         return current
     table = node.GetScene().AddNewNodeByClass("vtkMRMLColorTableNode", f"{node.GetName()} colours")
     table.SetTypeToUser()
@@ -105,6 +122,7 @@ def _color_table(node: Any) -> Any:
 def _fill(table: Any, limit: float, threshold: float) -> None:
     values, colors = _scale(limit), _colors(limit, threshold)
     modified = table.StartModify()
+    table.SetAttribute(_THRESHOLD, repr(float(threshold)))
     for index, (value, color) in enumerate(zip(values, colors)):
         name = "fold" if index == 0 else f"{value:.3f}"  # a colour without a name is left out of the legend
         table.SetColor(index, name, *color.tolist())

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from .geometry import ijk_to_ras, same_geometry, vtk_matrix
-from .resample import image_array, new_image, onto, oriented
+from .resample import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
 from .transforms import grid_transform
 from .volumes import VolumeData, read_volume, write_volume
 
@@ -33,9 +33,7 @@ _LABELS, _SHADES = ("F", "W", "O"), ("#4C78A8", "#E0803C", "#6B8E4E")
 
 def composites(scene: Any, names: Optional[Sequence[str]] = None) -> list[Any]:
     """The slice composite nodes of a scene; with ``names`` those of these layout names, in their order."""
-    found = scene.GetNodesByClass("vtkMRMLSliceCompositeNode")
-    found.UnRegister(None)  # the variable holds it
-    nodes = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene)
     if names is None:
         return [node for node in nodes if node.GetLayoutName() not in COMPARED]
     by_name = {node.GetLayoutName(): node for node in nodes}
@@ -93,10 +91,8 @@ def overlay_jacobian(views: Sequence[Any], anatomy: Any, log_jacobian: Any, opac
 
 def _touch_legends(scene: Any) -> None:
     """A colour legend looks at what its view shows only when it is itself modified."""
-    legends = scene.GetNodesByClass("vtkMRMLColorLegendDisplayNode")
-    legends.UnRegister(None)
-    for index in range(legends.GetNumberOfItems()):
-        legends.GetItemAsObject(index).Modified()
+    for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode", scene):
+        legend.Modified()
 
 
 def _layout_xml(orientation: str) -> str:
@@ -149,12 +145,15 @@ def checkerboard(shape: Sequence[int], spacing: Sequence[float], cells: int) -> 
 
 
 def _on_one_grid(fixed: Any, warped: Any) -> tuple[VolumeData, VolumeData]:
-    first, second = read_volume(fixed, "fixed"), read_volume(warped, "warped")
-    if same_geometry(first.geometry, second.geometry):
-        return first, second
-    image = oriented(new_image(second.array), ijk_to_ras(second.geometry))
-    values = onto(image, first.geometry, None, True, float(second.array.min()))
-    return first, VolumeData(values, first.geometry, second.name)
+    """Both on the fixed grid; the warped one may be the moving volume under a transform."""
+    first, transform = read_volume(fixed, "fixed"), transform_to_world(warped)
+    if transform is None:
+        second = read_volume(warped, "warped")
+        if same_geometry(first.geometry, second.geometry):
+            return first, second
+    image = oriented(warped.GetImageData(), volume_matrix(warped))
+    values = onto(image, first.geometry, transform, True, float(image.GetScalarRange()[0]))
+    return first, VolumeData(values, first.geometry, f"warped volume '{warped.GetName()}'")
 
 
 def _windowed(array: np.ndarray, node: Any) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
+
 from . import archive, jacobian
 
 
@@ -63,8 +65,7 @@ def remove(node: Any) -> None:
 
 def _copy(node: Any) -> Any:
     """A node of the same class with the same content, in no scene."""
-    copy = node.CreateNodeInstance()
-    copy.UnRegister(None)  # the variable alone keeps it
+    copy = getattr(slicer, node.GetClassName())()
     copy.CopyContent(node)
     return copy
 

@@ -40,7 +40,12 @@ def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> N
         current.Modified()
         return
     vectors = np.multiply(displacement, FLIP, dtype=np.float32, casting="same_kind")
-    node.SetAndObserveTransformFromParent(_oriented_grid(new_image(vectors, 3), geometry))
+    image, matrix = new_image(vectors, 3), ijk_to_ras(geometry)
+    image.SetSpacing(geometry["spacing"])
+    image.SetOrigin(matrix[:3, 3].tolist())
+    direction = np.eye(4)
+    direction[:3, :3] = matrix[:3, :3] / np.asarray(geometry["spacing"])
+    node.SetAndObserveTransformFromParent(_oriented_grid(image, vtk_matrix(direction)))
 
 
 def grid_transform(node: Any) -> Optional[Any]:
@@ -80,7 +85,7 @@ def show_amount(node: Any, source: Any, percent: float) -> None:
         NodeError: the source holds no displacement field.
     """
     field = _field(source)
-    part = _oriented_grid(field.GetDisplacementGrid(), grid_geometry(field))
+    part = _oriented_grid(field.GetDisplacementGrid(), field.GetGridDirectionMatrix())
     part.SetDisplacementScale(percent / 100.0 * field.GetDisplacementScale())
     node.SetSaveWithScene(False)
     node.SetAndObserveTransformFromParent(part)
@@ -138,15 +143,10 @@ def _can_be_overwritten(transform: Any, geometry: dict) -> bool:
     return plain and is_float and same_geometry(grid_geometry(transform), geometry, 1e-6)
 
 
-def _oriented_grid(image: vtk.vtkImageData, geometry: dict) -> Any:
-    """A vtkOrientedGridTransform over an image of RAS vectors, which it places."""
-    ras = ijk_to_ras(geometry)
-    direction = np.eye(4)
-    direction[:3, :3] = ras[:3, :3] / np.asarray(geometry["spacing"])
-    image.SetSpacing(geometry["spacing"])
-    image.SetOrigin(ras[:3, 3].tolist())
+def _oriented_grid(image: vtk.vtkImageData, direction: Optional[vtk.vtkMatrix4x4]) -> Any:
+    """A vtkOrientedGridTransform over an image of RAS vectors."""
     transform = slicer.vtkOrientedGridTransform()
     transform.SetDisplacementGridData(image)
-    transform.SetGridDirectionMatrix(vtk_matrix(direction))
+    transform.SetGridDirectionMatrix(direction)
     transform.SetInterpolationModeToLinear()
     return transform
