@@ -208,10 +208,13 @@ def carried_points(models: tuple[NePhi, ...], sizes: EncoderSizes) -> Tensor:
         return cube.points()
     lattice = cube.with_spacing(cube.spacing[0] * sizes.stride / 2)
     device = models[0].code.local.device
+    axis = torch.arange(lattice.size[0], device=device) * lattice.spacing[0] + lattice.origin[0]
+    codes = models[-1].code.on_lattice([axis] * cube.dim).flatten(0, -2)  # the finest model acts first
     parts = []
-    for start, stop in lattice.chunks(FIELD_POINTS_AT_ONCE):
-        points = moved = lattice.points(start, stop, device)
-        for model in reversed(models):
+    for (start, stop), local in zip(lattice.chunks(FIELD_POINTS_AT_ONCE), codes.split(FIELD_POINTS_AT_ONCE)):
+        points = lattice.points(start, stop, device)
+        moved = points + models[-1].forward_field(points, local, models[-1].code.shared)
+        for model in reversed(models[:-1]):
             moved = model.map(moved, FORWARD)
         parts.append(moved - points)
     shift = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
