@@ -2,6 +2,7 @@
 # make test    lint and all tests
 # make bench   against ANTs and elastix, on the phantom and on shared/data where it exists
 # make lint    ruff
+# make experiment-2d    triangles and circles: train from nothing, print Dice and folds
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ TORCH_INDEX ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint experiment-2d clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/nephi demo --output demo
@@ -24,6 +25,9 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python benchmarks/run.py $(BENCH)
 
+experiment-2d: $(VENV)/.installed
+	$(VENV)/bin/python benchmarks/experiment_2d.py experiment-2d --picture experiment-2d/interpolation.png
+
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet $(TORCH_FLAGS) torch
@@ -35,4 +39,4 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo experiment-2d build *.egg-info

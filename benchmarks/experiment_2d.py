@@ -1,0 +1,92 @@
+"""Triangles and circles, as in the paper: train from nothing, judge on pairs never seen, blend two codes.
+
+python experiment_2d.py FOLDER [--steps N] [--picture FILE.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from nephi.geometry import Grid
+from nephi.images import sample
+from nephi.model import FORWARD, NePhi
+from nephi.predictor import Predictor
+from nephi.training.config import read_config
+from nephi.training.session import BEST, CHECKPOINT, run, shortened
+from nephi.training.sources import make_source
+from nephi.training.trainer import generator_of
+from nephi.training.validation import Case, Scores, case_of, mean, score
+from nephi.transform import Transform
+from PIL import Image as Picture
+from torch import Tensor
+
+HELD_OUT = 200  # pairs
+BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ZOOM = 2  # screen pixels per pixel
+LINES = 6  # pixels between the lines of the drawn grid
+
+
+def main() -> None:
+    """Train or continue, print Dice and folds, draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    config, started = shortened(read_config("shapes-2d"), args.steps), time.perf_counter()
+    resume = (args.folder / CHECKPOINT).is_file()
+    for progress in run(config, args.folder, Path(), resume=resume):
+        if progress.scores is not None:
+            print(f"step {progress.step}/{progress.steps}: {_text(progress.scores)}", flush=True)
+    trained = time.perf_counter() - started
+    predictor = Predictor.load(args.folder / BEST)
+    source = make_source(config, Path(), True)
+    cases = [case_of(source.draw(generator_of("held out", i)), config.model.design.sizes) for i in range(HELD_OUT)]
+    scores = [score(predictor, case) for case in cases]
+    worst = min(one.dice for one in scores)
+    print(f"{HELD_OUT} held-out pairs, prediction alone: {_text(mean(scores))}  worst dice {worst:.4f}; "
+          f"trained in {trained:.0f} s")
+    if args.picture:
+        _picture(predictor, cases[:2]).save(args.picture)
+
+
+def _text(scores: Scores) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.known().items())
+
+
+def _picture(predictor: Predictor, cases: list[Case]) -> Picture.Image:
+    """The moving image and a grid, carried by the deformation between the codes of two pairs."""
+    both = [predictor.predict(case.fixed, case.moving, case.affine) for case in cases]
+    grid, moving = cases[0].fixed.grid, cases[0].moving.values
+    lines = (torch.arange(grid.size[0]) % LINES == 0).float()
+    mesh = torch.maximum(lines[:, None], lines[None, :])
+    rows: list[list[Tensor]] = [[], []]
+    for share in BLENDS:
+        models = tuple(_blend(a, b, share) for a, b in zip(*both))
+        transform = Transform(grid, grid, np.eye(3), models)
+        rows[0].append(_carried(moving, transform, grid))
+        rows[1].append(1 - _carried(mesh, transform, grid))
+    values = torch.cat([torch.cat(row, dim=1) for row in rows])
+    values = values.repeat_interleave(ZOOM, 0).repeat_interleave(ZOOM, 1)
+    return Picture.fromarray((255 * values.clamp(0, 1)).to(torch.uint8).numpy())
+
+
+def _blend(first: NePhi, second: NePhi, share: float) -> NePhi:
+    """The fields with a code between those of two pairs."""
+    with torch.no_grad():
+        local, shared = (torch.lerp(getattr(first.code, name), getattr(second.code, name), share)
+                         for name in ("local", "shared"))
+        code = type(first.code)(first.code.box, local, shared)
+    return NePhi(first.architecture, code, (first.forward_field, first.inverse_field)).requires_grad_(False)
+
+
+def _carried(values: Tensor, transform: Transform, grid: Grid) -> Tensor:
+    return sample(values, grid, transform.map_points(grid.points(), FORWARD)).view(grid.shape)
+
+
+if __name__ == "__main__":
+    main()
