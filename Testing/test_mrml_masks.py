@@ -20,7 +20,7 @@ from mrml_scene import (
     oblique_matrix,
     turn_matrix,
 )
-from NePhiRegistrationLib.mrml import masks, volumes
+from NePhiRegistrationLib.mrml import masks, segments, transforms, volumes
 from NePhiRegistrationLib.mrml.errors import NodeError
 
 SHAPE = (20, 24, 28)
@@ -178,4 +178,27 @@ def test_label_maps_keep_their_numbers_as_names():
     array = (2 * LUNG + 7 * (HEART & ~LUNG)).astype(np.int16)
     labels = masks.read_labels(add_volume(array, oblique_matrix(), kind="LabelMapVolume"), volume(), "fixed")
     assert np.array_equal(labels.array, array) and labels.names == {2: "2", 7: "7"}
+
+
+
+@pytest.mark.parametrize("make", [lambda: add_segmentation({"lung": LUNG, "heart": HEART}, oblique_matrix()),
+                                  lambda: add_volume(LUNG, oblique_matrix(), kind="LabelMapVolume", name="lung")])
+def test_segments_are_carried_by_a_transform_with_names_and_colours(make):
+    source, image = make(), volume()
+    step = oblique_matrix()[:3, :3] @ (3, -2, 1)  # whole voxels, RAS
+    shift = np.eye(4)
+    shift[:3, 3] = 2 * step
+    source.SetAndObserveTransformNodeID(add_linear(shift).GetID())
+    back = add_node("Transform", "back")
+    grid = {"size": [4, 4, 4], "spacing": [200.0] * 3, "origin": [-300.0, -300.0, -700.0],
+            "direction": np.eye(3).ravel().tolist()}
+    transforms.write_displacement(back, np.broadcast_to((step * (-1, -1, 1)).astype(np.float32), (4, 4, 4, 3)), grid)
+    target = add_segmentation({"old": HEART}, np.eye(4), "target")
+    segments.carry_segments(target, source, back, image.geometry)  # in all one step
+    moved = np.zeros_like(LUNG)
+    moved[5:13, 3:13, 9:23] = 1
+    assert np.array_equal(masks.read_mask(target, id_of(target, "lung"), image, "fixed"), moved)
+    if source.IsA("vtkMRMLSegmentationNode"):
+        color = [node.GetSegmentation().GetSegment(id_of(node, "heart")).GetColor() for node in (source, target)]
+        assert color[0] == color[1] and not id_of(target, "old")
 

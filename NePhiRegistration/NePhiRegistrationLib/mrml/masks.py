@@ -56,7 +56,7 @@ def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: st
     name = f"{role} mask '{node.GetName()}'"
     mask = np.zeros(volume.array.shape, dtype=np.uint8)
     used, filled = [], False
-    for part in _parts(node, segment_id, name):
+    for part in parts(node, segment_id, name):
         filled = filled or not part.empty
         mask |= part.onto(volume.geometry)
         used.append(part.name)
@@ -78,12 +78,12 @@ def read_labels(node: Any, volume: VolumeData, role: str) -> Labels:
     """
     name = f"{role} labels '{node.GetName()}'"
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        (part,) = _parts(node, None, name)
+        (part,) = parts(node, None, name)
         array = onto(part.shape, volume.geometry, part.transform).astype(np.int32)
         names = {int(value): str(value) for value in np.unique(array) if value != 0}
     else:
         array, names = np.zeros(volume.array.shape, dtype=np.int32), {}
-        for label, part in enumerate(_parts(node, None, name, visible=False), start=1):
+        for label, part in enumerate(parts(node, None, name, visible=False), start=1):
             array[part.onto(volume.geometry) > 0] = label
             names[label] = part.name
     if not array.any():
@@ -118,21 +118,30 @@ def _renumbered(labels: Labels, numbers: dict[str, int]) -> Labels:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A segment or label map: a vtkOrientedImageData or a closed vtkPolyData, and where it goes in the world (RAS)."""
+class Part:
+    """A segment, or a whole label map.
+
+    Attributes:
+        name: of the segment.
+        shape: a vtkOrientedImageData, or a closed vtkPolyData.
+        transform: takes it to the world (RAS); None is where it is.
+        color: RGB 0 to 1, or None.
+    """
 
     name: str
     shape: Any
     transform: Optional[vtk.vtkAbstractTransform]
+    color: Optional[tuple[float, float, float]] = None
 
     @property
     def empty(self) -> bool:
+        """Whether there is nothing in it."""
         if self.shape is None or self.shape.GetNumberOfPoints() == 0:
             return True
         return self.shape.IsA("vtkImageData") and not image_array(self.shape).any()
 
     def onto(self, geometry: dict) -> np.ndarray:
-        """(k, j, i) uint8 of 0 and 1."""
+        """On a grid, nearest voxel: (k, j, i) uint8 of 0 and 1."""
         if self.empty:
             return np.zeros(tuple(reversed(geometry["size"])), dtype=np.uint8)
         if self.shape.IsA("vtkImageData"):
@@ -140,18 +149,24 @@ class _Part:
         return _inside(self.shape, geometry, self.transform)
 
 
-def _parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True) -> Iterator[_Part]:
+def parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True) -> Iterator[Part]:
+    """The segments of a segmentation, one of them or all (that are visible), or a label map as one part.
+
+    Raises:
+        NodeError: it is neither, or has no such segments; ``name`` is what the message calls it.
+    """
     transform = transform_to_world(node)
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         if node.GetImageData() is None:
             raise NodeError(f"The {name} holds no image; load its file again or choose another.")
-        yield _Part(f"label map '{node.GetName()}'", oriented(node.GetImageData(), volume_matrix(node)), transform)
+        yield Part(node.GetName(), oriented(node.GetImageData(), volume_matrix(node)), transform)
         return
     if not node.IsA("vtkMRMLSegmentationNode"):
         raise NodeError(f"The {name} is neither a segmentation nor a label map; convert it or choose another.")
     segmentation = node.GetSegmentation()
     for segment in _segment_ids(node, segment_id, name, visible):
-        yield _Part(segmentation.GetSegment(segment).GetName(), _shape(node, segment, name), transform)
+        found = segmentation.GetSegment(segment)
+        yield Part(found.GetName(), _shape(node, segment, name), transform, found.GetColor())
 
 
 def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool) -> list[str]:
