@@ -1,0 +1,303 @@
+"""What the panel and scripts call: registrations, and what can be done with their results."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Callable, Optional, Union
+
+import numpy as np
+import slicer
+
+from .mrml import archive, jacobian, volumes
+from .mrml.errors import NodeError
+from .session import files, tools
+from .session.engine import BUSY, Engine, failure, shared
+from .session.reading import Onwards, Reading, check
+from .session.values import Inputs, Outputs, RegistrationError, Result
+from .session.writing import OutputNodes
+from .task import Task
+
+__all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Result", "Task"]
+
+logger = logging.getLogger(__name__)
+
+Pair = Union[Inputs, Mapping[str, Any], tuple]
+
+
+class RegistrationLogic:
+    """Registers volumes of the scene. Examples: docs/scripting.md.
+
+    Wherever a ``transform`` is asked for it is a forward transform node that a registration has filled, in this
+    session or before the scene was saved; without one the last registration of this logic is meant.
+
+    Args:
+        engine: with the worker; by default one that the whole application shares.
+    """
+
+    def __init__(self, engine: Optional[Engine] = None) -> None:
+        self._engine = engine or shared()
+        self._task: Optional[Task] = None
+        self._last: Optional[Task] = None  # the last that has finished, for Continue and as the default transform
+
+    # ---------------------------------------------------------------------------------------- registration
+
+    def start(self, inputs: Inputs, outputs: Optional[Outputs] = None, preset: str = "generic",
+              options: Optional[Mapping[str, Any]] = None, on_progress: Optional[Callable] = None,
+              on_finished: Optional[Callable] = None, on_failed: Optional[Callable] = None,
+              on_log: Optional[Callable] = None) -> Task:
+        """Start a registration and return at once; the event loop does the rest.
+
+        Args:
+            inputs: what to register.
+            outputs: what to fill; by default all are made.
+            preset: "generic", "lung-ct" or "brain-mri".
+            options: of the engine, where they differ from the preset's.
+            on_progress, on_finished, on_failed, on_log: see :class:`task.Task`.
+
+        Raises:
+            NodeError: (a ValueError) a choice that cannot be, one sentence. What shows only when voxels are looked at
+                makes the task fail instead.
+            RegistrationError: (a RuntimeError) a registration is running.
+        """
+        wanted = outputs or Outputs()
+        check(inputs, wanted)
+        order = Reading(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
+        return self._begin(order, inputs, wanted, on_progress, on_finished, on_failed, on_log)
+
+    def resume(self, iterations: int, on_progress: Optional[Callable] = None, on_finished: Optional[Callable] = None,
+               on_failed: Optional[Callable] = None, on_log: Optional[Callable] = None) -> Task:
+        """Go on from the last result for more iterations of its finest level, into the same outputs.
+
+        Raises:
+            RegistrationError: (a RuntimeError) there is no result, or a registration is running.
+        """
+        last = self._last
+        if last is None:
+            raise RegistrationError("There is no registration to continue; register first.")
+        order = Onwards(last.name, int(iterations), last.label_names)
+        there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
+        wanted = replace(last.outputs, **there, createMissing=False)
+        return self._begin(order, last.inputs, wanted, on_progress, on_finished, on_failed, on_log)
+
+    def register(self, fixed: Any, moving: Any, preset: str = "generic", outputs: Optional[Outputs] = None,
+                 on_progress: Optional[Callable[[dict], None]] = None, **options: Any) -> Result:
+        """Register and return when it is done. The window does not answer meanwhile; :meth:`start` is for that.
+
+        Args:
+            fixed, moving: volume nodes.
+            preset, outputs, on_progress: see :meth:`start`.
+            options: what :class:`Inputs` names (``fixedMask=...``) is an input; everything else is an option of the
+                engine (``iterations=[50]``).
+
+        Returns:
+            The nodes and the numbers.
+
+        Raises:
+            NodeError: (a ValueError) an input or an option that cannot be used, one sentence.
+            RegistrationError: (a RuntimeError) it failed, one sentence; the scene is as it was.
+        """
+        named = {name: options.pop(name) for name in Inputs.names() if name in options}
+        task = self.start(Inputs(fixed, moving, **named), outputs, preset, options, on_progress)
+        task.wait()
+        if task.state != "finished":
+            raise failure(task.failure, task.result.error)
+        return task.result
+
+    def registerPairs(self, pairs: Iterable[Pair], preset: str = "generic",
+                      onPair: Optional[Callable[[int, Result], None]] = None, **options: Any) -> list[Result]:
+        """Register one pair after the other; one that fails does not stop the rest.
+
+        Args:
+            pairs: of each the :class:`Inputs`, a mapping of their names, or (fixed, moving).
+            onPair: called with the number of each pair, from 0, and its result, for instance to save and remove it.
+            preset, options: see :meth:`register`; for all pairs.
+
+        Returns:
+            Their results; one that failed has an ``error``.
+        """
+        results = []
+        for number, pair in enumerate(pairs):
+            try:
+                inputs = _inputs(pair)
+                given = {name: getattr(inputs, name) for name in Inputs.names()[2:]
+                         if getattr(inputs, name) is not None}
+                result = self.register(inputs.fixed, inputs.moving, preset, **given, **options)
+            except (ValueError, RuntimeError) as error:
+                logger.error("Pair %d: %s", number + 1, error)
+                result = Result(Outputs(createMissing=False), error=str(error))
+            results.append(result)
+            if onPair is not None:
+                onPair(number, result)
+        return results
+
+    # ------------------------------------------------------------------------------------- with a transform
+
+    def evaluate(self, fixed: Any, moving: Any, transform: Optional[Any] = None, **judges: Any) -> dict:
+        """Measure a transform.
+
+        Args:
+            fixed, moving: volume nodes.
+            judges: masks, landmarks and labels by their names in :class:`Inputs`.
+
+        Returns:
+            ``metrics`` of docs/report-schema.md.
+
+        Raises:
+            NodeError: (a ValueError) something that cannot be used.
+        """
+        inputs = Inputs(fixed, moving, **judges)
+        check(inputs)
+        order = Reading(inputs)
+        for _ in order.steps():
+            pass
+        reply = self._engine.ask("evaluate", order.fields, {**order.arrays, "transform": self._exact(transform)})
+        metrics = reply.fields["metrics"]
+        return {**metrics, "label_names": order.label_names} if order.label_names else metrics
+
+    def jacobian(self, transform: Optional[Any] = None, direction: str = "forward", kind: str = "log",
+                 reference: Optional[Any] = None, output: Optional[Any] = None) -> Any:
+        """The volume change of a transform, exact at every voxel.
+
+        Args:
+            direction: "forward" or "inverse".
+            kind: "log" of the determinant, with colours of its own, or the "determinant".
+            reference: the volume node on whose grid; by default the fixed one, for the inverse the moving one.
+            output: a volume node to fill; made when there is none.
+
+        Returns:
+            The filled node.
+        """
+        if kind not in ("log", "determinant"):
+            raise NodeError(f"The kind of Jacobian is {kind!r}; say 'log' or 'determinant'.")
+        exact = self._exact(transform)
+        side = "moving" if direction == "inverse" else "fixed"
+        grid = volumes.read_volume(reference or self._volume(transform, side), side).geometry
+        reply = self._engine.ask("jacobian", {"geometry": grid, "direction": direction, "kind": kind},
+                                 {"transform": exact})
+        if output is None:
+            output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{direction} {kind} Jacobian")
+        write = jacobian.write_log_jacobian if kind == "log" else volumes.write_volume
+        write(output, reply.arrays["values"], grid)
+        return output
+
+    def applyToPoints(self, points: Any, to: str = "fixed", transform: Optional[Any] = None,
+                      output: Optional[Any] = None) -> Any:
+        """Take points from one image to the other.
+
+        Args:
+            points: a markups node, or an array (n, 3) RAS mm.
+            to: "fixed" for points of the moving image, "moving" for points of the fixed one.
+            output: a markups node to fill; made when there is none.
+
+        Returns:
+            The filled markups node, or an array (n, 3) RAS mm.
+        """
+        return tools.map_points(self._engine, self._exact(transform), points, to, output)
+
+    def applyToSegmentation(self, segmentation: Any, to: str = "fixed", transform: Optional[Any] = None,
+                            source: Optional[Any] = None, target: Optional[Any] = None, output: Optional[Any] = None
+                            ) -> Any:
+        """Take a segmentation, or a label map, from one image to the other.
+
+        Args:
+            segmentation: of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``.
+            source, target: the volume nodes it belongs to and goes to; by default those that were registered.
+            output: a node of the same kind to fill; made when there is none.
+
+        Returns:
+            The filled node, on the target's grid.
+        """
+        other = tools.check_side(to)
+        return tools.warp_labels(self._engine, self._exact(transform), segmentation, to,
+                                 source or self._volume(transform, other), target or self._volume(transform, to), output)
+
+    def saveTransform(self, path: Union[str, os.PathLike], transform: Optional[Any] = None) -> None:
+        """Write a transform as a .nephi file, which loses nothing; Slicer's own formats hold a sampled field.
+
+        Raises:
+            NodeError: (a ValueError) there is no transform.
+            OSError: the file cannot be written, one sentence.
+        """
+        files.write_bytes(path, self._exact(transform).tobytes())
+
+    def loadTransform(self, path: Union[str, os.PathLike], fixed: Optional[Any] = None, moving: Optional[Any] = None,
+                      outputs: Optional[Outputs] = None) -> Outputs:
+        """Read a .nephi file into transform nodes.
+
+        Args:
+            fixed, moving: the volumes it belongs to; with ``moving`` the warped volume is made, too.
+            outputs: what to fill; by default the transforms and the log-Jacobian are made.
+
+        Returns:
+            The filled nodes.
+
+        Raises:
+            NodeError: (a ValueError) the file is not one, or damaged.
+        """
+        raise NotImplementedError
+
+    # ----------------------------------------------------------------------------------------------- worker
+
+    def warmUp(self) -> None:
+        """Have the worker ready before it is needed; returns at once."""
+        self._engine.start(self)
+
+    def close(self) -> None:
+        """Stop what runs, and the worker when nobody else needs it."""
+        if self._task is not None and not self._task.done:
+            self._task.cancel()
+            self._task.wait(2.0)
+        self._last = None
+        self._engine.leave(self)
+
+    # ---------------------------------------------------------------------------------------------- private
+
+    def _begin(self, order: Union[Reading, Onwards], inputs: Inputs, wanted: Outputs,
+               on_progress: Optional[Callable], on_finished: Optional[Callable], on_failed: Optional[Callable],
+               on_log: Optional[Callable]) -> Task:
+        if self._engine.busy or (self._task is not None and not self._task.done):
+            raise RegistrationError(BUSY)
+        self._engine.start(self)
+        scene = slicer.mrmlScene
+
+        def finished(task: Task) -> None:
+            self._last = task
+            if on_finished is not None:
+                on_finished(task)
+
+        self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene, on_progress, finished,
+                          on_failed, on_log)
+        return self._task
+
+    def _exact(self, transform: Optional[Any]) -> np.ndarray:
+        """The bytes of a transform's .nephi file, (n,) uint8."""
+        if transform is not None:
+            data = archive.load(transform)
+            if data is None:
+                raise NodeError(f"The transform '{transform.GetName()}' has no exact map; choose the forward transform "
+                                "of a registration.")
+        elif self._last is not None:
+            data = self._last.transform
+        else:
+            raise NodeError("There is no transform; register first, or give the forward transform of a registration.")
+        return np.frombuffer(data, np.uint8)
+
+    def _volume(self, transform: Optional[Any], side: str) -> Any:
+        """The fixed or moving volume that a transform belongs to."""
+        if transform is None:
+            node = getattr(self._last.inputs, side)
+            node = node if node.GetScene() is not None else None
+        else:
+            node = transform.GetNodeReference(f"spatialRegistration{side.capitalize()}")
+        if node is None:
+            raise NodeError(f"The {side} volume that the transform belongs to is not in the scene; give the volume.")
+        return node
+
+
+def _inputs(pair: Pair) -> Inputs:
+    if isinstance(pair, Inputs):
+        return pair
+    return Inputs(**pair) if isinstance(pair, Mapping) else Inputs(*pair)

@@ -1,0 +1,129 @@
+"""From input nodes to a request for the worker, one node at a time."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Optional
+
+import numpy as np
+
+from ..mrml import markups, masks, transforms, volumes
+from ..mrml.errors import NodeError
+from .turns import Steps
+from .values import Inputs, Outputs
+
+logger = logging.getLogger(__name__)
+
+_ROLES = {
+    "fixed": "fixed volume", "moving": "moving volume", "fixedMask": "fixed mask", "movingMask": "moving mask",
+    "initialTransform": "initial transform", "guideFixed": "fixed guide points", "guideMoving": "moving guide points",
+    "landmarksFixed": "fixed landmarks", "landmarksMoving": "moving landmarks", "fixedLabels": "fixed labels",
+    "movingLabels": "moving labels", "forward": "forward transform", "inverse": "inverse transform",
+    "warped": "warped volume", "logJacobian": "log-Jacobian volume", "table": "table",
+}
+"""What messages call the nodes."""
+
+
+def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
+    """Refuse what can be seen at once, before any voxel is looked at.
+
+    Raises:
+        NodeError: naming what is missing or chosen twice.
+    """
+    for role in ("fixed", "moving"):
+        if getattr(inputs, role) is None:
+            raise NodeError(f"No {role} volume is chosen; choose one.")
+    volumes.check_pair(inputs.fixed, inputs.moving)
+    if (inputs.fixedLabels is None) != (inputs.movingLabels is None):
+        raise NodeError("Labels are chosen for one volume only; choose them for both or for none.")
+    chosen = {_ROLES[name]: getattr(inputs, name) for name in Inputs.names() if name in _ROLES}
+    for role, node in chosen.items():
+        if node is not None and node.GetScene() is None:
+            raise NodeError(f"{node.GetName()}, chosen as {role}, is not in the scene any more; choose another.")
+    if outputs is not None:
+        volumes.check_outputs(chosen, {_ROLES[name]: node for name, node in outputs.nodes()})
+        if not outputs.createMissing and not dict(outputs.nodes()):
+            raise NodeError("No output is chosen; choose at least one or have the missing ones created.")
+    markups.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
+    markups.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
+    transforms.read_initial(inputs.initialTransform)
+
+
+class Reading:
+    """Reads the inputs of a registration.
+
+    Args:
+        inputs: checked by :func:`check`.
+        fields: of the request, beside those that are read.
+
+    Attributes:
+        fields, arrays: of the request (docs/worker.md), complete after the last of :meth:`steps`.
+        label_names: label -> name of the segment.
+    """
+
+    kind = "register"
+
+    def __init__(self, inputs: Inputs, **fields: Any) -> None:
+        self._inputs = inputs
+        self.fields: dict[str, Any] = fields
+        self.arrays: dict[str, np.ndarray] = {}
+        self.label_names: dict[str, str] = {}
+
+    def steps(self) -> Steps:
+        """Read one node in each step.
+
+        Raises:
+            NodeError: a node that cannot be used, one sentence.
+        """
+        inputs, read = self._inputs, {}
+        initial = transforms.read_initial(inputs.initialTransform)
+        self.fields.update(initial=None if initial is None else initial.tolist(), names={})
+        for role in ("fixed", "moving"):
+            read[role] = volumes.read_volume(getattr(inputs, role), role)
+            self.fields[role], self.arrays[role] = read[role].geometry, read[role].array
+            self.fields["names"][role] = getattr(inputs, role).GetName()
+            yield
+        for role, volume in read.items():
+            mask = masks.read_mask(getattr(inputs, f"{role}Mask"), getattr(inputs, f"{role}Segment"), volume, role)
+            if mask is not None:
+                self.arrays[f"{role}_mask"] = mask
+            yield
+        self._points("guide", inputs.guideFixed, inputs.guideMoving, read)
+        self._points("landmarks", inputs.landmarksFixed, inputs.landmarksMoving, read)
+        if inputs.fixedLabels is not None:
+            yield from self._labels(read)
+
+    def _points(self, name: str, fixed: Any, moving: Any, read: dict[str, volumes.VolumeData]) -> None:
+        pairs = markups.read_landmark_pairs(fixed, moving, read["fixed"], read["moving"])
+        if pairs is not None:
+            self.arrays[f"{name}_fixed"], self.arrays[f"{name}_moving"] = pairs
+
+    def _labels(self, read: dict[str, volumes.VolumeData]) -> Steps:
+        fixed = masks.read_labels(self._inputs.fixedLabels, read["fixed"], "fixed")
+        yield
+        moving = masks.read_labels(self._inputs.movingLabels, read["moving"], "moving")
+        yield
+        fixed, moving = masks.match_labels(fixed, moving)
+        self.arrays["fixed_labels"], self.arrays["moving_labels"] = fixed.array, moving.array
+        self.label_names = {str(label): name for label, name in fixed.names.items()}
+        yield
+
+
+class Onwards:
+    """The request that goes on from a finished registration; there is nothing to read.
+
+    Args:
+        name: of that registration on the wire.
+        iterations: how many, at the finest level.
+        label_names: of that registration.
+    """
+
+    kind = "continue"
+
+    def __init__(self, name: str, iterations: int, label_names: dict[str, str]) -> None:
+        self.fields, self.arrays = {"of": name, "iterations": iterations}, {}
+        self.label_names = label_names
+
+    def steps(self) -> Steps:
+        """None."""
+        return iter(())

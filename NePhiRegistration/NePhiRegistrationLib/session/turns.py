@@ -1,0 +1,68 @@
+"""Work on the main thread in small pieces, so that the window goes on answering."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator
+from typing import Callable
+
+import qt
+
+Steps = Iterator[None]
+
+
+class Turns:
+    """Runs generators one after the other, one step in each turn of the event loop; :meth:`run` needs no event loop.
+
+    Args:
+        failed: called with what a step raised; the generator it came from is dropped.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._failed = failed
+        self._waiting: collections.deque[Steps] = collections.deque()
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        self._timer.connect("timeout()", self._turn)
+
+    def __bool__(self) -> bool:
+        """Whether anything is left to do."""
+        return bool(self._waiting)
+
+    def add(self, steps: Steps) -> None:
+        """Do this after all that waits."""
+        self._waiting.append(steps)
+        self._timer.start()
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._waiting.clear()
+        self._timer.stop()
+
+    def run(self) -> None:
+        """Do all that waits, now."""
+        while self._waiting:
+            self._turn()
+
+    def close(self) -> None:
+        """Drop what waits and let go of the owner, which the timer's connection keeps alive."""
+        self.clear()
+        self._timer.disconnect("timeout()", self._turn)
+
+    def _turn(self) -> None:
+        if not self._waiting:
+            self._timer.stop()
+            return
+        steps = self._waiting[0]
+        try:
+            next(steps)
+        except StopIteration:
+            self._drop(steps)
+        except Exception as error:  # whatever it was must reach the user instead of only being printed
+            self._drop(steps)
+            self._failed(error)
+
+    def _drop(self, steps: Steps) -> None:
+        """A step may have cleared the queue and filled it anew."""
+        if self._waiting and self._waiting[0] is steps:
+            self._waiting.popleft()

@@ -1,0 +1,137 @@
+"""The output nodes of a registration: made, kept safe, shown while it runs, filled, put back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Optional
+
+import numpy as np
+
+from ..mrml import archive, jacobian, snapshot, tables, transforms, volumes
+from ..worker.messages import Message
+from .turns import Steps
+from .values import NODES, Inputs, Outputs
+
+_KINDS = {"forward": "Transform", "inverse": "Transform", "warped": "ScalarVolume", "logJacobian": "ScalarVolume",
+          "table": "Table"}
+_NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
+          "logJacobian": "{moving} log-Jacobian", "table": "{moving} numbers"}
+
+
+class OutputNodes:
+    """The nodes of one task. A node that leaves the scene meanwhile is passed over.
+
+    Args:
+        scene: where they are.
+        wanted: those to use, and whether to make the others.
+        inputs: what they are the result of.
+
+    Attributes:
+        nodes: all of them.
+    """
+
+    def __init__(self, scene: Any, wanted: Outputs, inputs: Inputs) -> None:
+        self._scene, self._inputs = scene, inputs
+        self._made: list[Any] = []
+        self._kept: list[snapshot.Snapshot] = []
+        self.nodes = wanted
+        if wanted.createMissing:
+            self.nodes = replace(wanted, **{name: self._make(name) for name in NODES if getattr(wanted, name) is None})
+
+    def keep(self) -> Steps:
+        """Remember what the nodes that were given hold, one in each step."""
+        for _, node in self.nodes.nodes():
+            if not any(node is made for made in self._made):
+                self._kept.append(snapshot.Snapshot(node))
+                yield
+
+    def restore(self) -> Steps:
+        """Give them back what they held, and take away what was made, one in each step."""
+        while self._made:
+            snapshot.remove(self._made.pop())
+            yield
+        while self._kept:
+            self._kept.pop().restore()
+            yield
+
+    def forget(self) -> None:
+        """There is no way back any more."""
+        self._made.clear()
+        self._kept.clear()
+
+    def preview(self, message: Message) -> Steps:
+        """Show the map so far."""
+        geometry = message.fields["geometry"]
+        if self.present("forward"):
+            transforms.write_displacement(self.nodes.forward, message.arrays["displacement"], geometry)
+        yield
+        if self.present("logJacobian"):
+            jacobian.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
+
+    def fill(self, arrays: Mapping[str, np.ndarray], geometries: Mapping[str, dict], report: dict,
+             exact: Optional[bytes]) -> Steps:
+        """Write a result, one node in each step.
+
+        Args:
+            arrays: ``forward``, ``inverse``, ``warped``, ``log_jacobian``, as far as there are.
+            geometries: of the same names, LPS mm.
+            report: docs/report-schema.md; empty leaves the table alone.
+            exact: the bytes of the .nephi file.
+        """
+        for name, array in (("forward", "forward"), ("inverse", "inverse"), ("warped", "warped"),
+                            ("logJacobian", "log_jacobian")):
+            if array in arrays and self.present(name):
+                self._write(name, arrays[array], geometries[array])
+                yield
+        if exact is not None and self.present("forward"):
+            archive.store(self.nodes.forward, exact)
+            yield
+        if report and self.present("table"):
+            tables.write_metrics(self.nodes.table, report)
+        self._sign(report)
+        yield
+
+    def present(self, name: str) -> bool:
+        """Whether an output is wanted and still in the scene."""
+        return self._in_scene(getattr(self.nodes, name))
+
+    def _write(self, name: str, array: np.ndarray, geometry: dict) -> None:
+        node = getattr(self.nodes, name)
+        if name == "warped":
+            like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
+            volumes.write_volume(node, array, geometry, like)
+        elif name == "logJacobian":
+            jacobian.write_log_jacobian(node, array, geometry)
+        else:
+            transforms.write_displacement(node, array, geometry)
+
+    def _sign(self, report: dict) -> None:
+        """Say on every node what it comes from."""
+        fixed, moving = self._inputs.fixed, self._inputs.moving
+        made_by = provenance(report)
+        for name, node in self.nodes.nodes():
+            if not self._in_scene(node):
+                continue
+            transforms.set_provenance(node, made_by)
+            if _KINDS[name] == "Transform" and self._in_scene(fixed) and self._in_scene(moving):
+                transforms.set_references(node, fixed, moving)
+
+    def _make(self, name: str) -> Any:
+        names = {role: getattr(self._inputs, role) for role in ("fixed", "moving")}
+        title = _NAMES[name].format(**{role: node.GetName() if node is not None else role
+                                       for role, node in names.items()})
+        node = self._scene.AddNewNodeByClass(f"vtkMRML{_KINDS[name]}Node", self._scene.GenerateUniqueName(title))
+        self._made.append(node)
+        return node
+
+    def _in_scene(self, node: Any) -> bool:
+        return node is not None and bool(self._scene.IsNodePresent(node))
+
+
+def provenance(report: dict) -> dict[str, str]:
+    """What made a result, as texts for node attributes."""
+    said = report.get("provenance") or {}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()
+            if value is not None}

@@ -1,0 +1,292 @@
+"""A registration on its way: the worker's messages to the scene, on the main thread, until it ends one way or another.
+
+The states are ``starting`` (inputs are read and sent, the worker wakes up), ``running``, ``cancelling``, and the ends
+``finished``, ``failed`` and ``cancelled``. Whatever happens, the scene holds the result or what it held before.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from typing import Any, Callable, Optional, Union
+
+import qt
+
+from .mrml.errors import NodeError
+from .session.engine import Engine
+from .session.reading import Onwards, Reading
+from .session.turns import Steps, Turns
+from .session.values import Inputs, Outputs, Result
+from .session.writing import OutputNodes
+from .worker.client import Request
+from .worker.messages import Message
+
+logger = logging.getLogger(__name__)
+
+BUSY = ("starting", "running", "cancelling")
+PATIENCE = 0.9  # s that the worker has to answer a cancel before it is replaced
+
+SCENE_CLOSED = "The scene was closed; the registration was stopped."
+
+
+class Task:
+    """One registration.
+
+    Callbacks are called on the main thread. One that raises is logged and disturbs nothing else.
+
+    Args:
+        engine: with the worker.
+        order: the request, and how its inputs are read.
+        outputs: the nodes to fill.
+        inputs: what is registered.
+        scene: where the nodes are.
+        on_progress: called with the fields of each progress message (docs/worker.md).
+        on_finished: called with the task when the outputs are filled.
+        on_failed: called with the task when it has failed or was cancelled, and the outputs are what they were before.
+        on_log: called with a level ("info", ...) and a line of the worker's log.
+
+    Attributes:
+        state: see above.
+        message: when it failed, one sentence for the user.
+        failure: when it failed, "input", "memory", "missing", "internal" or "died".
+        details: when it failed, for the log.
+        report: when it finished, docs/report-schema.md.
+        histogram: when it finished, {"edges", "counts", "folds"} of the Jacobian determinant.
+        transform: when it finished, the bytes of the .nephi file.
+        name: on the wire, once it was sent.
+    """
+
+    def __init__(self, engine: Engine, order: Union[Reading, Onwards], outputs: OutputNodes, inputs: Inputs, scene: Any,
+                 on_progress: Optional[Callable[[dict], None]] = None,
+                 on_finished: Optional[Callable[[Task], None]] = None,
+                 on_failed: Optional[Callable[[Task], None]] = None,
+                 on_log: Optional[Callable[[str, str], None]] = None) -> None:
+        self.inputs, self.state = inputs, "starting"
+        self.message = self.failure = self.details = self.name = ""
+        self.report: Optional[dict] = None
+        self.histogram: Optional[dict] = None
+        self.transform: Optional[bytes] = None
+        self._engine, self._order, self._outputs, self._scene = engine, order, outputs, scene
+        self._on_progress, self._on_finished, self._on_failed, self._on_log = (on_progress, on_finished, on_failed,
+                                                                               on_log)
+        self._turns = Turns(self._raised)
+        self._request: Optional[Request] = None
+        self._preview: Optional[Message] = None
+        self._end: Optional[str] = None  # the state that is to come, once the scene and the worker are ready for it
+        self._restored = False
+        self._deadline = float("inf")
+        self._observer = scene.AddObserver(scene.StartCloseEvent, self._scene_closes)
+        self._turns.add(self._send())
+
+    @property
+    def outputs(self) -> Outputs:
+        """The nodes, those that were made among them."""
+        return self._outputs.nodes
+
+    @property
+    def label_names(self) -> dict[str, str]:
+        """Label -> name of the segment, of the labels that judge the registration."""
+        return self._order.label_names
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self.state not in BUSY
+
+    @property
+    def result(self) -> Result:
+        """The nodes and numbers, or why there are none."""
+        if self.state == "finished":
+            return Result(self.outputs, self.report.get("metrics") or {}, self.report)
+        return Result(self.outputs, error=self.message or "The registration was cancelled.")
+
+    def cancel(self, keep: bool = False) -> None:
+        """Stop; returns at once, and the task ends within a second.
+
+        Args:
+            keep: finish with the map so far, if there is one yet, instead of putting everything back.
+        """
+        if self.done or self._end is not None:
+            return
+        sent = self._request is not None
+        if keep and sent:
+            if not self._request.done:
+                self.state = "cancelling"
+                self._engine.worker.client.cancel(self._request, True)
+            return
+        if sent and not self._request.done:
+            self._engine.worker.client.cancel(self._request)
+            self._deadline = time.monotonic() + PATIENCE
+            self._turns_after(PATIENCE)
+        self.state = "cancelling"
+        self._undo("cancelled")
+
+    def wait(self, seconds: float = float("inf")) -> bool:
+        """Block until the task has ended, without an event loop; the window does not answer meanwhile.
+
+        Returns:
+            Whether it has.
+        """
+        end = time.monotonic() + seconds
+        try:
+            while not self.done and time.monotonic() < end:
+                self._turns.run()
+                if self._request is not None and not self._request.done:
+                    self._engine.worker.waitForReply(self._request, 50)
+                self._lose_patience()
+        except KeyboardInterrupt:
+            self.cancel()
+            self.wait(2 * PATIENCE)
+            raise
+        return self.done
+
+    # ------------------------------------------------------------------------------------------- on the way
+
+    def _send(self) -> Steps:
+        yield from self._order.steps()
+        yield from self._outputs.keep()
+        self._engine.on_line = self._line
+        self._request = self._engine.request(
+            self._order.kind, self._order.fields, self._order.arrays, on_progress=self._progressed,
+            on_preview=self._previewed, on_done=self._answered)
+        self.name = self._request.task
+        self._order.arrays.clear()  # the request has them until they are written
+
+    def _progressed(self, fields: dict) -> None:
+        if self._end is not None:
+            return
+        if self.state == "starting":
+            self.state = "running"
+        _tell(self._on_progress, fields)
+
+    def _previewed(self, message: Message) -> None:
+        if self._end is not None:
+            return
+        waits, self._preview = self._preview is not None, message
+        if not waits:
+            self._turns.add(self._show())
+
+    def _show(self) -> Steps:
+        """Only the newest preview, when there was no time for those before."""
+        message, self._preview = self._preview, None
+        yield from self._outputs.preview(message)
+
+    def _line(self, level: str, line: str) -> None:
+        if not self.done:
+            _tell(self._on_log, level, line)
+
+    # ------------------------------------------------------------------------------------------------- ends
+
+    def _answered(self, request: Request) -> None:
+        self._request = request  # one that could not be sent is answered before it is returned
+        if self._end is not None:
+            self._try_to_end()
+        elif request.state == "finished":
+            self._turns.add(self._fill(request.reply))
+        elif request.state == "cancelled":
+            self._undo("cancelled")
+        else:
+            self._fail(request.failure, request.message, request.details)
+
+    def _fill(self, reply: Message) -> Steps:
+        fields, arrays = reply.fields, reply.arrays
+        report, exact = fields["report"], arrays["transform"].tobytes()
+        if self.label_names:
+            report["metrics"]["label_names"] = self.label_names
+        fixed = report["provenance"]["fixed"]
+        geometries = {"warped": fixed, "log_jacobian": fixed,
+                      **{side: fields[side]["geometry"] for side in ("forward", "inverse")}}
+        yield from self._outputs.fill(arrays, geometries, report, exact)
+        self.report, self.histogram, self.transform = report, fields.get("histogram"), exact
+        self._restored, self._end = True, "finished"
+        self._try_to_end()
+
+    def _fail(self, kind: str, message: str, details: str = "") -> None:
+        self.failure, self.message, self.details = kind, message, details
+        if details:
+            logger.error("%s\n%s", message, details)
+        self._undo("failed")
+
+    def _raised(self, error: Exception) -> None:
+        """A step on the main thread failed."""
+        details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        if self._end is not None:  # while putting things back: that step is lost, the end is not
+            logger.error("A node could not be put back.\n%s", details)
+            self._restored = True
+            self._try_to_end()
+            return
+        if self._request is not None and not self._request.done:
+            self._engine.worker.client.cancel(self._request)
+            self._deadline = time.monotonic() + PATIENCE
+            self._turns_after(PATIENCE)
+        if isinstance(error, NodeError):
+            self._fail("input", str(error))
+        elif isinstance(error, MemoryError):
+            self._fail("memory", "There is not enough memory for the volumes of this registration; close other data "
+                                 "or crop the volumes.", details)
+        else:
+            self._fail("internal", f"The registration failed unexpectedly ({type(error).__name__}: {error}); the log "
+                                   "has the details.", details)
+
+    def _undo(self, end: str) -> None:
+        """Put everything back, then end."""
+        self._end, self._preview = end, None
+        self._turns.clear()
+        self._turns.add(self._restore())
+
+    def _restore(self) -> Steps:
+        yield from self._outputs.restore()
+        self._restored = True
+        self._try_to_end()
+
+    def _try_to_end(self) -> None:
+        """End when the scene is as it should be and the worker is free again."""
+        answered = self._request is None or self._request.done
+        if self.done or not (self._restored and answered):
+            return
+        self.state = self._end
+        self._request = None  # whose reply is large
+        self._outputs.forget()
+        self._scene.RemoveObserver(self._observer)
+        if self._engine.on_line == self._line:
+            self._engine.on_line = None
+        self._turns.close()
+        _tell(self._on_finished if self.state == "finished" else self._on_failed, self)
+
+    def _scene_closes(self, _caller: Any, _event: Any) -> None:
+        """The nodes go by themselves; only the worker has to be stopped."""
+        if self.done:
+            return
+        self.cancel()
+        self.message = SCENE_CLOSED
+        self._turns.clear()
+        self._end, self._restored = "cancelled", True
+        self._turns.add(self._leave())
+
+    def _leave(self) -> Steps:
+        """End in a turn of its own, when the scene has been closed."""
+        yield
+        self._try_to_end()
+
+    # --------------------------------------------------------------------------------------------- patience
+
+    def _turns_after(self, seconds: float) -> None:
+        qt.QTimer.singleShot(int(1000 * seconds) + 20, self._lose_patience)
+
+    def _lose_patience(self) -> None:
+        """Replace a worker that does not answer a cancel."""
+        if not self.done and time.monotonic() > self._deadline:
+            self._deadline = float("inf")
+            logger.warning("The worker did not stop in time and is started anew.")
+            self._engine.worker.restart("The worker did not stop in time and was started anew.")
+
+
+def _tell(callback: Optional[Callable], *arguments: Any) -> None:
+    """A callback's failure is its owner's."""
+    if callback is None:
+        return
+    try:
+        callback(*arguments)
+    except Exception:
+        logger.exception("A callback of a registration failed.")
