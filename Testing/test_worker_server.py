@@ -138,6 +138,8 @@ def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, tran
     before, after = (r.fields["report"]["metrics"]["tre_mm"]["mean"] for r in (registered[0].reply, request.reply))
     assert after < before + 0.5
     assert request.reply.arrays["transform"].size > 1.5 * registered[0].reply.arrays["transform"].size
+    gone = pipe.finish(pipe.client.request("continue", {"iterations": 2, "of": registered[0].task}))
+    assert gone.failure == "input" and "no longer in memory" in gone.message
 
 
 # ------------------------------------------------------------------------------------- questions about a transform
@@ -178,6 +180,9 @@ def test_a_given_transform_is_evaluated_by_labels(pipe, registered):
     assert request.state == "finished", request.message + request.details
     metrics = request.reply.fields["metrics"]
     assert metrics["dice"]["mean"] > metrics["dice"]["before"] and metrics["tre_mm"] is None
+    fields["fixed"] = {**fields["fixed"], "origin": [0, 0, 0]}
+    request = pipe.finish(pipe.client.request("evaluate", fields, arrays))
+    assert request.failure == "input" and "another geometry" in request.message
 
 
 # --------------------------------------------------------------------------------------------------- cancelling

@@ -39,6 +39,8 @@ class WorkerProcess:
         self.client = Client(self._enqueue)
         self._python = python or sys.executable
         self._process = None
+        # Qt objects must outlive the signal in which we learn of their end; a few generations are more than enough.
+        self._ended_processes: collections.deque = collections.deque(maxlen=4)
         self._outgoing: collections.deque[memoryview] = collections.deque()
         self._said: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
 
@@ -69,11 +71,9 @@ class WorkerProcess:
 
     def stop(self, reason: str = "The worker was stopped.", patience_ms: int = 1000) -> None:
         """End the worker, at the latest after about twice ``patience_ms``; open requests fail with the reason."""
-        process, pid = self._process, self._pid()
+        pid, process = self._pid(), self._release()  # what it still says and how it ends is not news any more
         if process is None:
             return
-        self._process = None  # what it still says and how it ends is not news any more
-        self._outgoing.clear()
         self.client.died(reason)
         process.blockSignals(True)
         process.closeWriteChannel()  # the end of its input is the end of the worker, whatever it is doing
@@ -83,7 +83,6 @@ class WorkerProcess:
                 process.kill()
                 process.waitForFinished(patience_ms)
             _kill(pid)  # a launcher may have been the one that was killed
-        process.deleteLater()
 
     def restart(self, reason: str) -> None:
         """A fresh worker at once, for one that does not answer."""
@@ -143,6 +142,14 @@ class WorkerProcess:
         """Of the worker itself, which need not be the process that was started."""
         return (self.client.hello or {}).get("pid")
 
+    def _release(self) -> object:
+        """The process, which from now on is no longer ours; None if there is none."""
+        process, self._process = self._process, None
+        self._outgoing.clear()
+        if process is not None:
+            self._ended_processes.append(process)
+        return process
+
     def _finished(self, code: int, status: int) -> None:
         if self._process is None:
             return
@@ -157,8 +164,8 @@ class WorkerProcess:
                         "there.")
 
     def _ended(self, reason: str) -> None:
-        pid, self._process = self._pid(), None
-        self._outgoing.clear()
+        pid = self._pid()
+        self._release()
         _kill(pid)
         logger.warning("%s\n%s", reason, self.stderr)
         self.client.died(reason)

@@ -41,6 +41,7 @@ class Tasks:
         self._reply = reply
         self._job: Optional[Job] = None
         self._transform: Optional[Transform] = None
+        self._task: Optional[str] = None
 
     @staticmethod
     def versions() -> dict:
@@ -102,6 +103,8 @@ class Tasks:
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
         if self._job is None or self._transform is None:
             raise InputError("There is no registration to continue; register first.")
+        if request.fields.get("of", self._task) != self._task:
+            raise InputError("That registration is no longer in memory and cannot be continued; register again.")
         iterations = request.fields.get("iterations")
         if not isinstance(iterations, int) or iterations < 1:
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
@@ -114,7 +117,7 @@ class Tasks:
 
         outcome = align(job, send, check)
         fields, arrays = result(job, outcome, send)
-        self._job, self._transform = job, outcome.transform
+        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
         return "result", fields, arrays
 
     # ------------------------------------------------------------------------------------ with a transform
@@ -126,7 +129,12 @@ class Tasks:
         return transform
 
     def _evaluate(self, request: Message) -> Answer:
-        metrics = make_metrics(**evaluate(self._transform_of(request), read_pair(request), whole=False))
+        transform, pair = self._transform_of(request), read_pair(request)
+        for image, grid in ((pair.fixed, transform.fixed_grid), (pair.moving, transform.moving_grid)):
+            if image is not None and not image.grid.same_as(grid):
+                raise InputError(f"The {image.name} has another geometry than the image that was registered; choose "
+                                 "the images of the transform.")
+        metrics = make_metrics(**evaluate(transform, pair, whole=False))
         return "metrics", {"metrics": plain(metrics)}, {}
 
     def _map_points(self, request: Message) -> Answer:

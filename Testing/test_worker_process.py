@@ -1,0 +1,189 @@
+"""The worker as a child of a Qt application (the double of PythonQt): event loop, blocking calls, accidents, end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+import pythonqt
+
+pythonqt.install()
+
+import qt  # noqa: E402
+from NePhiRegistrationLib.worker.process import WorkerProcess  # noqa: E402
+from worker_pipe import ENDLESS, PHANTOM, Watched, pair  # noqa: E402
+
+UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+MS = 60_000
+
+
+@pytest.fixture
+def worker():
+    pythonqt.slot_errors.clear()
+    made = WorkerProcess()
+    yield made
+    made.stop()
+    assert not pythonqt.slot_errors
+
+
+def spin(condition, seconds: float = 60.0) -> bool:
+    """Run the event loop until a condition holds; whether it does."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        qt.QCoreApplication.processEvents()
+        time.sleep(0.001)
+    return condition()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_registration_runs_beside_the_event_loop(worker):
+    worker.start()
+    watched = Watched()
+    request = worker.client.request("register", *pair(), **watched.callbacks)
+    assert spin(lambda: request.done), worker.stderr
+    assert request.state == "finished", request.message
+    assert watched.outcomes == ["finished"] and watched.previews and watched.phases()[-1] == "outputs"
+
+
+def test_a_script_without_an_event_loop_can_wait_for_a_reply(worker):
+    worker.start()
+    watched = Watched()
+    request = worker.client.request("register", *pair(), **watched.callbacks)
+    assert worker.waitForReply(request, MS) and request.state == "finished"
+    assert watched.previews
+    asked = worker.client.request("map_points", {}, {"points": PHANTOM.landmarks_fixed.numpy()})
+    assert not worker.waitForReply(worker.client.request("ping"), 0)
+    assert worker.waitForReply(asked, MS) and asked.reply.arrays["points"].shape == PHANTOM.landmarks_fixed.shape
+
+
+def test_large_images_go_out_in_pieces_while_the_loop_goes_on_turning(worker):
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    blocked, before = [], time.monotonic()
+    request = worker.client.request("warp", {}, {"image": np.zeros(50_000_000, np.uint8)})
+    while not request.done:
+        qt.QCoreApplication.processEvents()
+        blocked.append(time.monotonic() - before)
+        before = time.monotonic()
+    assert request.failure == "input"
+    assert np.quantile(blocked, 0.99) < 0.05
+
+
+@UNIX
+def test_a_killed_worker_is_told_in_a_sentence_and_the_next_start_works(worker):
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    request = worker.client.request("register", *pair(ENDLESS))
+    os.kill(worker.client.hello["pid"], signal.SIGKILL)
+    assert spin(lambda: request.done, 5)
+    assert request.message == \
+        "The worker was killed, most likely because memory ran out; free some or lower the resolution."
+    assert not worker.running and not worker.client.connected
+    worker.start()
+    assert worker.waitForReply(worker.client.request("ping"), MS)
+
+
+@UNIX
+def test_a_worker_killed_behind_a_launcher_is_told_in_the_same_words(tmp_path):
+    launcher = tmp_path / "PythonSlicer"
+    launcher.write_text(f"#!/bin/sh\n{sys.executable} \"$@\" || echo '[python-real] exit abnormally' >&2\nexit 1\n")
+    launcher.chmod(0o755)
+    worker = WorkerProcess(str(launcher))
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    request = worker.client.request("register", *pair(ENDLESS))
+    os.kill(worker.client.hello["pid"], signal.SIGKILL)
+    assert spin(lambda: request.done, 5) and "memory ran out" in request.message
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    pid = worker.client.hello["pid"]
+    worker.stop()
+    assert spin(lambda: not alive(pid), 5)  # not only the launcher
+
+
+def test_an_interpreter_that_is_not_there_is_told_in_a_sentence():
+    worker = WorkerProcess("/nowhere/PythonSlicer")
+    worker.start()
+    request = worker.client.request("ping")
+    assert spin(lambda: request.done, 5)
+    assert request.message.startswith("The worker cannot be started") and "/nowhere/PythonSlicer" in request.message
+    assert not worker.running
+
+
+def test_a_program_that_is_no_worker_is_told_with_its_last_words(tmp_path, monkeypatch):
+    program = tmp_path / "broken.py"
+    program.write_text(textwrap.dedent("""
+        import sys
+        sys.exit("the library libtorch.so is missing")
+        """))
+    monkeypatch.setattr("NePhiRegistrationLib.worker.process.PROGRAM", str(program))
+    worker = WorkerProcess()
+    worker.start()
+    request = worker.client.request("ping")
+    assert spin(lambda: request.done, 10)
+    assert request.message.startswith("The worker ended unexpectedly (code 1: the library libtorch.so is missing);")
+
+
+def test_garbage_on_the_wire_fails_the_request_and_ends_the_worker(tmp_path, monkeypatch):
+    program = tmp_path / "garbage.py"
+    program.write_text("import time\nprint('this is not the protocol', flush=True)\ntime.sleep(60)")
+    monkeypatch.setattr("NePhiRegistrationLib.worker.process.PROGRAM", str(program))
+    worker = WorkerProcess()
+    worker.start()
+    request = worker.client.request("ping")
+    assert spin(lambda: request.done, 10)
+    assert "unreadable" in request.message and not worker.running
+
+
+@UNIX
+@pytest.mark.parametrize("busy", [False, True])
+def test_stop_ends_the_worker_soon_whatever_it_does_and_fails_what_is_open(worker, busy):
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    pid = worker.client.hello["pid"]
+    request = worker.client.request("register", *pair(ENDLESS)) if busy else None
+    if busy:
+        spin(lambda: False, 1)
+    started = time.monotonic()
+    worker.stop("Slicer is closing.")
+    assert time.monotonic() - started < 1.5 and not alive(pid) and not worker.running
+    assert request is None or request.message == "Slicer is closing."
+    worker.stop()
+
+
+@UNIX
+def test_a_worker_that_does_not_answer_is_replaced(worker):
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    pid = worker.client.hello["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    request = worker.client.request("ping")
+    worker.restart("The worker did not answer and was started anew.")
+    assert request.message == "The worker did not answer and was started anew." and not alive(pid)
+    assert worker.waitForReply(worker.client.request("ping"), MS)
+
+
+def test_callbacks_that_fail_or_stop_the_worker_disturb_nobody(worker):
+    worker.start()
+    asked = []
+    first = worker.client.request("ping", on_done=lambda request: 1 / 0)
+    second = worker.client.request("ping", on_done=lambda request: (asked.append(request), worker.stop()))
+    third = worker.client.request("ping")
+    assert spin(lambda: third.done)
+    assert (first.state, second.state, asked) == ("finished", "finished", [second])
+    assert third.state in ("finished", "failed") and not worker.running
