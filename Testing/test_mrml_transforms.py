@@ -271,6 +271,15 @@ def test_no_initial_transform_is_none_and_others_are_refused():
         transforms.read_initial(add_linear(flat))
 
 
+def test_an_initial_transform_that_already_moves_the_volume_is_refused():
+    node, other = add_linear(turn_matrix(5, (1, 2, 3))), add_linear(np.eye(4))
+    moving = add_node("ScalarVolume", "MR")
+    moving.SetAndObserveTransformNodeID(add_linear(np.eye(4), parent=node).GetID())
+    with pytest.raises(NodeError, match="'linear' is already applied to the moving volume 'MR'"):
+        transforms.read_initial(node, moving)
+    assert np.allclose(transforms.read_initial(other, moving), np.eye(4))
+
+
 def test_references_and_provenance_stay_with_the_node():
     node, fixed, moving = add_node("Transform"), add_node("ScalarVolume", "f"), add_node("ScalarVolume", "m")
     transforms.set_references(node, fixed, moving)

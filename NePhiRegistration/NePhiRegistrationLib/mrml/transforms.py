@@ -91,14 +91,21 @@ def show_amount(node: Any, source: Any, percent: float) -> None:
     node.SetAndObserveTransformFromParent(part)
 
 
-def read_initial(node: Any) -> Optional[np.ndarray]:
+def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
     """A linear transform that, applied to the moving volume, brings it near the fixed one: (4, 4) LPS, fixed to moving.
 
+    Args:
+        node: a transform node, or None for none. It counts in addition to the parents of the moving volume.
+        moving: the moving volume node.
+
     Raises:
-        NodeError: it is not linear, or not invertible.
+        NodeError: it is not linear, not invertible, or a parent of the moving volume, which would apply it twice.
     """
     if node is None:
         return None
+    if moving is not None and _above(node, moving):
+        raise NodeError(f"The initial transform '{node.GetName()}' is already applied to the moving volume "
+                        f"'{moving.GetName()}'; choose no initial transform, or take the volume out of it.")
     if not node.IsTransformToWorldLinear():
         raise NodeError(f"The initial transform '{node.GetName()}' is not linear; choose a linear transform, or harden "
                         "it on a copy of the moving volume.")
@@ -126,6 +133,14 @@ def provenance(node: Any) -> dict[str, str]:
     """What :func:`set_provenance` wrote."""
     names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
     return {name[len(ATTRIBUTE):]: node.GetAttribute(name) for name in names}
+
+
+def _above(transform: Any, node: Any) -> bool:
+    """Whether a transform node is a parent of a node, or a parent's parent."""
+    parent = node.GetParentTransformNode()
+    while parent is not None and parent is not transform:
+        parent = parent.GetParentTransformNode()
+    return parent is not None
 
 
 def _field(node: Any) -> Any:
