@@ -110,8 +110,9 @@ def test_a_preview_keeps_the_threshold_that_the_user_has_set():
 def test_a_volume_of_the_user_can_be_coloured_too():
     node = add_node("ScalarVolume")
     slicer.util.updateVolumeFromArray(node, np.broadcast_to(VALUES, (8, 8, 15)).copy())
+    assert not jacobian.is_colored(node)
     jacobian.set_colors(node, 0.0)
-    assert np.array_equal(colors(node), colors(written()))
+    assert jacobian.is_colored(node) and np.array_equal(colors(node), colors(written()))
 
 
 def test_small_changes_are_clear_unless_asked_for():

@@ -57,9 +57,14 @@ def set_colors(node: Any, threshold: Optional[float] = None) -> None:
     """
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    known = _is_ours(node.GetDisplayNode().GetColorNode())
-    limit = node.GetDisplayNode().GetWindowLevelMax() if known else _limit(slicer.util.arrayFromVolume(node))
+    limit = node.GetDisplayNode().GetWindowLevelMax() if is_colored(node) else _limit(slicer.util.arrayFromVolume(node))
     _apply(node, limit, threshold)
+
+
+def is_colored(node: Any) -> bool:
+    """Whether a volume has the colours of a log-Jacobian, and so holds one that was written here."""
+    display = node.GetDisplayNode()
+    return display is not None and _is_ours(display.GetColorNode())
 
 
 def fold_count(node: Any) -> int:
