@@ -100,7 +100,7 @@ class NePhiRegistrationParameterNode:
     continueIterations: Annotated[int, WithinRange(1, 10000)] = 30
 
 
-class NePhiRegistrationLogic(ScriptedLoadableModuleLogic, RegistrationLogic):
+class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):
     """Registers, from the panel or from a script; see :class:`NePhiRegistrationLib.logic.RegistrationLogic`."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 from panel_case import add_points, add_volume
 
-pytest_plugins = ["panel_case"]
+pytest_plugins = ["panel_fixture"]
 
 
 def shown(ui) -> tuple[str, bool, str]:

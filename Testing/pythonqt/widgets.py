@@ -45,7 +45,7 @@ class CollapsibleButton(QtWidgets.QAbstractButton):
         return position.y() < self._heading()
 
     def sizeHint(self) -> QtCore.QSize:
-        hint = self.layout().sizeHint() if self.layout() else QtCore.QSize(80, 0)
+        hint = self.layout().totalSizeHint() if self.layout() else QtCore.QSize(80, 0)
         return QtCore.QSize(hint.width(), self._heading() + 6) if self._collapsed else hint
 
     def minimumSizeHint(self) -> QtCore.QSize:

@@ -24,11 +24,14 @@ class Numbers:
                  ) -> None:
         self._ui, self._save, self._load, self._say = ui, save, load, say
         self._report: dict = {}
-        titles = (_("Measure"), _("Direction"), _("Value"), _("Unit"))
+        titles = (_("Measure"), _("Value"))
         ui.numbersTable.setColumnCount(len(titles))
         ui.numbersTable.setHorizontalHeaderLabels(list(titles))
         ui.numbersTable.verticalHeader().hide()
-        ui.numbersTable.horizontalHeader().setStretchLastSection(True)
+        ui.numbersTable.verticalHeader().setDefaultSectionSize(ui.numbersTable.fontMetrics().height() + 6)
+        header = ui.numbersTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.csvButton.connect("clicked()", self.onSaveNumbers)
         ui.saveTransformButton.connect("clicked()", self.onSaveTransform)
         ui.loadTransformButton.connect("clicked()", self.onLoadTransform)
@@ -44,10 +47,11 @@ class Numbers:
         self._report = report
         rows, table = tables.rows(report), self._ui.numbersTable
         table.setRowCount(len(rows))
-        for index, row in enumerate(rows):
-            for column, text in enumerate((row.measure, row.direction, f"{row.value:.4g}", row.unit)):
-                table.setItem(index, column, qt.QTableWidgetItem(text))
-        table.resizeColumnsToContents()
+        for index, cells in enumerate(lines(rows)):
+            for column, text in enumerate(cells):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(text)
+                table.setItem(index, column, item)
         self._ui.histogramLabel.visible = bool(histogram)
         if histogram:
             draw_histogram(self._ui.histogramLabel, histogram["edges"], histogram["counts"], histogram["folds"])
@@ -79,3 +83,12 @@ class Numbers:
             self._say(str(error))
         else:
             self._say(done.format(path=path))
+
+
+def lines(rows: list[tables.Row]) -> list[tuple[str, str]]:
+    """Measure and value as people read them; the direction is named where both were measured."""
+    directions: dict[str, set[str]] = {}
+    for row in rows:
+        directions.setdefault(row.measure, set()).add(row.direction)
+    return [(f"{row.measure}, {row.direction}" if len(directions[row.measure]) > 1 else row.measure,
+             f"{row.value:.4g} {row.unit}".rstrip()) for row in rows]

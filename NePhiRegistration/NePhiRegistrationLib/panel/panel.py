@@ -6,14 +6,17 @@ import logging
 from typing import Any, Callable
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
+from ..session.values import Outputs
 from . import presets
 from .numbers import Numbers
 from .options_form import OptionsForm
 from .review import Review
 from .run_section import Actions, RunSection
 from .segments import SegmentChoice
+from .situation import outputs
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
@@ -76,10 +79,11 @@ class Panel(Actions):
 
     def onPreset(self, _index: int) -> None:
         """The user chose a preset: its values, without earlier changes."""
-        parameters = self._parameters()
-        if parameters is not None and self._ui.presetComboBox.currentData:
-            parameters.options = ""
-            parameters.preset = self._ui.presetComboBox.currentData
+        parameters, chosen = self._parameters(), self._ui.presetComboBox.currentData
+        if parameters is not None and chosen:
+            with slicer.util.NodeModify(parameters):
+                parameters.preset = chosen
+                parameters.options = ""
 
     def onTorch(self) -> None:
         """PyTorch may have come."""
@@ -97,26 +101,24 @@ class Panel(Actions):
 
     def progressed(self, task: Any) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
-        self._choose_outputs(task)
+        self._choose_outputs(task.outputs)
         self.review.follow()
 
     def finished(self, task: Any) -> None:
         """Show the numbers and the result."""
-        self._choose_outputs(task)
+        self._choose_outputs(task.outputs)
         self.numbers.show(task.report or {}, task.histogram)
         self.review.result()
 
-    def failed(self, task: Any) -> None:
+    def failed(self, _task: Any) -> None:
         """Show the scene as it was."""
-        if getattr(task, "details", ""):
-            logger.error("%s\n%s", task.message, task.details)
         self.review.result()
 
-    def _choose_outputs(self, task: Any) -> None:
+    def _choose_outputs(self, made: Any) -> None:
         parameters = self._parameters()
         if parameters is not None:
             for name, field in OUTPUTS.items():
-                node = getattr(task.outputs, name, None)
+                node = getattr(made, name)
                 if node is not None and getattr(parameters, field) is not node:
                     setattr(parameters, field, node)
 
@@ -127,7 +129,10 @@ class Panel(Actions):
             self._say(str(error))
 
     def _load(self, path: str) -> None:
-        self._logic.loadTransform(path)
+        parameters = self._parameters()
+        wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
+        self._choose_outputs(self._logic.loadTransform(path, parameters.fixedVolume, parameters.movingVolume, wanted))
+        self.numbers.show({}, None)
         self.review.result()
 
     def _say(self, message: str) -> None:

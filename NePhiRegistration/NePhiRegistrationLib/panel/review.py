@@ -134,7 +134,7 @@ class Review:
             review.hide_deformation(forward)
 
     def color(self) -> None:
-        """Give the Jacobian its colours; values nearer to 0 than the threshold, or all but folds, are not shown."""
+        """Hide the values of the Jacobian that are nearer to 0 than the threshold, or all but folds."""
         volume = self._jacobian()
         if volume is not None:
             ui = self._ui
@@ -232,9 +232,12 @@ class Review:
         return _filled(parameters.warpedVolume)
 
     def _jacobian(self) -> Any:
+        """The log-Jacobian volume when it holds one, else None."""
         parameters = self._parameters()
         volume = parameters.logJacobian if parameters is not None else None
-        return volume if _filled(volume) else None
+        display = volume.GetDisplayNode() if _filled(volume) else None
+        colors = display.GetColorNode() if display is not None else None
+        return volume if colors is not None and colors.GetAttribute(jacobian.ROLE) is not None else None
 
     def _node(self, role: str) -> Any:
         """A node of our own, made on first use and again when the user removed it."""

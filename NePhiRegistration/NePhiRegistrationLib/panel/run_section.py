@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 from slicer.i18n import tr as _
 
 from .plots import draw_losses
-from .situation import Situation, buttons, fingerprint, missing
+from .situation import BUSY, Situation, buttons, fingerprint, missing
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ class RunSection:
         self._registered: Optional[tuple] = None
         self._losses: list[tuple[str, float]] = []
         self._drawn = 0.0
+        self._turn = 0  # tells the callbacks of one task from those of the one before
         ui.registerButton.connect("clicked()", self.onRegister)
         ui.secondButton.connect("clicked()", self.onSecond)
 
@@ -46,6 +47,10 @@ class RunSection:
         return Situation(self._obstacle() or missing(parameters), state,
                          self._registered == fingerprint(parameters), parameters.continueIterations)
 
+    @property
+    def _busy(self) -> bool:
+        return self._task is not None and self._task.state in BUSY
+
     def update(self) -> None:
         """Show what can be done now."""
         situation = self.situation
@@ -56,6 +61,7 @@ class RunSection:
         ui.secondButton.text, ui.secondButton.toolTip = shown.second, shown.secondTip
         ui.secondButton.visible = bool(shown.second)
         ui.progressFrame.visible = situation.busy or bool(self._losses)
+        ui.progressBar.visible = situation.busy
         for section in (ui.inputsCollapsibleButton, ui.outputsCollapsibleButton, ui.advancedCollapsibleButton):
             section.enabled = not situation.busy
         ui.statusLabel.text = self._message or situation.missing or ""
@@ -85,8 +91,10 @@ class RunSection:
             self._begin(self._actions.start)
 
     def forget(self) -> None:
-        """The scene is gone, and the result with it."""
-        self._task, self._registered, self._message = None, None, ""
+        """The scene is gone, and the result with it; what a task of before still says is not heard."""
+        stopped = _("The scene was closed; the registration was stopped.") if self._busy else ""
+        self._turn += 1
+        self._task, self._registered, self._message = None, None, stopped
         self._losses.clear()
         self._ui.lossLabel.clear()
         self._ui.progressLabel.text = ""
@@ -108,9 +116,9 @@ class RunSection:
 
     def onFinished(self, task: Any) -> None:
         """The task is done: its outputs are filled."""
-        self._ui.progressBar.setRange(0, 1000)
-        self._ui.progressBar.value = 1000
         report = task.report or {}
+        seconds = (report.get("runtime") or {}).get("seconds", 0.0)
+        self._ui.progressLabel.text = _("Done in {time}.").format(time=clock(seconds))
         self.say((report.get("verdict") or {}).get("text") or _("Finished."))
         self._registered = fingerprint(self._parameters()) if self._parameters() is not None else None
         self._draw(now=True)
@@ -120,12 +128,15 @@ class RunSection:
     def onFailed(self, task: Any) -> None:
         """The task failed or was cancelled."""
         self._registered = None
-        self._ui.progressBar.setRange(0, 1000)
-        self._ui.progressBar.value = 0
+        self._ui.progressLabel.text = ""
         cancelled = task.state == "cancelled"
         self.say(task.message or (_("Cancelled; the scene is as it was.") if cancelled else _("The task failed.")))
         self._actions.failed(task)
         self.update()
+
+    def onLog(self, level: str, line: str) -> None:
+        """A line of the worker's log."""
+        self.log(line if level == "info" else f"{level}: {line}")
 
     def say(self, message: str) -> None:
         """Show a sentence beneath the button and keep it in the log."""
@@ -140,12 +151,19 @@ class RunSection:
     def _begin(self, start: Callable[..., Any]) -> None:
         self._message = ""
         self._losses.clear()
+        self._turn += 1
+        turn = self._turn
+
+        def heard(callback: Callable) -> Callable:
+            return lambda *told: callback(*told) if turn == self._turn else None
+
         self._ui.progressBar.setRange(0, 0)
         self._ui.progressLabel.text = _("Starting…")
         self._ui.lossLabel.clear()
         self._registered = None
         try:
-            self._task = start(on_progress=self.onProgress, on_finished=self.onFinished, on_failed=self.onFailed)
+            self._task = start(on_progress=heard(self.onProgress), on_finished=heard(self.onFinished),
+                               on_failed=heard(self.onFailed), on_log=heard(self.onLog))
         except (ValueError, RuntimeError, OSError) as error:
             self._task = None
             logger.info("The registration did not start.", exc_info=True)
@@ -164,8 +182,9 @@ class RunSection:
 
 
 class Actions:
-    """What the run section asks for. ``start`` and ``resume`` take on_progress, on_finished and on_failed and give a
-    task with ``state``, ``message``, ``report`` and ``cancel(keep)``; they raise ValueError with one sentence."""
+    """What the run section asks for. ``start`` and ``resume`` take on_progress, on_finished, on_failed and on_log and
+    give a task with ``state``, ``message``, ``report`` and ``cancel(keep)``; they raise ValueError or RuntimeError with
+    one sentence."""
 
     def start(self, **told: Callable) -> Any:
         """Register from the beginning."""
