@@ -1,11 +1,23 @@
 """The terms of the loss: what they are zero for, what they grow with and what they do not see."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from nephi.errors import InputError
 from nephi.latent import LatentBox
-from nephi.losses import HISTOGRAM_BINS, SIMILARITIES, consistency, local_ncc, mind_ssc, prior, similarity_named
+from nephi.losses import (
+    HISTOGRAM_BINS,
+    SIMILARITIES,
+    consistency,
+    local_ncc,
+    mind_ssc,
+    prior,
+    round_trip,
+    similarity_named,
+)
 from nephi.model import DIRECTIONS, Architecture, NePhi
+from nephi.sampling import PatchLattice
 
 EVERY = pytest.mark.parametrize("name", list(SIMILARITIES))
 SIZE, SIDE = 48, 4
@@ -145,7 +157,6 @@ def test_maps_that_are_each_others_inverse_have_no_inconsistency(dim, direction)
     model = _linear_model(matrix, torch.linalg.inv(matrix))
     found = consistency(model, points, direction, margin=0.1)
     assert float(found.gradient) == pytest.approx(0.0, abs=1e-12)
-    assert float(found.distance) == pytest.approx(0.0, abs=1e-12)
     assert float(found.shrinkage) == 0.0
     moves = matrix if direction == "forward" else torch.linalg.inv(matrix)
     expected = (moves - torch.eye(dim, dtype=torch.float64)).pow(2).sum()
@@ -157,7 +168,57 @@ def test_maps_that_are_not_inverse_are_charged_what_their_composition_does():
     points = torch.tensor([[0.5, 0.0]], dtype=torch.float64)
     found = consistency(_linear_model(matrix, other), points, "forward", margin=0.1)
     assert float(found.gradient) == pytest.approx(0.04)
-    assert float(found.distance) == pytest.approx(0.01)
+
+
+def _nodes(dim, fraction=1.0):
+    """Patches of a lattice over [-1, 1]^dim and their nodes in double precision."""
+    lattice = PatchLattice((-1.0,) * dim, (1.0,) * dim, 0.05, 4, 1)
+
+    def everywhere(points):
+        return torch.ones(len(points), dtype=torch.bool)
+
+    drawn = lattice.draw(everywhere, fraction, torch.Generator().manual_seed(9), torch.device("cpu"))
+    return replace(drawn, nodes=drawn.nodes.double(), axes=[axis.double() for axis in drawn.axes])
+
+
+def _no_error(points):
+    return torch.zeros_like(points)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_round_trip_of_linear_maps_that_are_inverse_ends_where_it_began(dim):
+    nodes = _nodes(dim).nodes
+    matrix = torch.eye(dim, dtype=torch.float64) + 0.05
+    there, back = nodes @ matrix.T - nodes, nodes @ torch.linalg.inv(matrix).T - nodes
+    assert float(round_trip(torch.stack([there, back]), _nodes(dim), _no_error)) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_round_trip_of_two_shifts_is_charged_the_square_of_their_sum():
+    patches = _nodes(2)
+    shift = torch.tensor([0.03, 0.0], dtype=torch.float64).expand_as(patches.nodes)
+    loss = round_trip(torch.stack([shift, 2 * shift]), patches, _no_error)
+    assert float(loss) == pytest.approx(0.09**2, rel=1e-4)
+
+
+def test_the_round_trip_counts_the_error_of_the_coarser_levels_and_can_make_it_good():
+    patches = _nodes(2)
+    still = torch.zeros(2, *patches.nodes.shape, dtype=torch.float64)
+    error = torch.tensor([0.02, -0.01], dtype=torch.float64)
+
+    def before(points):
+        return error.expand_as(points)
+
+    assert float(round_trip(still, patches, before)) == pytest.approx(float(error.pow(2).sum()), rel=1e-4)
+    mended = torch.stack([still[0], still[1] - error])
+    assert float(round_trip(mended, patches, before)) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.02])
+def test_the_round_trip_leaves_out_nodes_that_are_carried_where_nothing_is_known(fraction):
+    patches = _nodes(2, fraction)
+    hop = torch.full_like(patches.nodes, 5.0)  # beyond the lattice
+    hop[0] = 0.0
+    assert float(round_trip(torch.stack([hop, hop]), patches, _no_error)) == 0.0
 
 
 def test_folds_and_near_folds_are_charged():

@@ -2,7 +2,7 @@
 
 import itertools
 
-import nephi.optimize
+import nephi.objective
 import numpy as np
 import pytest
 import torch
@@ -124,7 +124,7 @@ def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to al
             raise RuntimeError(message)
         return consistency(model, points, direction, margin)
 
-    monkeypatch.setattr(nephi.optimize, "consistency", limited)
+    monkeypatch.setattr(nephi.objective, "consistency", limited)
     return tried
 
 
@@ -154,7 +154,7 @@ def test_the_gradients_of_an_attempt_that_failed_are_thrown_away(monkeypatch):
             raise RuntimeError("CUDA out of memory")
         return consistency(*arguments)
 
-    monkeypatch.setattr(nephi.optimize, "consistency", second_fails)
+    monkeypatch.setattr(nephi.objective, "consistency", second_fails)
     monkeypatch.setattr(nephi.optimize, "_smaller_share", lambda error, share, level: share)
     next(optimise(interrupted, level, 3, options, generator))
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), interrupted.parameters()))

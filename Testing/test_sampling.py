@@ -98,3 +98,22 @@ def test_uniform_points_fill_their_box():
     assert points.shape == (500, 2)
     assert torch.allclose(points.amin(0), torch.tensor([-1.0, 2.0]), atol=0.05)
     assert torch.allclose(points.amax(0), torch.tensor([0.0, 4.0]), atol=0.05)
+
+
+@BOTH
+@pytest.mark.parametrize("fraction", [1.0, 0.1])
+def test_node_values_lie_in_the_dense_lattice_where_their_index_says(dim, fraction):
+    patches = _draw(dim, fraction=fraction)
+    dense = patches.dense(patches.nodes + 3)
+    assert dense.shape == (dim, *(len(axis) for axis in reversed(patches.axes)))
+    assert torch.equal(dense[(slice(None), *patches.index.T.flip(0))].T, patches.nodes + 3)
+    assert int((dense[0] != 0).sum()) == len(patches.nodes)
+    origin = torch.stack([axis[0] for axis in patches.axes])
+    assert torch.allclose(origin + patches.index * patches.step, patches.nodes, atol=1e-5)
+
+
+@BOTH
+def test_some_patches_can_be_spread_alone(dim):
+    patches = _draw(dim)
+    chosen = torch.tensor([3, 1])
+    assert torch.equal(patches.spread(patches.nodes, chosen), patches.spread(patches.nodes)[chosen])

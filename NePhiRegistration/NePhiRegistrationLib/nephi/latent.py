@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,6 +45,10 @@ class LatentBox:
         """(d,) corner with the largest coordinates, frame units."""
         return tuple(a + n * self.cell for a, n in zip(self.low, self.cells))
 
+    def nearest(self, points: Tensor) -> Tensor:
+        """The points of the box nearest to points (n, d)."""
+        return torch.minimum(torch.maximum(points, points.new_tensor(self.low)), points.new_tensor(self.high))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The node counts of the grid as an array: (k, j, i)."""
@@ -72,6 +77,19 @@ class LatentCode(nn.Module):
         """A code drawn from N(0, scale^2), where optimisation without an encoder begins."""
         local = scale * torch.randn(*box.shape, channels, generator=generator)
         return cls(box, local, scale * torch.randn(shared, generator=generator))
+
+    @classmethod
+    def through(cls, values: Tensor, low: Sequence[float], cell: float) -> LatentCode:
+        """The natural cubic spline through values on a lattice, as a local code that needs no training.
+
+        Args:
+            values: (k, j, i, C) at the lattice's points.
+            low: (d,) the first of them; ``cell`` lies between neighbours along each axis.
+        """
+        cells = tuple(n - 1 for n in reversed(values.shape[:-1]))
+        for axis, n in enumerate(values.shape[:-1]):
+            values = torch.tensordot(_through(n).to(values), values, dims=([1], [axis])).movedim(0, axis)
+        return cls(LatentBox(tuple(low), cell, cells), values.contiguous(), values.new_zeros(0))
 
     def at(self, points: Tensor) -> Tensor:
         """Local codes (n, C) at points (n, d), frame coordinates inside the box."""
@@ -124,6 +142,15 @@ class LatentCode(nn.Module):
             return torch.stack(rows, dim=1) @ table[index]
         # Many times faster on the CPU, but without second derivatives.
         return torch.stack([F.embedding_bag(index, table, per_sample_weights=row, mode="sum") for row in rows], dim=1)
+
+
+def _through(n: int) -> Tensor:
+    """(n + 2, n): B-spline coefficients from n equally spaced values, no curvature at the ends."""
+    system = np.zeros((n + 2, n + 2))
+    system[0, :3] = system[-1, -3:] = (1, -2, 1)
+    for offset, weight in enumerate((1 / 6, 4 / 6, 1 / 6)):
+        system[np.arange(1, n + 1), np.arange(n) + offset] = weight
+    return torch.from_numpy(np.linalg.inv(system)[:, 1:-1])
 
 
 def cubic_bspline(t: Tensor) -> tuple[Tensor, Tensor]:

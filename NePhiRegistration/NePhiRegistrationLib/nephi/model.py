@@ -74,18 +74,14 @@ class NePhi(nn.Module):
 
     def map(self, points: Tensor, direction: str) -> Tensor:
         """phi or psi of points (n, d): (n, d), frame coordinates."""
-        inside = self._clamp(points)
+        inside = self.code.box.nearest(points)
         return points + self.field(direction)(inside, self.code.at(inside), self.code.shared)
 
     def map_with_jacobian(self, points: Tensor, direction: str) -> tuple[Tensor, Tensor]:
         """phi or psi of points (n, d), and its Jacobian (n, d, d), [n, i, a] = dphi_i / dx_a; frame coordinates."""
-        inside = self._clamp(points)
+        inside = self.code.box.nearest(points)
         local, slopes = self.code.at_with_jacobian(inside)
         displacement, gradient = self.field(direction).with_jacobian(inside, local, slopes, self.code.shared)
         gradient = gradient * (inside == points)[:, :, None]
         identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
         return points + displacement, identity + gradient.transpose(1, 2)
-
-    def _clamp(self, points: Tensor) -> Tensor:
-        low, high = points.new_tensor(self.code.box.low), points.new_tensor(self.code.box.high)
-        return torch.minimum(torch.maximum(points, low), high)

@@ -12,19 +12,21 @@ from typing import Optional
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import __version__
 from .affine import align, foreground
+from .carry import MAP_STRIDE, Carrier, shifts
 from .errors import InputError
 from .geometry import Frame, Grid, apply_affine, apply_matrix
 from .images import Image, check_overlap, check_pair, dilate, downsample, normalise, sample
 from .latent import LatentBox
 from .losses import similarity_named
-from .model import FORWARD, INVERSE, Architecture, NePhi
-from .optimize import Level, Side, Step, memory_errors, optimise
+from .model import INVERSE, Architecture, NePhi
+from .objective import Level, Side
+from .optimize import Step, memory_errors, optimise
 from .options import Options, pick_device
+from .predictor import Predictor
 from .sampling import PatchLattice
 from .transform import Transform
 from .volume import Volume
@@ -32,7 +34,6 @@ from .volume import Volume
 logger = logging.getLogger(__name__)
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
-MAP_STRIDE = 2  # samples between the points at which the coarser levels are evaluated to carry the moving image
 VOXELS_AT_ONCE = 1 << 18  # read from an image at once, to save memory
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
@@ -42,7 +43,7 @@ class Progress:
     """Where a registration stands.
 
     Attributes:
-        phase: "affine", "level 1/3", ..., "done".
+        phase: "affine", "prediction", "level 1/3", ..., "done".
         step, steps: within the phase; a level may end before its last step.
         terms: weighted loss terms of the last iteration.
         iterations_per_second: in this phase.
@@ -105,8 +106,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         initial: (d + 1, d + 1) fixed to moving LPS mm; where the linear alignment starts, or all there is of it
             with the option affine="none".
         landmarks: corresponding fixed and moving points, (m, d) LPS mm each; a soft term of the loss.
-        prediction: models that already align the images after the linear alignment, for instance from an encoder;
-            they are kept, and the levels start from there.
+        prediction: models that already align the images after the linear alignment; they are kept, and the levels
+            start from there. By default those that the option ``weights`` predicts.
 
     Yields:
         Progress; the last one has ``done`` and the resulting transform.
@@ -119,20 +120,25 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     started = time.perf_counter()
     _check_inputs(fixed, moving, fixed_mask, moving_mask, initial, landmarks)
     device = pick_device(options.device)
-    provenance = _provenance(fixed, moving, options, device)
+    predictor = _predictor(fixed, options, device)
+    provenance = _provenance(fixed, moving, options, device, predictor)
     start = np.eye(fixed.grid.dim + 1) if initial is None else initial
     yield Progress("affine", 0, 1, Transform(fixed.grid, moving.grid, start, (), provenance))
     affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, options)
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
     transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
     yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
+    if predictor is not None and not prediction:
+        models = predictor.predict(pair.fixed, pair.moving, affine)
+        transform = Transform(fixed.grid, moving.grid, affine, models, provenance)
+        yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
     clock = _Clock(started)
-    spacings = _level_spacings(pair, options)
+    spacings, carrier = _level_spacings(pair, options), Carrier()
     generator = torch.Generator().manual_seed(options.seed)
     for number, (spacing, iterations) in enumerate(spacings, start=1):
         with memory_errors(spacing):
-            level = make_level(pair, transform, spacing, options)
+            level = make_level(pair, transform, spacing, options, carrier)
         model = _new_model(level, options, generator).to(device)
         carried = Transform(fixed.grid, moving.grid, affine, (*transform.models, model), provenance)
         clock.begin(number - 1, [i for _, i in spacings])
@@ -182,6 +188,14 @@ def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_ma
     return align(fixed, moving, fixed_mask, moving_mask, options.affine, initial, options.seed)
 
 
+def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional[Predictor]:
+    if options.weights == "none":
+        return None
+    predictor = Predictor.load(options.weights, device)
+    predictor.check_dimension(fixed)
+    return predictor
+
+
 def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
              affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> Pair:
     def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
@@ -211,11 +225,13 @@ def _object_side(pair: Pair) -> float:
     return (voxels * math.prod(grid.spacing)) ** (1 / grid.dim)
 
 
-def make_level(pair: Pair, transform: Transform, spacing: float, options: Options) -> Level:
+def make_level(pair: Pair, transform: Transform, spacing: float, options: Options, carrier: Optional[Carrier] = None
+               ) -> Level:
     """A pair at a resolution, its moving image carried by the transform so far.
 
     Args:
         spacing: of the samples, mm.
+        carrier: that of the coarser levels, which spares evaluating them again.
     """
     frame = pair.frame
     low, high = _sampled_box(pair, frame, options.mask_margin)
@@ -226,33 +242,13 @@ def make_level(pair: Pair, transform: Transform, spacing: float, options: Option
     grid = Grid(tuple(size), (step,) * dim, tuple(float(a - margin) for a in low), tuple(np.eye(dim).ravel()))
     to_world = frame.to_world_matrix
     fixed = _side(pair.fixed, pair.fixed_mask, to_world, None, grid, spacing, options)
-    shift = carry(transform, grid)
+    carried = (carrier or Carrier()).onto(transform.models, grid)
+    shift = None if carried is None else shifts(carried, grid)
     moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, spacing, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
     fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** dim)
-    return Level(fixed, moving, lattice, fraction, frame.scale, _carried_landmarks(pair, transform))
-
-
-def carry(transform: Transform, grid: Grid) -> Optional[Tensor]:
-    """How far the coarser levels move the points of a level's grid: (n, d) frame units, or None if there are none.
-
-    The fields are evaluated at every second point along each axis and interpolated linearly between, which their
-    smoothness allows: a latent cell of a coarser level spans many samples of this one.
-
-    Args:
-        grid: of frame coordinates, with an odd size.
-    """
-    if not transform.models:
-        return None
-    every = Grid(tuple((n + 1) // MAP_STRIDE for n in grid.size), tuple(MAP_STRIDE * s for s in grid.spacing),
-                 grid.origin, grid.direction)
-    parts = []
-    for start, stop in every.chunks(1 << 14):
-        points = every.points(start, stop, transform.device)
-        parts.append(transform.map_in_frame(points, FORWARD) - points)
-    coarse = torch.cat(parts).view(*every.shape, grid.dim).movedim(-1, 0)[None]
-    mode = "trilinear" if grid.dim == 3 else "bilinear"
-    return F.interpolate(coarse, size=grid.shape, mode=mode, align_corners=True)[0].flatten(1).T
+    error = None if carried is None else carried.error
+    return Level(fixed, moving, lattice, fraction, frame.scale, error, _carried_landmarks(pair, transform))
 
 
 def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Optional[Tensor], grid: Grid,
@@ -348,10 +344,12 @@ class _Clock:
                         now - self._started)
 
 
-def _provenance(fixed: Image, moving: Image, options: Options, device: torch.device) -> dict:
+def _provenance(fixed: Image, moving: Image, options: Options, device: torch.device, predictor: Optional[Predictor]
+                ) -> dict:
     return {
         "program": "nephi-registration", "version": __version__, "torch": torch.__version__,
         "python": platform.python_version(), "system": platform.platform(), "device": str(device),
         "options": options.to_dict(), "seed": options.seed,
+        "weights": None if predictor is None else {"name": predictor.name, "sha256": predictor.hash},
         "fixed": {"name": fixed.name, **fixed.grid.to_dict()}, "moving": {"name": moving.name, **moving.grid.to_dict()},
     }

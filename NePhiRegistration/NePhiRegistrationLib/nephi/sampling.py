@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
@@ -42,9 +42,34 @@ class Patches:
         """(T, K, d) sample points."""
         return self.origins[:, None] + self.offsets
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Interpolate node values (N, c) to the sample points (T, K, c)."""
-        return self.weights @ values[self.corners]
+    @property
+    def centres(self) -> Tensor:
+        """(T, d) the middle of each patch."""
+        return self.origins + self.offsets.mean(0)
+
+    @property
+    def index(self) -> Tensor:
+        """(N, d) where the nodes are in their lattice, (x, y, z)."""
+        return torch.stack(torch.unravel_index(self.used, self._shape)[::-1], dim=-1)
+
+    @property
+    def step(self) -> Tensor:
+        """(d) between the nodes, frame units."""
+        return torch.stack([axis[1] - axis[0] for axis in self.axes])
+
+    def dense(self, values: Tensor) -> Tensor:
+        """Node values (N, c) as an array over the nodes' lattice, (c, k, j, i), 0 at nodes that no patch needs."""
+        lattice = values.new_zeros(math.prod(self._shape), values.shape[-1]).index_copy(0, self.used, values)
+        return lattice.T.reshape(-1, *self._shape)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(len(axis) for axis in reversed(self.axes))
+
+    def spread(self, values: Tensor, chosen: Optional[Tensor] = None) -> Tensor:
+        """Interpolate node values (N, c) to the sample points of all patches, or of those with the indices ``chosen``:
+        (T, K, c)."""
+        return self.weights @ values[self.corners if chosen is None else self.corners[chosen]]
 
 
 @dataclass(frozen=True)
