@@ -171,6 +171,17 @@ def test_points_displacements_jacobians_and_images_come_through_a_given_transfor
     assert 2 * ((warped > 0) & lungs).sum() / ((warped > 0).sum() + lungs.sum()) > 0.85
 
 
+def test_a_given_transform_comes_back_as_the_maps_of_its_result(pipe, registered):
+    reply = registered[0].reply
+    request = pipe.finish(pipe.client.request("maps", {}, {"transform": reply.arrays["transform"]}))
+    assert request.state == "finished", request.message + request.details
+    points = PHANTOM.landmarks_fixed
+    both = [displacements(message, "forward").map_points(points) for message in (reply, request.reply)]
+    assert float((both[0] - both[1]).norm(dim=1).max()) < 0.1
+    assert request.reply.arrays["log_jacobian"].shape == PHANTOM.fixed.grid.shape
+    assert request.reply.fields["fixed"] == PHANTOM.fixed.grid.to_dict() and request.reply.fields["provenance"]
+
+
 def test_a_given_transform_is_evaluated_by_labels(pipe, registered):
     fields, arrays = pair()
     arrays = {name: arrays[name] for name in ("fixed", "moving")}

@@ -91,7 +91,10 @@ def read_transform(request: Message) -> Optional[Transform]:
     with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
         path = Path(folder) / _FILE
         path.write_bytes(request.arrays["transform"].tobytes())
-        return Transform.load(path)
+        try:
+            return Transform.load(path)
+        except InputError as error:  # the file is ours, its name means nothing to anybody
+            raise InputError(str(error).replace(str(path), "The transform")) from error
 
 
 def transform_bytes(transform: Transform) -> np.ndarray:

@@ -81,7 +81,7 @@ class WorkerProcess:
             process.terminate()
             if not process.waitForFinished(patience_ms):
                 process.kill()
-                process.waitForFinished(patience_ms)
+                process.waitForFinished(1000)
             _kill(pid)  # a launcher may have been the one that was killed
 
     def restart(self, reason: str) -> None:

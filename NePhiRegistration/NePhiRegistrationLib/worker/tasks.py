@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..nephi import __version__
+from ..nephi.displacements import sample_displacements, sampled_map
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
 from ..nephi.geometry import Grid
 from ..nephi.jacobian import determinant_image, log_determinant
@@ -68,7 +69,7 @@ class Tasks:
         """
         handlers = {"register": self._register, "continue": self._continue, "evaluate": self._evaluate,
                     "map_points": self._map_points, "displacement": self._displacement, "jacobian": self._jacobian,
-                    "warp": self._warp}
+                    "warp": self._warp, "maps": self._maps}
         if request.kind not in handlers:
             raise InputError(f"Unknown request {request.kind!r}; use one of {', '.join(handlers)}.")
         torch.set_grad_enabled(True)  # the last cancel may have come in the middle of leaving no_grad
@@ -165,6 +166,16 @@ class Tasks:
         image = read_image(Message("warp", {"image": request.fields.get("image")}, {"image": given}), "image")
         warped = warp(image, _on_grid(transform, onto, direction), onto, direction, mode).values.numpy()
         return "values", {}, {"values": warped.astype(given.dtype) if mode == "nearest" else warped}
+
+    def _maps(self, request: Message) -> Answer:
+        transform, spacing = self._transform_of(request), _positive(request.fields, "grid_spacing")
+        maps = {side: sampled_map(transform, side) for side in ("forward", "inverse")}
+        sides = {side: sample_displacements(maps[side], spacing) for side in maps}
+        fields = {side: {"geometry": made.grid.to_dict(), "spacing": made.to_dict()["spacing_mm"],
+                         "error_mm": made.error_mm} for side, made in sides.items()}
+        values = log_determinant(maps["forward"].determinant_on(transform.fixed_grid))
+        return ("values", {**fields, "fixed": transform.fixed_grid.to_dict(), "provenance": transform.provenance},
+                {**{side: made.values.numpy() for side, made in sides.items()}, "log_jacobian": values.numpy()})
 
 
 def _on_grid(transform: Transform, grid: Grid, direction: str) -> Any:
