@@ -168,6 +168,9 @@ def test_points_displacements_jacobians_and_images_come_through_a_given_transfor
                           "interpolation": "nearest"}, image=labels)["values"]
     assert warped.dtype == np.uint8 and set(np.unique(warped)) == {0, 7}
     lungs = PHANTOM.fixed_mask.numpy()
+    empty = ask("warp", {"image": PHANTOM.moving.grid.to_dict(), "onto": grid.to_dict(), "interpolation": "nearest"},
+                image=np.zeros_like(labels))["values"]
+    assert empty.shape == grid.shape and not empty.any()
     assert 2 * ((warped > 0) & lungs).sum() / ((warped > 0).sum() + lungs.sum()) > 0.85
 
 

@@ -47,6 +47,16 @@ def read_image(request: Message, role: str) -> Image:
     return Image.from_sitk(image, name)
 
 
+def read_values(request: Message, array: str, geometry: str) -> Image:
+    """An array on the grid ``geometry`` that need not be fit to be registered: labels, a constant image."""
+    values, grid = request.arrays[array], read_grid(request, geometry)
+    _check_shape(values, grid, array.replace("_", " "))
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"The {array} has {int((~np.isfinite(values)).sum())} NaN or infinite voxels; replace them.")
+    return Image(torch.from_numpy(values), grid, array.replace("_", " "))
+
+
 def read_grid(request: Message, name: str) -> Grid:
     """The geometry in the field ``name``.
 
@@ -116,12 +126,7 @@ def _mask(request: Message, role: str) -> Optional[Tensor]:
 
 
 def _labels(request: Message, role: str) -> Optional[Image]:
-    array = request.arrays.get(f"{role}_labels")
-    if array is None:
-        return None
-    grid, name = read_grid(request, role), f"{role} labels"
-    _check_shape(array, grid, name)
-    return Image(torch.from_numpy(array.astype(np.float32)), grid, name)
+    return read_values(request, f"{role}_labels", role) if f"{role}_labels" in request.arrays else None
 
 
 def _check_shape(array: np.ndarray, grid: Grid, name: str) -> None:

@@ -21,7 +21,7 @@ from ..nephi.report import make_metrics, plain
 from ..nephi.resample import warp
 from ..nephi.sampled import SampledMap
 from ..nephi.transform import Transform
-from .inputs import read_grid, read_image, read_initial, read_pair, read_points, read_transform
+from .inputs import read_grid, read_initial, read_pair, read_points, read_transform, read_values
 from .messages import Message
 from .registering import Job, align, result
 
@@ -163,7 +163,7 @@ class Tasks:
         transform, direction = self._transform_of(request), _direction(request)
         mode, onto = request.fields.get("interpolation", "linear"), read_grid(request, "onto")
         given = _array(request, "image")
-        image = read_image(Message("warp", {"image": request.fields.get("image")}, {"image": given}), "image")
+        image = read_values(request, "image", "image")
         warped = warp(image, _on_grid(transform, onto, direction), onto, direction, mode).values.numpy()
         return "values", {}, {"values": warped.astype(given.dtype) if mode == "nearest" else warped}
 
