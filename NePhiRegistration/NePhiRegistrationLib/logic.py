@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import slicer
 
-from .mrml import archive, jacobian, volumes
+from .mrml import archive, jacobian, segments, volumes
 from .mrml.errors import NodeError
-from .session import files, tools
+from .session import files
 from .session.engine import BUSY, Engine, failure, shared
+from .session.points import carry as carry_points
 from .session.reading import Onwards, Reading, check
-from .session.values import Inputs, Outputs, RegistrationError, Result
+from .session.values import Inputs, Listeners, Outputs, RegistrationError, Result
 from .session.writing import OutputNodes
 from .task import Task
 
@@ -27,11 +28,20 @@ logger = logging.getLogger(__name__)
 Pair = Union[Inputs, Mapping[str, Any], tuple]
 
 
+@dataclass(frozen=True)
+class Current:
+    """The transform that is meant where none is named: the bytes of its .nephi file, and the nodes around it."""
+
+    exact: bytes
+    inputs: Inputs
+    outputs: Outputs
+
+
 class RegistrationLogic:
     """Registers volumes of the scene. Examples: docs/scripting.md.
 
     Wherever a ``transform`` is asked for it is a forward transform node that a registration has filled, in this
-    session or before the scene was saved; without one the last registration of this logic is meant.
+    session or before the scene was saved; without one what was registered or loaded last is meant.
 
     Args:
         engine: with the worker; by default one that the whole application shares.
@@ -40,14 +50,13 @@ class RegistrationLogic:
     def __init__(self, engine: Optional[Engine] = None) -> None:
         self._engine = engine or shared()
         self._task: Optional[Task] = None
-        self._last: Optional[Task] = None  # the last that has finished, for Continue and as the default transform
+        self._last: Optional[Task] = None  # that has finished and can be continued
+        self._current: Optional[Current] = None
 
     # ---------------------------------------------------------------------------------------- registration
 
     def start(self, inputs: Inputs, outputs: Optional[Outputs] = None, preset: str = "generic",
-              options: Optional[Mapping[str, Any]] = None, on_progress: Optional[Callable] = None,
-              on_finished: Optional[Callable] = None, on_failed: Optional[Callable] = None,
-              on_log: Optional[Callable] = None) -> Task:
+              options: Optional[Mapping[str, Any]] = None, **told: Callable) -> Task:
         """Start a registration and return at once; the event loop does the rest.
 
         Args:
@@ -55,21 +64,23 @@ class RegistrationLogic:
             outputs: what to fill; by default all are made.
             preset: "generic", "lung-ct" or "brain-mri".
             options: of the engine, where they differ from the preset's.
-            on_progress, on_finished, on_failed, on_log: see :class:`task.Task`.
+            told: ``on_progress``, ``on_finished``, ``on_failed``, ``on_log``; see :class:`session.values.Listeners`.
 
         Raises:
             NodeError: (a ValueError) a choice that cannot be, one sentence. What shows only when voxels are looked at
                 makes the task fail instead.
             RegistrationError: (a RuntimeError) a registration is running.
         """
-        wanted = outputs or Outputs()
+        wanted, listeners = outputs or Outputs(), Listeners(**told)
         check(inputs, wanted)
         order = Reading(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
-        return self._begin(order, inputs, wanted, on_progress, on_finished, on_failed, on_log)
+        return self._begin(order, inputs, wanted, listeners)
 
-    def resume(self, iterations: int, on_progress: Optional[Callable] = None, on_finished: Optional[Callable] = None,
-               on_failed: Optional[Callable] = None, on_log: Optional[Callable] = None) -> Task:
+    def resume(self, iterations: int, **told: Callable) -> Task:
         """Go on from the last result for more iterations of its finest level, into the same outputs.
+
+        Args:
+            told: see :meth:`start`.
 
         Raises:
             RegistrationError: (a RuntimeError) there is no result, or a registration is running.
@@ -80,7 +91,7 @@ class RegistrationLogic:
         order = Onwards(last.name, int(iterations), last.label_names)
         there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
         wanted = replace(last.outputs, **there, createMissing=False)
-        return self._begin(order, last.inputs, wanted, on_progress, on_finished, on_failed, on_log)
+        return self._begin(order, last.inputs, wanted, Listeners(**told))
 
     def register(self, fixed: Any, moving: Any, preset: str = "generic", outputs: Optional[Outputs] = None,
                  on_progress: Optional[Callable[[dict], None]] = None, **options: Any) -> Result:
@@ -100,7 +111,7 @@ class RegistrationLogic:
             RegistrationError: (a RuntimeError) it failed, one sentence; the scene is as it was.
         """
         named = {name: options.pop(name) for name in Inputs.names() if name in options}
-        task = self.start(Inputs(fixed, moving, **named), outputs, preset, options, on_progress)
+        task = self.start(Inputs(fixed, moving, **named), outputs, preset, options, on_progress=on_progress)
         task.wait()
         if task.state != "finished":
             raise failure(task.failure, task.result.error)
@@ -175,7 +186,7 @@ class RegistrationLogic:
         exact = self._exact(transform)
         side = "moving" if direction == "inverse" else "fixed"
         grid = volumes.read_volume(reference or self._volume(transform, side), side).geometry
-        reply = self._engine.ask("jacobian", {"geometry": grid, "direction": direction, "kind": kind},
+        reply = self._engine.ask("jacobian", {"geometry": grid, "direction": direction, "quantity": kind},
                                  {"transform": exact})
         if output is None:
             output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{direction} {kind} Jacobian")
@@ -195,24 +206,32 @@ class RegistrationLogic:
         Returns:
             The filled markups node, or an array (n, 3) RAS mm.
         """
-        return tools.map_points(self._engine, self._exact(transform), points, to, output)
+        _check_side(to)
+        return carry_points(self._engine, self._exact(transform), points, to, output)
 
     def applyToSegmentation(self, segmentation: Any, to: str = "fixed", transform: Optional[Any] = None,
-                            source: Optional[Any] = None, target: Optional[Any] = None, output: Optional[Any] = None
-                            ) -> Any:
-        """Take a segmentation, or a label map, from one image to the other.
+                            reference: Optional[Any] = None, output: Optional[Any] = None) -> Any:
+        """Take a segmentation from one image to the other, by the displacement field in the transform node.
 
         Args:
             segmentation: of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``.
-            source, target: the volume nodes it belongs to and goes to; by default those that were registered.
-            output: a node of the same kind to fill; made when there is none.
+            transform: the transform node to apply; by default the last forward transform, or the inverse one
+                for ``to="moving"``.
+            reference: the volume node on whose grid; by default the one of the registration.
+            output: a segmentation node to fill; made when there is none.
 
         Returns:
-            The filled node, on the target's grid.
+            The filled segmentation, with the names and colours of the other.
         """
-        other = tools.check_side(to)
-        return tools.warp_labels(self._engine, self._exact(transform), segmentation, to,
-                                 source or self._volume(transform, other), target or self._volume(transform, to), output)
+        _check_side(to)
+        if transform is None:
+            transform = self._current_node("forward" if to == "fixed" else "inverse")
+        grid = volumes.read_volume(reference or self._volume(transform, to), to).geometry
+        if output is None:
+            name = slicer.mrmlScene.GenerateUniqueName(f"{segmentation.GetName()} on {to}")
+            output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        segments.carry_segments(output, segmentation, transform, grid)
+        return output
 
     def saveTransform(self, path: Union[str, os.PathLike], transform: Optional[Any] = None) -> None:
         """Write a transform as a .nephi file, which loses nothing; Slicer's own formats hold a sampled field.
@@ -228,8 +247,8 @@ class RegistrationLogic:
         """Read a .nephi file into transform nodes.
 
         Args:
-            fixed, moving: the volumes it belongs to; with ``moving`` the warped volume is made, too.
-            outputs: what to fill; by default the transforms and the log-Jacobian are made.
+            fixed, moving: the volumes it belongs to, if they are in the scene; the nodes then refer to them.
+            outputs: what to fill; by default the two transforms and the log-Jacobian volume are made.
 
         Returns:
             The filled nodes.
@@ -237,7 +256,20 @@ class RegistrationLogic:
         Raises:
             NodeError: (a ValueError) the file is not one, or damaged.
         """
-        raise NotImplementedError
+        exact = files.read_bytes(path)
+        wanted = outputs or Outputs()
+        try:
+            reply = self._engine.ask("maps", {"grid_spacing": wanted.gridSpacing}, {"transform": exact})
+        except NodeError as error:
+            raise NodeError(f"{path} cannot be loaded: {error}") from error
+        inputs = Inputs(fixed, moving)
+        nodes = OutputNodes(slicer.mrmlScene, wanted, inputs, ("forward", "inverse", "logJacobian"))
+        geometries = {"log_jacobian": reply.fields["fixed"],
+                      **{side: reply.fields[side]["geometry"] for side in ("forward", "inverse")}}
+        for _ in nodes.fill(reply.arrays, geometries, {"provenance": reply.fields["provenance"]}, exact.tobytes()):
+            pass
+        self._current = Current(exact.tobytes(), inputs, nodes.nodes)
+        return nodes.nodes
 
     # ----------------------------------------------------------------------------------------------- worker
 
@@ -250,26 +282,24 @@ class RegistrationLogic:
         if self._task is not None and not self._task.done:
             self._task.cancel()
             self._task.wait(2.0)
-        self._last = None
+        self._last = self._current = None
         self._engine.leave(self)
 
     # ---------------------------------------------------------------------------------------------- private
 
-    def _begin(self, order: Union[Reading, Onwards], inputs: Inputs, wanted: Outputs,
-               on_progress: Optional[Callable], on_finished: Optional[Callable], on_failed: Optional[Callable],
-               on_log: Optional[Callable]) -> Task:
+    def _begin(self, order: Union[Reading, Onwards], inputs: Inputs, wanted: Outputs, listeners: Listeners) -> Task:
         if self._engine.busy or (self._task is not None and not self._task.done):
             raise RegistrationError(BUSY)
         self._engine.start(self)
         scene = slicer.mrmlScene
 
         def finished(task: Task) -> None:
-            self._last = task
-            if on_finished is not None:
-                on_finished(task)
+            self._last, self._current = task, Current(task.transform, task.inputs, task.outputs)
+            if listeners.on_finished is not None:
+                listeners.on_finished(task)
 
-        self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene, on_progress, finished,
-                          on_failed, on_log)
+        self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene,
+                          replace(listeners, on_finished=finished))
         return self._task
 
     def _exact(self, transform: Optional[Any]) -> np.ndarray:
@@ -279,22 +309,34 @@ class RegistrationLogic:
             if data is None:
                 raise NodeError(f"The transform '{transform.GetName()}' has no exact map; choose the forward transform "
                                 "of a registration.")
-        elif self._last is not None:
-            data = self._last.transform
+        elif self._current is not None:
+            data = self._current.exact
         else:
             raise NodeError("There is no transform; register first, or give the forward transform of a registration.")
         return np.frombuffer(data, np.uint8)
 
+    def _current_node(self, name: str) -> Any:
+        """A transform node of what was registered or loaded last."""
+        node = getattr(self._current.outputs, name) if self._current is not None else None
+        if node is None or node.GetScene() is None:
+            raise NodeError(f"There is no {name} transform of a registration in the scene; give one.")
+        return node
+
     def _volume(self, transform: Optional[Any], side: str) -> Any:
         """The fixed or moving volume that a transform belongs to."""
         if transform is None:
-            node = getattr(self._last.inputs, side)
-            node = node if node.GetScene() is not None else None
+            node = getattr(self._current.inputs, side) if self._current is not None else None
+            node = node if node is not None and node.GetScene() is not None else None
         else:
             node = transform.GetNodeReference(f"spatialRegistration{side.capitalize()}")
         if node is None:
             raise NodeError(f"The {side} volume that the transform belongs to is not in the scene; give the volume.")
         return node
+
+
+def _check_side(to: str) -> None:
+    if to not in ("fixed", "moving"):
+        raise NodeError(f"The destination is {to!r}; say 'fixed' or 'moving'.")
 
 
 def _inputs(pair: Pair) -> Inputs:

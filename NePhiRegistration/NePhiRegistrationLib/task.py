@@ -17,7 +17,7 @@ from .mrml.errors import NodeError
 from .session.engine import Engine
 from .session.reading import Onwards, Reading
 from .session.turns import Steps, Turns
-from .session.values import Inputs, Outputs, Result
+from .session.values import Inputs, Listeners, Outputs, Result
 from .session.writing import OutputNodes
 from .worker.client import Request
 from .worker.messages import Message
@@ -41,10 +41,7 @@ class Task:
         outputs: the nodes to fill.
         inputs: what is registered.
         scene: where the nodes are.
-        on_progress: called with the fields of each progress message (docs/worker.md).
-        on_finished: called with the task when the outputs are filled.
-        on_failed: called with the task when it has failed or was cancelled, and the outputs are what they were before.
-        on_log: called with a level ("info", ...) and a line of the worker's log.
+        listeners: who is told.
 
     Attributes:
         state: see above.
@@ -58,18 +55,14 @@ class Task:
     """
 
     def __init__(self, engine: Engine, order: Union[Reading, Onwards], outputs: OutputNodes, inputs: Inputs, scene: Any,
-                 on_progress: Optional[Callable[[dict], None]] = None,
-                 on_finished: Optional[Callable[[Task], None]] = None,
-                 on_failed: Optional[Callable[[Task], None]] = None,
-                 on_log: Optional[Callable[[str, str], None]] = None) -> None:
+                 listeners: Listeners) -> None:
         self.inputs, self.state = inputs, "starting"
         self.message = self.failure = self.details = self.name = ""
         self.report: Optional[dict] = None
         self.histogram: Optional[dict] = None
         self.transform: Optional[bytes] = None
         self._engine, self._order, self._outputs, self._scene = engine, order, outputs, scene
-        self._on_progress, self._on_finished, self._on_failed, self._on_log = (on_progress, on_finished, on_failed,
-                                                                               on_log)
+        self._told = listeners
         self._turns = Turns(self._raised)
         self._request: Optional[Request] = None
         self._preview: Optional[Message] = None
@@ -158,7 +151,7 @@ class Task:
             return
         if self.state == "starting":
             self.state = "running"
-        _tell(self._on_progress, fields)
+        _tell(self._told.on_progress, fields)
 
     def _previewed(self, message: Message) -> None:
         if self._end is not None:
@@ -174,7 +167,7 @@ class Task:
 
     def _line(self, level: str, line: str) -> None:
         if not self.done:
-            _tell(self._on_log, level, line)
+            _tell(self._told.on_log, level, line)
 
     # ------------------------------------------------------------------------------------------------- ends
 
@@ -204,7 +197,7 @@ class Task:
 
     def _fail(self, kind: str, message: str, details: str = "") -> None:
         self.failure, self.message, self.details = kind, message, details
-        if details:
+        if details and kind != "input":
             logger.error("%s\n%s", message, details)
         self._undo("failed")
 
@@ -252,7 +245,7 @@ class Task:
         if self._engine.on_line == self._line:
             self._engine.on_line = None
         self._turns.close()
-        _tell(self._on_finished if self.state == "finished" else self._on_failed, self)
+        _tell(self._told.on_finished if self.state == "finished" else self._told.on_failed, self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
         """The nodes go by themselves; only the worker has to be stopped."""

@@ -1,18 +1,17 @@
-"""Transform files: read and written whole, and what their header says. The engine alone reads the rest."""
+"""Transform files, read and written whole; only the engine knows what is in them."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Union
 
 import numpy as np
 
 from ..mrml.errors import NodeError
+
+LARGEST = 1 << 32  # bytes; what is larger is no transform, and would take the memory for nothing
 
 
 def write_bytes(path: Union[str, os.PathLike], data: bytes) -> None:
@@ -33,22 +32,16 @@ def write_bytes(path: Union[str, os.PathLike], data: bytes) -> None:
                       "free space.") from error
 
 
-def read_transform(path: Union[str, os.PathLike]) -> tuple[bytes, dict]:
-    """The bytes of a .nephi file and its header ({"fixed_grid", "moving_grid", "provenance", ...}).
+def read_bytes(path: Union[str, os.PathLike]) -> np.ndarray:
+    """The bytes of a file, (n,) uint8.
 
     Raises:
-        NodeError: it cannot be read or is something else.
+        NodeError: it cannot be read.
     """
+    path = Path(path)
     try:
-        data = Path(path).read_bytes()
+        if path.stat().st_size > LARGEST:
+            raise NodeError(f"{path} is too large for a NePhi transform; choose the .nephi file of a registration.")
+        return np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise NodeError(f"Cannot read {path} ({error.strerror or error}); choose another file.") from error
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            header = json.loads(archive["header"].tobytes().decode("utf-8"))
-        if not {"fixed_grid", "moving_grid"} <= set(header):
-            raise ValueError("it has no grids")
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise NodeError(f"{path} is not a NePhi transform or is damaged; choose the .nephi file of a "
-                        "registration.") from error
-    return data, header

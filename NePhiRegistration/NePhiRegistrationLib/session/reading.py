@@ -10,7 +10,7 @@ import numpy as np
 from ..mrml import markups, masks, transforms, volumes
 from ..mrml.errors import NodeError
 from .turns import Steps
-from .values import Inputs, Outputs
+from .values import KINDS, Inputs, Outputs
 
 logger = logging.getLogger(__name__)
 
@@ -40,13 +40,22 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
     for role, node in chosen.items():
         if node is not None and node.GetScene() is None:
             raise NodeError(f"{node.GetName()}, chosen as {role}, is not in the scene any more; choose another.")
+    _check_kinds({"initialTransform": inputs.initialTransform})
     if outputs is not None:
+        _check_kinds(dict(outputs.nodes()))
         volumes.check_outputs(chosen, {_ROLES[name]: node for name, node in outputs.nodes()})
         if not outputs.createMissing and not dict(outputs.nodes()):
             raise NodeError("No output is chosen; choose at least one or have the missing ones created.")
     markups.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
     markups.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
-    transforms.read_initial(inputs.initialTransform)
+    transforms.read_initial(inputs.initialTransform, inputs.moving)
+
+
+def _check_kinds(nodes: dict[str, Any]) -> None:
+    for name, node in nodes.items():
+        words, kind = KINDS[name]
+        if node is not None and not (node.IsA(f"vtkMRML{kind}Node") and not node.IsA("vtkMRMLLabelMapVolumeNode")):
+            raise NodeError(f"{node.GetName()} is no {words}; choose another node for the {_ROLES[name]}.")
 
 
 class Reading:
@@ -76,7 +85,7 @@ class Reading:
             NodeError: a node that cannot be used, one sentence.
         """
         inputs, read = self._inputs, {}
-        initial = transforms.read_initial(inputs.initialTransform)
+        initial = transforms.read_initial(inputs.initialTransform, inputs.moving)
         self.fields.update(initial=None if initial is None else initial.tolist(), names={})
         for role in ("fixed", "moving"):
             read[role] = volumes.read_volume(getattr(inputs, role), role)

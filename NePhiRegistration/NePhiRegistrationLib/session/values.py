@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 NODES = ("forward", "inverse", "warped", "logJacobian", "table")
 """The outputs of :class:`Outputs` that are nodes, in the order in which they are filled."""
+
+_TRANSFORM, _VOLUME = ("transform", "Transform"), ("scalar volume", "ScalarVolume")
+KINDS = {"initialTransform": _TRANSFORM, "forward": _TRANSFORM, "inverse": _TRANSFORM, "warped": _VOLUME,
+         "logJacobian": _VOLUME, "table": ("table", "Table")}
+"""What nodes must be: in words, and as the middle of a class name."""
 
 
 class RegistrationError(RuntimeError):
@@ -75,6 +80,23 @@ class Outputs:
         for name in NODES:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told of a registration, on the main thread; each may be None.
+
+    Attributes:
+        on_progress: called with the fields of each progress message (docs/worker.md).
+        on_finished: called with the task when the outputs are filled.
+        on_failed: called with the task when it has failed or was cancelled, and the outputs are what they were before.
+        on_log: called with a level ("info", ...) and a line of the worker's log.
+    """
+
+    on_progress: Optional[Callable[[dict], None]] = None
+    on_finished: Optional[Callable[[Any], None]] = None
+    on_failed: Optional[Callable[[Any], None]] = None
+    on_log: Optional[Callable[[str, str], None]] = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -12,10 +12,8 @@ import numpy as np
 from ..mrml import archive, jacobian, snapshot, tables, transforms, volumes
 from ..worker.messages import Message
 from .turns import Steps
-from .values import NODES, Inputs, Outputs
+from .values import KINDS, NODES, Inputs, Outputs
 
-_KINDS = {"forward": "Transform", "inverse": "Transform", "warped": "ScalarVolume", "logJacobian": "ScalarVolume",
-          "table": "Table"}
 _NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
           "logJacobian": "{moving} log-Jacobian", "table": "{moving} numbers"}
 
@@ -27,18 +25,19 @@ class OutputNodes:
         scene: where they are.
         wanted: those to use, and whether to make the others.
         inputs: what they are the result of.
+        make: names of the outputs that can be made.
 
     Attributes:
         nodes: all of them.
     """
 
-    def __init__(self, scene: Any, wanted: Outputs, inputs: Inputs) -> None:
+    def __init__(self, scene: Any, wanted: Outputs, inputs: Inputs, make: Sequence[str] = NODES) -> None:
         self._scene, self._inputs = scene, inputs
         self._made: list[Any] = []
         self._kept: list[snapshot.Snapshot] = []
         self.nodes = wanted
         if wanted.createMissing:
-            self.nodes = replace(wanted, **{name: self._make(name) for name in NODES if getattr(wanted, name) is None})
+            self.nodes = replace(wanted, **{name: self._make(name) for name in make if getattr(wanted, name) is None})
 
     def keep(self) -> Steps:
         """Remember what the nodes that were given hold, one in each step."""
@@ -77,7 +76,7 @@ class OutputNodes:
         Args:
             arrays: ``forward``, ``inverse``, ``warped``, ``log_jacobian``, as far as there are.
             geometries: of the same names, LPS mm.
-            report: docs/report-schema.md; empty leaves the table alone.
+            report: docs/report-schema.md; without metrics the table is left alone.
             exact: the bytes of the .nephi file.
         """
         for name, array in (("forward", "forward"), ("inverse", "inverse"), ("warped", "warped"),
@@ -88,7 +87,7 @@ class OutputNodes:
         if exact is not None and self.present("forward"):
             archive.store(self.nodes.forward, exact)
             yield
-        if report and self.present("table"):
+        if "metrics" in report and self.present("table"):
             tables.write_metrics(self.nodes.table, report)
         self._sign(report)
         yield
@@ -115,14 +114,14 @@ class OutputNodes:
             if not self._in_scene(node):
                 continue
             transforms.set_provenance(node, made_by)
-            if _KINDS[name] == "Transform" and self._in_scene(fixed) and self._in_scene(moving):
+            if name in ("forward", "inverse") and self._in_scene(fixed) and self._in_scene(moving):
                 transforms.set_references(node, fixed, moving)
 
     def _make(self, name: str) -> Any:
         names = {role: getattr(self._inputs, role) for role in ("fixed", "moving")}
         title = _NAMES[name].format(**{role: node.GetName() if node is not None else role
                                        for role, node in names.items()})
-        node = self._scene.AddNewNodeByClass(f"vtkMRML{_KINDS[name]}Node", self._scene.GenerateUniqueName(title))
+        node = self._scene.AddNewNodeByClass(f"vtkMRML{KINDS[name][1]}Node", self._scene.GenerateUniqueName(title))
         self._made.append(node)
         return node
 

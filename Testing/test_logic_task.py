@@ -1,0 +1,258 @@
+"""A task ends well whatever happens on the way: the scene holds the result or what it held before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import slicer
+from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
+from mrml_scene import add_linear, add_node, turn_matrix
+from NePhiRegistrationLib.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
+from NePhiRegistrationLib.mrml import transforms
+from NePhiRegistrationLib.session.engine import Engine
+from NePhiRegistrationLib.worker.process import WorkerProcess
+
+UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+
+
+def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, options: dict = ENDLESS):  # noqa: F811
+    """A task that has reached the first level, with its previews coming, and what it said."""
+    told = Told()
+    task = logic.start(Inputs(pair.fixed, pair.moving), outputs, "lung-ct", options, **told.callbacks)
+    assert spin(lambda: task.done or told.reached("level")), task.message
+    forward = task.outputs.forward
+    if forward is not None:
+        assert spin(lambda: task.done or transforms.grid_transform(forward) is not None)
+    assert task.state == "running", task.message + task.details
+    return task, told
+
+
+# ----------------------------------------------------------------------------------------------------- cancelling
+
+
+def test_previews_move_the_forward_node_while_the_task_runs(logic):  # noqa: F811
+    task, _ = started(logic, add_pair())
+    point, seen = [20.0, -30.0, -60.0], set()
+
+    def moved() -> bool:
+        seen.add(tuple(np.round(task.outputs.forward.GetTransformFromParent().TransformPoint(point), 3)))
+        return len(seen) >= 3
+
+    began = time.monotonic()
+    assert spin(moved)
+    assert time.monotonic() - began < 20
+    assert task.outputs.warped.GetImageData() is None
+
+
+def test_cancel_takes_away_what_the_task_made_within_a_second(logic):  # noqa: F811
+    pair = add_pair()
+    before = content()
+    task, told = started(logic, pair)
+    began = time.monotonic()
+    task.cancel()
+    assert task.state == "cancelling"
+    assert spin(lambda: task.done)
+    assert time.monotonic() - began < 1.5
+    assert (task.state, told.ends, task.message) == ("cancelled", ["cancelled"], "")
+    assert content() == before
+
+
+def test_cancel_gives_the_users_nodes_their_content_back(logic):  # noqa: F811
+    pair = add_pair()
+    forward = add_linear(turn_matrix(10, (1, 2, 3)))
+    log_jacobian = add_node("ScalarVolume", "mine")
+    slicer.util.updateVolumeFromArray(log_jacobian, np.full((9, 10, 11), 7, np.int16))
+    log_jacobian.SetSpacing(2, 3, 4)
+    task, _ = started(logic, pair, Outputs(forward, logJacobian=log_jacobian, createMissing=False))
+    assert transforms.grid_transform(forward) is not None
+    assert spin(lambda: log_jacobian.GetImageData().GetDimensions() != (11, 10, 9))
+    task.cancel()
+    assert spin(lambda: task.done)
+    matrix = turn_matrix(10, (1, 2, 3))
+    assert transforms.grid_transform(forward) is None
+    assert np.allclose(forward.GetTransformToParent().TransformPoint([5, 6, 7]), (matrix @ [5, 6, 7, 1])[:3])
+    assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
+    assert log_jacobian.GetSpacing() == (2, 3, 4)
+
+
+def test_stop_and_keep_finishes_with_the_map_so_far(logic):  # noqa: F811
+    task, told = started(logic, add_pair())
+    task.cancel(keep=True)
+    assert task.state == "cancelling"
+    assert spin(lambda: task.done)
+    assert (task.state, told.ends) == ("finished", ["finished"])
+    assert task.report["runtime"]["iterations"] < 100000
+    assert task.outputs.warped.GetImageData() is not None
+
+
+def test_stop_and_keep_can_still_be_cancelled(logic):  # noqa: F811
+    pair = add_pair()
+    before = content()
+    task, _ = started(logic, pair)
+    task.cancel(keep=True)
+    task.cancel()
+    assert spin(lambda: task.done)
+    assert task.state == "cancelled" and content() == before
+
+
+def test_a_task_that_has_not_been_sent_is_cancelled_too(logic):  # noqa: F811
+    pair = add_pair()
+    before = content()
+    for keep in (False, True):
+        task = logic.start(Inputs(pair.fixed, pair.moving))
+        task.cancel(keep)
+        assert task.wait(5.0)
+        assert task.state == "cancelled" and content() == before
+
+
+def test_linear_alignment_can_be_cancelled(logic):  # noqa: F811
+    pair, told = add_pair(), Told()
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK, **told.callbacks)
+    assert spin(lambda: told.reached("affine"))
+    began = time.monotonic()
+    task.cancel()
+    assert spin(lambda: task.done) and time.monotonic() - began < 1.5
+    assert task.state == "cancelled"
+
+
+def test_a_cancel_from_a_progress_callback_works_without_an_event_loop(logic):  # noqa: F811
+    pair = add_pair()
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", ENDLESS,
+                       on_progress=lambda fields: task.cancel())
+    assert task.wait(PATIENCE)
+    assert task.state == "cancelled"
+
+
+def test_callbacks_that_raise_disturb_nothing(logic):  # noqa: F811
+    pair = add_pair()
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK, on_progress=lambda fields: 1 / 0,
+                       on_finished=lambda task: 1 / 0)
+    assert spin(lambda: task.done) and task.state == "finished"
+
+
+@UNIX
+def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic):  # noqa: F811
+    pair = add_pair()
+    task, _ = started(logic, pair)
+    process = engine().worker
+    pid = process.client.hello["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    task.cancel()
+    assert spin(lambda: task.done)
+    assert time.monotonic() - began < 2.5
+    assert task.state == "cancelled"
+    assert spin(lambda: process.client.hello is not None) and process.client.hello["pid"] != pid
+
+
+# ------------------------------------------------------------------------------------------- accidents in the scene
+
+
+def test_a_second_registration_beside_a_running_one_is_refused_by_every_logic(logic):  # noqa: F811
+    pair = add_pair()
+    task, _ = started(logic, pair)
+    before = content()
+    for other in (logic, RegistrationLogic(engine())):
+        with pytest.raises(RegistrationError, match="A registration is running"):
+            other.start(Inputs(pair.fixed, pair.moving))
+    with pytest.raises(ValueError, match="A registration is running"):
+        engine().ask("map_points", {}, {"points": np.zeros((1, 3))})
+    assert content() == before and task.state == "running"
+
+
+def test_closing_the_scene_stops_the_task(logic):  # noqa: F811
+    task, told = started(logic, add_pair())
+    slicer.mrmlScene.Clear(0)
+    assert spin(lambda: task.done)
+    assert (task.state, told.ends) == ("cancelled", ["cancelled"])
+    assert task.message == "The scene was closed; the registration was stopped."
+    assert content() == set()
+    again = add_pair()
+    assert logic.register(again.fixed, again.moving, "lung-ct", **QUICK).metrics
+
+
+def test_closing_the_scene_while_inputs_are_read_or_a_cancel_is_under_way_is_safe(logic):  # noqa: F811
+    pair = add_pair()
+    task = logic.start(Inputs(pair.fixed, pair.moving))
+    slicer.mrmlScene.Clear(0)
+    assert spin(lambda: task.done) and task.state == "cancelled"
+    task, told = started(logic, add_pair())
+    task.cancel()
+    slicer.mrmlScene.Clear(0)
+    assert spin(lambda: task.done) and told.ends == ["cancelled"] and content() == set()
+
+
+def test_inputs_and_outputs_can_be_deleted_while_the_task_runs(logic):  # noqa: F811
+    pair = add_pair()
+    warped = add_node("ScalarVolume", "kept")
+    task, _ = started(logic, pair, Outputs(warped=warped))
+    for node in (pair.moving, task.outputs.forward, task.outputs.table):
+        slicer.mrmlScene.RemoveNode(node)
+    task.cancel(keep=True)
+    assert spin(lambda: task.done) and task.state == "finished", task.message + task.details
+    assert warped.GetImageData() is not None and transforms.grid_transform(task.outputs.inverse) is not None
+    assert "out to in" not in content()
+
+
+def test_deleted_nodes_do_not_come_back_on_cancel(logic):  # noqa: F811
+    pair = add_pair()
+    mine = add_node("Transform", "mine")
+    task, _ = started(logic, pair, Outputs(mine))
+    for node in (pair.fixed, mine, task.outputs.warped):
+        slicer.mrmlScene.RemoveNode(node)
+    before = content() - {"in to out", "out log-Jacobian", "out numbers"}
+    task.cancel()
+    assert spin(lambda: task.done) and task.state == "cancelled"
+    assert content() == before
+
+
+# ------------------------------------------------------------------------------------------ accidents of the worker
+
+
+@UNIX
+def test_a_killed_worker_is_told_in_a_sentence_and_the_next_registration_works(logic):  # noqa: F811
+    pair = add_pair()
+    before = content()
+    task, told = started(logic, pair)
+    os.kill(engine().worker.client.hello["pid"], signal.SIGKILL)
+    assert spin(lambda: task.done)
+    assert (task.state, task.failure, told.ends) == ("failed", "died", ["failed"])
+    assert "The worker was killed, most likely because memory ran out" in task.message
+    assert content() == before
+    assert logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+
+
+def test_a_python_that_is_not_there_is_told(logic):  # noqa: F811
+    lost = RegistrationLogic(Engine(WorkerProcess("/nowhere/PythonSlicer")))
+    pair = add_pair()
+    before = content()
+    task = lost.start(Inputs(pair.fixed, pair.moving))
+    assert spin(lambda: task.done) and "The worker cannot be started" in task.message
+    with pytest.raises(RegistrationError, match="The worker cannot be started"):
+        lost.register(pair.fixed, pair.moving)
+    assert content() == before
+
+
+def test_too_little_memory_is_told(logic):  # noqa: F811
+    pair = add_pair()
+    with pytest.raises(RegistrationError, match="memory"):
+        logic.register(pair.fixed, pair.moving, "lung-ct", Outputs(gridSpacing=0.01), **QUICK)
+    assert logic._task.failure == "memory"
+
+
+def test_closing_the_logic_stops_its_task_and_the_worker_with_the_last_user():
+    first, second = (RegistrationLogic(Engine()) for _ in range(2))
+    second._engine = first._engine
+    first.warmUp()
+    second.warmUp()
+    process = first._engine.worker
+    pair = add_pair()
+    task = first.start(Inputs(pair.fixed, pair.moving))
+    first.close()
+    assert task.state == "cancelled" and process.running
+    second.close()
+    assert not process.running
