@@ -221,7 +221,7 @@ class NePhiRegistrationTest(ScriptedLoadableModuleTest):
 
     def runTest(self, **_kwargs: Any) -> None:
         """Run all scenarios; each prints what it checked."""
-        from NePhiRegistrationLib.panel.selftest import run
+        from NePhiRegistrationLib.selftest import run
 
         self.setUp()
         run(NePhiRegistrationLogic)

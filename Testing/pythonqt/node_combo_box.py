@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, ClassVar, Optional
 
 from PySide6 import QtCore, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 SCENE_EVENTS = ("NodeAddedEvent", "NodeRemovedEvent", "EndCloseEvent", "EndImportEvent", "EndBatchProcessEvent")
+
+
+# A scene tells its observers when it dies; those that the garbage collector is taking apart must not be among them.
+observing: weakref.WeakSet = weakref.WeakSet()
+
+
+def stop_observing() -> None:
+    """Let go of all scenes."""
+    for combo in list(observing):
+        combo._unobserve()
 
 
 def kept(name: str, kind: type, default: Any) -> Property:
@@ -59,12 +70,17 @@ class NodeComboBox(QtWidgets.QWidget):
                                   lambda self, value: self._kept.update(hideChildNodeTypes=list(value)))
 
     def setMRMLScene(self, scene: Any) -> None:
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
-        self._scene, self._tags = scene, []
+        self._unobserve()
+        self._scene = scene
         if scene is not None:
             self._tags = [scene.AddObserver(getattr(scene, name), lambda *_: self._update()) for name in SCENE_EVENTS]
+            observing.add(self)
         self._update()
+
+    def _unobserve(self) -> None:
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
+        self._tags = []
 
     def mrmlScene(self) -> Any:
         return self._scene

@@ -17,7 +17,7 @@ import slicer
 from . import ui_loader
 from .application import Application, CommandOptions, LayoutManager, Module
 from .facts import all_facts
-from .node_combo_box import NodeComboBox
+from .node_combo_box import NodeComboBox, stop_observing
 from .widgets import CollapsibleButton, CollapsibleGroupBox, ModuleManager, ModuleWidget, MRMLWidget, SliderWidget
 from .wrapping import define, unwrap, wrap
 
@@ -111,6 +111,7 @@ def running_slicer(sources: Optional[Path] = None) -> Iterator[RunningSlicer]:
     try:
         yield RunningSlicer(app, sources, loaded)
     finally:
+        stop_observing()
         slicer.mrmlScene.Clear(1)
         for name in set(vars(slicer)) - set(before):
             delattr(slicer, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import Any
 
 import qt
 from slicer.i18n import tr as _
@@ -28,9 +28,9 @@ class Canvas:
         self._painter = qt.QPainter()
         self._painter.begin(self._pixmap)
         self._ink = label.palette.color(qt.QPalette.Text)
-        self._font = qt.QFont(label.font)
-        self._font.setPointSize(8)
-        self._painter.setFont(self._font)
+        font = label.font  # a copy, as every value of a property
+        font.setPointSize(8)
+        self._painter.setFont(font)
         self.pen(self._ink, 1)
         left, top, right, bottom = MARGINS
         self._painter.drawLine(left, self.height - bottom, self.width - right, self.height - bottom)
@@ -124,17 +124,16 @@ def draw_histogram(label: Any, edges: Sequence[float], counts: Sequence[int], fo
             canvas.bar(x[index], x[index + 1], count, "#4a78c2" if middle < 0 else "#c8553d")
     canvas.pen("#808080", 1)
     canvas.line(0, 0, 0, 1.1 * max(counts))
-    tick: Callable[[float], int] = lambda value: canvas.at(value, 0)[0]  # noqa: E731
     canvas.text(MARGINS[0], canvas.height - 4, _number(edges[0]))
-    canvas.text(tick(0) - 3, canvas.height - 4, "1")
+    canvas.text(canvas.at(0, 0)[0] - 3, canvas.height - 4, "1")
     canvas.text(canvas.width - 40, canvas.height - 4, _number(edges[-1]))
     canvas.text(2, 18, _count(max(counts)))
     canvas.text(MARGINS[0] + 6, 18, _("no folds") if folds == 0 else _("{count} voxels fold").format(count=folds))
     canvas.show()
 
 
-def _number(value: Optional[float]) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _number(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _count(value: int) -> str:

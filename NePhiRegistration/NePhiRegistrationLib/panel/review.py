@@ -108,7 +108,7 @@ class Review:
         self.forget()
         for node in nodes:
             if node.GetScene() is not None:
-                slicer.mrmlScene.RemoveNode(node)
+                node.GetScene().RemoveNode(node)
 
     def show(self) -> None:
         """Put the chosen picture into the slice views."""

@@ -31,6 +31,7 @@ class RunSection:
         self._ui, self._actions, self._parameters, self._obstacle = ui, actions, parameters, obstacle
         self._task: Any = None
         self._message = ""
+        self._said_of: Optional[tuple] = None  # the choices that the message is about
         self._registered: Optional[tuple] = None
         self._losses: list[tuple[str, float]] = []
         self._drawn = 0.0
@@ -68,8 +69,10 @@ class RunSection:
 
     def changed(self) -> None:
         """The user chose something else: an old message says nothing about it."""
-        if not self.situation.busy and self._registered != fingerprint(self._parameters()):
+        choices = fingerprint(self._parameters())
+        if not self._busy and self._said_of not in (None, choices):
             self._message = ""
+        self._said_of = choices
         self.update()
 
     def onRegister(self) -> None:
@@ -94,7 +97,7 @@ class RunSection:
         """The scene is gone, and the result with it; what a task of before still says is not heard."""
         stopped = _("The scene was closed; the registration was stopped.") if self._busy else ""
         self._turn += 1
-        self._task, self._registered, self._message = None, None, stopped
+        self._task, self._registered, self._message, self._said_of = None, None, stopped, None
         self._losses.clear()
         self._ui.lossLabel.clear()
         self._ui.progressLabel.text = ""
@@ -141,6 +144,7 @@ class RunSection:
     def say(self, message: str) -> None:
         """Show a sentence beneath the button and keep it in the log."""
         self._message = message
+        self._said_of = fingerprint(self._parameters()) if self._parameters() is not None else None
         self._ui.statusLabel.text = message
         self.log(message)
 

@@ -1,0 +1,64 @@
+"""Run inside Slicer, by ctest or by hand:
+
+    Slicer --testing --no-main-window --additional-module-paths NePhiRegistration \\
+        --python-script NePhiRegistration/Testing/Python/NePhiRegistrationModuleTest.py
+"""
+
+import sys
+import traceback
+import unittest
+
+import slicer
+from NePhiRegistrationLib import selftest
+from NePhiRegistrationLib.panel.samples import add_phantom
+
+from NePhiRegistration import NePhiRegistrationLogic
+
+
+class NePhiRegistrationModuleTest(unittest.TestCase):
+    """The same scenarios from a script and through the panel."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def test_scripts(self):
+        selftest.run(NePhiRegistrationLogic)
+
+    def test_panel(self):
+        """Choose two volumes and press Register, as a person does."""
+        if slicer.app.commandOptions().noMainWindow:
+            self.skipTest("there is no main window to show the panel in")
+        slicer.util.selectModule("NePhiRegistration")
+        widget = slicer.modules.NePhiRegistrationWidget
+        nodes = add_phantom(selftest.SIZE)
+        parameters, ui = widget._parameterNode, widget.ui
+        parameters.fixedVolume, parameters.movingVolume = nodes["fixed"], nodes["moving"]
+        parameters.fixedMask, parameters.movingMask = nodes["fixedMask"], nodes["movingMask"]
+        parameters.preset = "lung-ct"
+        selftest.check(ui.registerButton.enabled, f"the button says {ui.registerButton.text!r}")
+        ui.registerButton.click()
+        selftest.check(ui.registerButton.text == "Cancel", "while running it cancels")
+        selftest.wait(lambda: ui.registerButton.text != "Cancel", 120)
+        selftest.check(ui.registerButton.text == "Continue", f"at the end: {ui.statusLabel.text}")
+        selftest.check(ui.numbersTable.rowCount > 0, f"{ui.numbersTable.rowCount} numbers are shown")
+        selftest.check(parameters.warpedVolume is not None, "the outputs were made and chosen")
+
+    def runTest(self):
+        """All of them; slicer.testing.runUnitTest finds the tests by itself."""
+        for name in ("test_scripts", "test_panel"):
+            self.setUp()
+            try:
+                getattr(self, name)()
+            except unittest.SkipTest as skipped:
+                print(f"NePhi: {name} was skipped: {skipped}")
+
+
+if __name__ == "__main__":
+    try:
+        NePhiRegistrationModuleTest().runTest()
+    except Exception:
+        traceback.print_exc()
+        sys.stdout.flush()
+        slicer.util.exit(1)
+    else:
+        slicer.util.exit(0)

@@ -1,0 +1,186 @@
+"""Review: what the slice views are given, for every comparison, without touching an output."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+import slicer
+
+pytest_plugins = ["panel_fixture"]
+
+
+def views() -> list:
+    found = slicer.mrmlScene.GetNodesByClass("vtkMRMLSliceCompositeNode")
+    found.UnRegister(None)
+    return [found.GetItemAsObject(index) for index in range(found.GetNumberOfItems())]
+
+
+def layers() -> list[tuple]:
+    names = []
+    for view in views():
+        ids = view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()
+        names.append(tuple(slicer.mrmlScene.GetNodeByID(item).GetName() if item else None for item in ids))
+    return names
+
+
+def finished(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.finish()
+    return task
+
+
+def choose(combo, data) -> None:
+    combo.setCurrentIndex(combo.findData(data))
+
+
+def hidden_names() -> set[str]:
+    return {node.GetName() for node in (slicer.mrmlScene.GetNthNode(index)
+                                        for index in range(slicer.mrmlScene.GetNumberOfNodes()))
+            if node.GetName() and node.GetName().startswith("NePhi ") and node.GetHideFromEditors()}
+
+
+def test_before_a_result_nothing_can_be_compared(opened):
+    opened.choose_pair()
+    ui = opened.ui
+    assert not any(widget.enabled for widget in (ui.compareComboBox, ui.layoutComboBox, ui.opacitySlider,
+                                                 ui.jacobianGroupBox, ui.deformationGroupBox))
+
+
+def test_a_result_is_shown_over_the_fixed_volume(opened):
+    finished(opened)
+    assert set(layers()) == {("Fixed", "warped")}
+    opened.ui.opacitySlider.value = 0.25
+    assert {view.GetForegroundOpacity() for view in views()} == {0.25}
+
+
+def test_while_running_the_moving_volume_is_shown_through_the_forward_transform(opened):
+    _fixed, moving = opened.choose_pair()
+    task = opened.press()
+    task.run()
+    task.make_outputs()
+    task.run()
+    background, shown = layers()[0]
+    node = slicer.mrmlScene.GetFirstNodeByName(shown)
+    assert (background, node.GetParentTransformNode()) == ("Fixed", task.outputs.forward)
+    assert np.array_equal(slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(moving))
+    assert moving.GetParentTransformNode() is None
+
+
+def test_a_failure_takes_the_moving_picture_away(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.make_outputs()
+    task.run()
+    for _name, node in task.outputs.nodes():
+        slicer.mrmlScene.RemoveNode(node)
+    task.fail("The worker ended.")
+    assert opened.parameters.forwardTransform is None
+    assert not opened.ui.deformationGroupBox.enabled
+
+
+def test_checkerboard_and_difference_are_nodes_of_their_own(opened):
+    task = finished(opened)
+    before = slicer.util.arrayFromVolume(task.outputs.warped).copy()
+    choose(opened.ui.compareComboBox, "checkerboard")
+    assert set(layers()) == {("NePhi mixed", None)}
+    assert opened.ui.checkerSpinBox.enabled
+    board = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi mixed")).copy()
+    opened.ui.checkerSpinBox.value = 3
+    assert not np.array_equal(board, slicer.util.arrayFromVolume(slicer.util.getNode("NePhi mixed")))
+    choose(opened.ui.compareComboBox, "difference")
+    mixed = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi mixed"))
+    assert mixed.min() < 0 < mixed.max()
+    assert np.array_equal(before, slicer.util.arrayFromVolume(task.outputs.warped))
+    choose(opened.ui.compareComboBox, "overlay")
+    assert set(layers()) == {("Fixed", "warped")}
+
+
+def test_flicker_alternates_between_fixed_and_warped_and_stops(opened):
+    finished(opened)
+    choose(opened.ui.compareComboBox, "flicker")
+    review = opened.widget.panel.review
+    assert review._timer.active
+    seen = set()
+    for _ in range(3):
+        review.onFlicker()
+        seen.add(views()[0].GetForegroundOpacity())
+    assert seen == {0.0, 1.0}
+    choose(opened.ui.compareComboBox, "overlay")
+    assert not review._timer.active
+
+
+def test_the_reveal_cursor_is_offered_only_where_slicer_has_it(opened):
+    assert opened.ui.compareComboBox.findData("reveal") == -1
+
+
+def test_the_jacobian_lies_over_the_fixed_volume_with_its_threshold(opened):
+    task = finished(opened)
+    opened.ui.jacobianCheckBox.checked = True
+    assert set(layers()) == {("Fixed", "logJacobian")}
+    table = task.outputs.logJacobian.GetDisplayNode().GetColorNode()
+
+    def seen() -> int:
+        return sum(table.GetLookupTable().GetTableValue(index)[3] > 0 for index in range(table.GetNumberOfColors()))
+
+    everywhere = seen()
+    opened.ui.thresholdSlider.value = 0.5
+    less = seen()
+    opened.ui.foldsCheckBox.checked = True
+    assert everywhere > less > seen() > 0
+
+
+def test_the_deformation_is_drawn_as_chosen(opened):
+    forward = finished(opened).outputs.forward
+    choose(opened.ui.drawComboBox, "grid")
+    display = forward.GetDisplayNode()
+    assert (display.GetVisibility(), display.GetVisualizationMode()) == (1, display.VIS_MODE_GRID)
+    choose(opened.ui.drawComboBox, "arrows")
+    assert display.GetVisualizationMode() == display.VIS_MODE_GLYPH
+    choose(opened.ui.drawComboBox, "nothing")
+    assert not display.GetVisibility()
+
+
+def test_a_part_of_the_deformation_moves_the_picture_and_no_output(opened):
+    forward = finished(opened).outputs.forward
+    opened.ui.amountSlider.value = 50
+    shown = slicer.mrmlScene.GetFirstNodeByName(layers()[0][1])
+    half, whole = [0.0] * 3, [0.0] * 3
+    shown.GetParentTransformNode().GetTransformFromParent().TransformPoint((5, 5, 5), half)
+    forward.GetTransformFromParent().TransformPoint((5, 5, 5), whole)
+    assert shown.GetParentTransformNode() is not forward
+    assert np.allclose(np.array(half) - 5, (np.array(whole) - 5) / 2)
+    opened.ui.amountSlider.value = 100
+    assert set(layers()) == {("Fixed", "warped")}
+
+
+def test_three_views_side_by_side_and_back(opened):
+    finished(opened)
+    layout = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLayoutNode")
+    layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
+    before = layout.GetViewArrangement()
+    opened.ui.layoutComboBox.setCurrentIndex(1)
+    assert layout.GetViewArrangement() != before
+    opened.ui.layoutComboBox.setCurrentIndex(0)
+    assert layout.GetViewArrangement() == before
+
+
+def test_what_the_panel_made_for_looking_goes_with_the_panel(opened):
+    finished(opened)
+    choose(opened.ui.compareComboBox, "checkerboard")
+    opened.ui.amountSlider.value = 30
+    assert {"NePhi mixed", "NePhi moving", "NePhi part"} <= hidden_names()
+    opened.widget.panel.close()
+    assert not hidden_names()
+
+
+def test_own_nodes_that_the_user_removed_are_made_again(opened):
+    finished(opened)
+    choose(opened.ui.compareComboBox, "difference")
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode("NePhi mixed"))
+    choose(opened.ui.compareComboBox, "checkerboard")
+    assert set(layers()) == {("NePhi mixed", None)}
