@@ -9,11 +9,13 @@ from learned import tiny_config
 from nephi.errors import InputError
 from nephi.geometry import Grid
 from nephi.images import Image
+from nephi.metrics import similarity
 from nephi.model import DIRECTIONS
 from nephi.options import Options
 from nephi.phantom import shapes_2d
-from nephi.pipeline import run
-from nephi.predictor import Predictor, find
+from nephi.pipeline import register, run
+from nephi.predictor import Predictor, find, widened
+from nephi.resample import warp
 from nephi.transform import Transform
 
 
@@ -154,3 +156,27 @@ def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
                        lambda header, _: header["design"]["sizes"].update(widths=[4, 4, 4]))
     with pytest.raises(InputError, match="do not fit their own description"):
         Predictor.load(other)
+
+
+def test_a_prediction_in_a_wider_box_is_the_same_map():
+    fixed, moving = _pair()
+    model = _predictor().predict(fixed, moving, np.eye(3))[0]
+    wider = widened(model, (-1.3, -1.1), (1.0, 1.6))
+    assert min(wider.code.box.high) >= 1.6 and max(wider.code.box.low) <= -1.3
+    assert torch.allclose(_map((wider,), fixed.grid).detach(), _map((model,), fixed.grid), atol=1e-3)
+
+
+def test_refinement_goes_on_from_the_prediction_and_adds_no_model(tmp_path):
+    fixed, moving = _pair()
+    _predictor(passes=2).save(tmp_path / "tiny.npz")
+    options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), iterations=0, refinement=30,
+                                  regularity_points=20, device="cpu")
+    states = list(register(fixed, moving, options))
+    predicted, refined = (next(s for s in reversed(states) if s.phase == phase) for phase in ("prediction", "done"))
+    assert len(refined.transform.models) == len(predicted.transform.models) == 2
+    assert [record["level"] for record in refined.history] == [0] * len(refined.history)
+
+    def alike(state):
+        return similarity(fixed.values, warp(moving, state.transform, fixed.grid).values)["ncc"]
+
+    assert alike(refined) > alike(predicted) + 0.1

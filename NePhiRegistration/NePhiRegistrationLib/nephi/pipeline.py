@@ -7,7 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
@@ -26,7 +26,7 @@ from .model import INVERSE, Architecture, NePhi
 from .objective import Level, Side
 from .optimize import Step, memory_errors, optimise
 from .options import Options, pick_device
-from .predictor import Predictor
+from .predictor import Predictor, widened
 from .sampling import PatchLattice
 from .transform import Transform
 from .volume import Volume
@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
 VOXELS_AT_ONCE = 1 << 18  # read from an image at once, to save memory
+SAMPLES_PER_CELL = 4  # along the side of a predicted latent cell
+EAGERNESS = 3.0  # learning rates of a prediction's refinement against those of a level
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
 
@@ -43,7 +45,7 @@ class Progress:
     """Where a registration stands.
 
     Attributes:
-        phase: "affine", "prediction", "level 1/3", ..., "done".
+        phase: "affine", "prediction", "refinement", "level 1/3", ..., "done".
         step, steps: within the phase; a level may end before its last step.
         terms: weighted loss terms of the last iteration.
         iterations_per_second: in this phase.
@@ -129,13 +131,22 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
     yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
     if predictor is not None and not prediction:
-        models = predictor.predict(pair.fixed, pair.moving, affine)
-        transform = Transform(fixed.grid, moving.grid, affine, models, provenance)
+        prediction = predictor.predict(pair.fixed, pair.moving, affine)
+        transform = replace(transform, models=prediction)
         yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
     clock = _Clock(started)
     spacings, carrier = _level_spacings(pair, options), Carrier()
     generator = torch.Generator().manual_seed(options.seed)
+    if prediction and options.refinement:
+        level, model = _predicted_level(pair, transform, options)
+        transform = replace(transform, models=(*prediction[:-1], model))
+        clock.begin(0, [options.refinement, *(i for _, i in spacings)])
+        for step in optimise(model, level, options.refinement, _eager(options), generator):
+            history.append({"level": 0, "iteration": step.iteration, "loss": sum(step.terms.values()), **step.terms})
+            yield clock.progress("refinement", step, transform, history)
+        model.requires_grad_(False)
+        del level
     for number, (spacing, iterations) in enumerate(spacings, start=1):
         with memory_errors(spacing):
             level = make_level(pair, transform, spacing, options, carrier)
@@ -311,6 +322,25 @@ def _carried_landmarks(pair: Pair, transform: Transform) -> Optional[tuple[Tenso
     back = transform.map_points(moving, INVERSE)
     to_frame = pair.frame.to_frame_matrix
     return tuple(apply_affine(to_frame, points.double()).float().to(device) for points in (fixed, back))
+
+
+def _predicted_level(pair: Pair, transform: Transform, options: Options) -> tuple[Level, NePhi]:
+    """What the last predicted model was made for, and a copy of it that can be optimised.
+
+    Samples are a share of a latent cell apart, or a voxel if that is more: as fine as the codes can tell.
+    """
+    *before, model = transform.models
+    spacing = max(model.code.box.cell * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
+    with memory_errors(spacing):
+        level = make_level(pair, replace(transform, models=tuple(before)), spacing, options)
+    edge = (options.patch + 1) * level.lattice.spacing
+    return level, widened(model, [a - edge for a in level.lattice.low], [b + edge for b in level.lattice.high])
+
+
+def _eager(options: Options) -> Options:
+    """Options for a model that knows what its codes mean already, and can be moved faster than a random one."""
+    return replace(options, learning_rate=EAGERNESS * options.learning_rate,
+                   code_learning_rate=EAGERNESS * options.code_learning_rate)
 
 
 def _new_model(level: Level, options: Options, generator: torch.Generator) -> NePhi:

@@ -6,8 +6,10 @@ import copy
 import hashlib
 import io
 import json
+import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -22,7 +24,7 @@ from .encoder import Encoder, EncoderSizes
 from .errors import InputError
 from .geometry import Frame, Grid, apply_affine
 from .images import Image, atomic_path, downsample, sample
-from .latent import LatentCode
+from .latent import LatentBox, LatentCode
 from .model import FORWARD, Architecture, NePhi
 from .options import resources_folder
 
@@ -158,6 +160,23 @@ class Predictor(nn.Module):
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {key: _half(tensor.detach().cpu().numpy()) for key, tensor in self.state_dict().items()}
+
+
+def widened(model: NePhi, low: Sequence[float], high: Sequence[float]) -> NePhi:
+    """A copy to be optimised whose box covers another one too, the codes at its border repeated.
+
+    Args:
+        low, high: (d,) corners of that box, frame units.
+    """
+    code = model.code
+    box, dim = code.box, len(code.box.low)
+    reach = max(max(a - b for a, b in zip(box.low, low)), max(b - a for a, b in zip(box.high, high)), 0.0)
+    extra = math.ceil(reach / box.cell)
+    local = F.pad(code.local.detach().movedim(-1, 0)[None], (extra,) * 2 * dim, mode="replicate")[0].movedim(0, -1)
+    wider = LatentBox(tuple(x - extra * box.cell for x in box.low), box.cell, tuple(n + 2 * extra for n in box.cells))
+    fields = copy.deepcopy((model.forward_field, model.inverse_field))
+    result = NePhi(model.architecture, LatentCode(wider, local.contiguous(), code.shared.detach().clone()), fields)
+    return result.requires_grad_(True)
 
 
 def names() -> list[str]:

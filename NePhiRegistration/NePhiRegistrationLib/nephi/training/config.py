@@ -94,7 +94,8 @@ class Training(_Checked):
 
     steps: int = option(10000, "in all", low=1, high=10**8)
     batch: int = option(4, "pairs in a step of one process", low=1, high=4096)
-    learning_rate: float = option(1e-3, "at the end of the warm-up", low=0.0, high=1.0)
+    learning_rate: float = option(1e-3, "of the encoder, at the end of the warm-up", low=0.0, high=1.0)
+    field_learning_rate: float = option(3e-4, "of the fields; large ones make them fold suddenly", low=0.0, high=1.0)
     warm_up: int = option(100, "steps until the full learning rate", low=1, high=10**6)
     clip: float = option(1.0, "largest norm of the gradient", low=1e-6, high=1e9)
     average: float = option(0.998, "decay of the average of the weights that is validated and saved; 0 for none",

@@ -81,7 +81,9 @@ def new_state(config: Config, device: torch.device) -> State:
     predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
     predictor.provenance = {"config": config.to_dict()}
     average = copy.deepcopy(predictor).requires_grad_(False) if config.training.average else predictor
-    optimizer = torch.optim.Adam(predictor.parameters(), lr=config.training.learning_rate, betas=(0.9, 0.99))
+    fields = [*predictor.forward_field.parameters(), *predictor.inverse_field.parameters()]
+    optimizer = torch.optim.Adam([{"params": list(predictor.encoder.parameters())}, {"params": fields}], lr=0.0,
+                                 betas=(0.9, 0.99))
     return State(predictor, average, optimizer)
 
 
@@ -95,8 +97,10 @@ def train(state: State, config: Config, source: Source, group: Group) -> Iterato
     pairs = _Ahead(config, source, group)
     try:
         while state.step < training.steps:
-            for options in state.optimizer.param_groups:
-                options["lr"] = training.learning_rate * schedule(state.step, training.steps, training.warm_up)
+            factor = schedule(state.step, training.steps, training.warm_up)
+            rates = training.learning_rate, training.field_learning_rate
+            for options, rate in zip(state.optimizer.param_groups, rates):
+                options["lr"] = factor * rate
             examples = pairs.of_step(state.step)
             terms = _backward(state.predictor, examples, config, group, state.step)
             terms = group.means(terms, len(examples))
