@@ -49,6 +49,12 @@ def test_entering_warms_the_worker_up_once_the_window_is_drawn(opened):
     assert opened.logic.calls == [("warmUp",)]
 
 
+def test_a_panel_that_is_closed_at_once_starts_no_worker(opened):
+    opened.widget.cleanup()
+    qt.QCoreApplication.processEvents()
+    assert ("warmUp",) not in opened.logic.calls
+
+
 def test_choices_survive_leaving_and_entering(opened):
     fixed, moving = opened.choose_pair()
     opened.ui.gridSpacingSpinBox.value = 2.5

@@ -7,10 +7,13 @@ import time
 from typing import Callable
 
 import pytest
+
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
 import pythonqt
 
 pythonqt.install()
-import qt  # noqa: E402
+import qt
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ class Panel(Actions):
 
     def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
         self._ui, self._logic, self._parameters = ui, logic, parameters
+        self._closed = False
         presets.fill(ui.presetComboBox)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.onPreset)
         self.segments = [self._segments("fixed", ui.fixedSegmentComboBox),
@@ -75,6 +76,7 @@ class Panel(Actions):
 
     def close(self) -> None:
         """The panel goes: end what runs by itself."""
+        self._closed = True
         self.review.close()
 
     def onPreset(self, _index: int) -> None:
@@ -123,6 +125,8 @@ class Panel(Actions):
                     setattr(parameters, field, node)
 
     def _warm_up(self) -> None:
+        if self._closed:  # in the moment between entering and this call
+            return
         try:
             self._logic.warmUp()
         except (RuntimeError, OSError, ValueError) as error:
