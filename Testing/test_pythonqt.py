@@ -13,7 +13,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 import pythonqt
 
 pythonqt.install()
-import qt
+import qt  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
