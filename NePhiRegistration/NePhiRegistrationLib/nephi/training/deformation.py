@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -24,26 +25,33 @@ class Deformation:
 
     Attributes:
         linear: (d + 1, d + 1).
-        there, back: (d, k, j, i) displacements of exp(v) and exp(-v) on a cell-centred lattice of [-1, 1]^d.
+        velocity: (d, k, j, i) v on a cell-centred lattice of [-1, 1]^d.
     """
 
     linear: np.ndarray
-    there: Tensor
-    back: Tensor
+    velocity: Tensor
 
     def forward(self, points: Tensor) -> Tensor:
         """phi of points (n, d)."""
-        return apply_affine(self.linear, points + _at(self.there, points))
+        return apply_affine(self.linear, points + _at(self._there, points))
 
     def inverse(self, points: Tensor) -> Tensor:
         """The inverse of phi at points (n, d)."""
         points = apply_affine(np.linalg.inv(self.linear), points)
-        return points + _at(self.back, points)
+        return points + _at(self._back, points)
+
+    @cached_property
+    def _there(self) -> Tensor:
+        return flow(self.velocity)
+
+    @cached_property
+    def _back(self) -> Tensor:
+        return flow(-self.velocity)
 
 
 def random_deformation(cube: Grid, linear: np.ndarray, largest: float, generator: torch.Generator) -> Deformation:
-    """A random flow of at most about ``largest`` (half sides of the cube), on a lattice of half the cube's size."""
-    n, dim = max(8, cube.size[0] // 2), cube.dim
+    """A random flow of at most about ``largest`` (half sides of the cube), on a lattice coarser than the cube."""
+    n, dim = min(max(16, cube.size[0] // 3), 4 * SCALES[-1]), cube.dim
     velocity = torch.zeros(dim, *(n,) * dim)
     for scale in SCALES:
         coarse = torch.randn((dim, *(scale,) * dim), generator=generator)
@@ -52,7 +60,7 @@ def random_deformation(cube: Grid, linear: np.ndarray, largest: float, generator
     velocity *= uniform(generator) * largest / velocity.norm(dim=0).max().clamp(min=1e-6)
     slopes = torch.stack(torch.gradient(velocity, spacing=2 / n, dim=tuple(range(1, dim + 1))))
     velocity *= min(1.0, LARGEST_SLOPE / float(slopes.abs().max().clamp(min=1e-6)))
-    return Deformation(linear, flow(velocity), flow(-velocity))
+    return Deformation(linear, velocity)
 
 
 def flow(velocity: Tensor) -> Tensor:

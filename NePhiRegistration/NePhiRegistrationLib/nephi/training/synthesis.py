@@ -82,8 +82,13 @@ class Blobs:
         """A random pair of the same shapes."""
         n, dim = self._sizes.size, self._sizes.dim
         count, scale = 4 + int(uniform(generator, 0, 12)), 4 + int(uniform(generator, 0, 8))
-        channels = [smooth_upsample(torch.randn((1, *(scale,) * dim), generator=generator), n)[0] for _ in range(count)]
-        labels = torch.stack(channels).argmax(0)
+        labels = torch.zeros((n,) * dim, dtype=torch.long)
+        highest = torch.full((n,) * dim, -math.inf)
+        for label in range(count):
+            shape = smooth_upsample(torch.randn((1, *(scale,) * dim), generator=generator), n // 2)[None]
+            height = F.interpolate(shape, size=labels.shape, mode="trilinear" if dim == 3 else "bilinear")[0, 0]
+            labels[height > highest] = label
+            highest = torch.maximum(highest, height)
 
         def scene(points: Tensor) -> Tensor:
             return nearest(labels[None], (points + 1) * (n / 2) - 0.5)[0]

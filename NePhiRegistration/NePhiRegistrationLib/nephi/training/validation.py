@@ -28,6 +28,8 @@ from .datasets import Folder, Source, read_pairs
 from .examples import Example
 from .trainer import generator_of
 
+MM_PER_DICE = 20.0  # an error of this size weighs as much as all of the overlap
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,8 +72,9 @@ class Scores:
 
     @property
     def score(self) -> float:
-        """What the best weights have most of: Dice, or else the smallest error, or else the similarity."""
-        return next((value for value in (self.dice, -self.error, self.similarity) if math.isfinite(value)), -math.inf)
+        """What the best weights have most of: Dice, less a share of the error; the similarity if neither is known."""
+        known = [value for value in (self.dice, -self.error / MM_PER_DICE) if math.isfinite(value)]
+        return math.fsum(known) if known else self.similarity if math.isfinite(self.similarity) else -math.inf
 
     def known(self) -> dict[str, float]:
         """Those that are not NaN."""
