@@ -31,10 +31,11 @@ class Group:
         """The group that torchrun's environment describes, or this process alone."""
         found = pick_device(device)
         size = int(os.environ.get("WORLD_SIZE", "1"))
-        if size > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
         if size > 1 and found.type == "cuda":
             found = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(found)
+        if size > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if found.type == "cuda" else "gloo")
         return cls(int(os.environ.get("RANK", "0")) if size > 1 else 0, size, found)
 
     def leave(self) -> None:

@@ -140,7 +140,7 @@ def _backward(predictor: Predictor, examples: list[Example], config: Config, gro
     _check_finite(sum(example.images.sum() for example in examples), "sum of the images", examples, step)
     examples = [_at_a_pass(predictor, example, generator_of(config.training.seed, step, number, "pass"))
                 for number, example in zip(numbers, examples)]
-    with torch.autocast("cuda", enabled=mixed):
+    with torch.autocast("cuda", torch.bfloat16, enabled=mixed):  # whose range needs no scaling of the loss
         local, shared = predictor.encoder(torch.stack([example.images for example in examples]))
     local, shared = local.float(), shared.float()
     _check_finite(local.detach().sum() + shared.detach().sum(), "code", examples, step)
