@@ -51,17 +51,23 @@ def main() -> None:
     print(f"{HELD_OUT} held-out pairs, prediction alone: {_text(mean(scores))}  worst dice {worst:.4f}; "
           f"trained in {trained:.0f} s")
     if args.picture:
-        _picture(predictor, cases[:2]).save(args.picture)
+        _picture(predictor, *[case for case in cases if not _hollow(case)][:2]).save(args.picture)
 
 
 def _text(scores: Scores) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in scores.known().items())
 
 
-def _picture(predictor: Predictor, cases: list[Case]) -> Picture.Image:
-    """The moving image and a grid, carried by the deformation between the codes of two pairs."""
-    both = [predictor.predict(case.fixed, case.moving, case.affine) for case in cases]
-    grid, moving = cases[0].fixed.grid, cases[0].moving.values
+def _hollow(case: Case) -> bool:
+    labels = case.labels[0].values
+    middle = torch.nonzero(labels).double().mean(0).round().long()
+    return not bool(labels[middle[0], middle[1]])
+
+
+def _picture(predictor: Predictor, first: Case, second: Case) -> Picture.Image:
+    """One moving image and a grid, carried by the deformations between the codes of its pairs with two fixed images."""
+    both = [predictor.predict(case.fixed, first.moving, first.affine) for case in (first, second)]
+    grid, moving = first.fixed.grid, first.moving.values
     lines = (torch.arange(grid.size[0]) % LINES == 0).float()
     mesh = torch.maximum(lines[:, None], lines[None, :])
     rows: list[list[Tensor]] = [[], []]
