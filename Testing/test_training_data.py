@@ -9,6 +9,7 @@ import torch
 from learned import tiny_config
 from nephi.encoder import EncoderSizes
 from nephi.errors import InputError
+from nephi.images import read_image
 from nephi.training import augment
 from nephi.training.config import Data
 from nephi.training.datasets import Folder, ImagePairs, Mixture
@@ -122,6 +123,20 @@ def test_a_folder_of_nothing_readable_is_refused(root):
         (root / "images" / f"{number}.nii.gz").write_bytes(b"not an image")
     with pytest.raises(InputError, match="Fewer than 2 images"):
         _names(_pairs(root, strict=False), 100)
+
+
+def test_images_are_read_once_as_far_as_memory_allows(root, monkeypatch):
+    read = []
+    monkeypatch.setattr("nephi.training.datasets.read_image", lambda file, role: read.append(file) or
+                        read_image(file, role))
+    folder = Folder(root / "images", 0, 4, 2, True)
+    for number in (0, 1, 0, 1):
+        folder.read(number)
+    assert len(read) == 2
+    monkeypatch.setattr("nephi.training.datasets.KEPT_BYTES", 0)
+    folder.read(2)
+    folder.read(2)
+    assert len(read) == 4
 
 
 def test_an_image_of_another_dimension_is_refused(root):

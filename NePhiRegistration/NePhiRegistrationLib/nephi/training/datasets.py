@@ -6,7 +6,6 @@ import csv
 import logging
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Optional, Protocol
 
@@ -28,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 NEAR = 0.1  # half sides of the cube: how far around the foreground images are compared
-KEPT = 512  # images held in memory
+KEPT_BYTES = 4 << 30  # of images held in memory; what does not fit is read again
 
 
 class Source(Protocol):
@@ -53,7 +52,8 @@ class Folder:
             raise InputError(f"The folder {path} has {len(files)} images, of which {len(self.files)} are used; "
                              "training and validation need at least 2.")
         self._skipped: set[Path] = set()
-        self._cached = lru_cache(maxsize=KEPT)(self._read)
+        self._kept: dict[int, Optional[Image]] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.files)
@@ -64,7 +64,14 @@ class Folder:
         Raises:
             InputError: it cannot be read and that is fatal, or it is of another dimension.
         """
-        return self._cached(number)
+        if number in self._kept:
+            return self._kept[number]
+        image = self._read(number)
+        size = 0 if image is None else image.values.nbytes
+        if self._bytes + size <= KEPT_BYTES:
+            self._kept[number] = image
+            self._bytes += size
+        return image
 
     def _read(self, number: int) -> Optional[Image]:
         file = self.files[number]
