@@ -227,10 +227,16 @@ class RegistrationLogic:
         if transform is None:
             transform = self._current_node("forward" if to == "fixed" else "inverse")
         grid = volumes.read_volume(reference or self._volume(transform, to), to).geometry
+        made = None
         if output is None:
             name = slicer.mrmlScene.GenerateUniqueName(f"{segmentation.GetName()} on {to}")
-            output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        segments.carry_segments(output, segmentation, transform, grid)
+            output = made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        try:
+            segments.carry_segments(output, segmentation, transform, grid)
+        except NodeError:
+            if made is not None:
+                slicer.mrmlScene.RemoveNode(made)
+            raise
         return output
 
     def saveTransform(self, path: Union[str, os.PathLike], transform: Optional[Any] = None) -> None:

@@ -41,11 +41,27 @@ def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: 
         geometry: LPS mm.
         threshold: values closer to 0 than this are transparent; None keeps what was set.
     """
+    values = cleaned(array)
+    write_volume(node, values, geometry)
+    show_scale(node, scale_end(largest(values)), threshold)
+
+
+def cleaned(array: np.ndarray) -> np.ndarray:
+    """Log-Jacobians as float32 in memory of their own, all of them numbers, and folds :data:`FOLD`."""
     values = np.array(array, dtype=np.float32)
     np.nan_to_num(values, copy=False, nan=FOLD, neginf=FOLD, posinf=-FOLD)
-    np.maximum(values, np.float32(FOLD), out=values)
-    write_volume(node, values, geometry)
-    _apply(node, _limit(values), threshold)
+    return np.maximum(values, np.float32(FOLD), out=values)
+
+
+def largest(values: np.ndarray) -> float:
+    """The largest absolute value of cleaned log-Jacobians, folds apart."""
+    regular = values > FOLD + 1e-3
+    return max(float(values.max(where=regular, initial=0)), -float(values.min(where=regular, initial=0)))
+
+
+def scale_end(value: float) -> float:
+    """The end of the scale: the first of a few that a value lies within, clear of the colour of folds."""
+    return next((limit for limit in _LIMITS if value <= 0.99 * limit), _LIMITS[-1])
 
 
 def set_colors(node: Any, threshold: Optional[float] = None) -> None:
@@ -57,8 +73,9 @@ def set_colors(node: Any, threshold: Optional[float] = None) -> None:
     """
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
-    limit = node.GetDisplayNode().GetWindowLevelMax() if is_colored(node) else _limit(slicer.util.arrayFromVolume(node))
-    _apply(node, limit, threshold)
+    limit = node.GetDisplayNode().GetWindowLevelMax() if is_colored(node) else \
+        scale_end(largest(slicer.util.arrayFromVolume(node)))
+    show_scale(node, limit, threshold)
 
 
 def is_colored(node: Any) -> bool:
@@ -87,15 +104,8 @@ def show_legend(node: Any, visible: bool = True) -> Any:
     return legend
 
 
-def _limit(values: np.ndarray) -> float:
-    """The end of the scale: the first of a few that all values but folds lie within, clear of the colour of folds."""
-    regular = values > FOLD + 1e-3
-    largest = max(float(values.max(where=regular, initial=0)), -float(values.min(where=regular, initial=0)))
-    return next((limit for limit in _LIMITS if largest <= 0.99 * limit), _LIMITS[-1])
-
-
-def _apply(node: Any, limit: float, threshold: Optional[float]) -> None:
-    """Put the colours and the range of the scale on a volume."""
+def show_scale(node: Any, limit: float, threshold: Optional[float] = None) -> None:
+    """Put the colours and the range of the scale on a volume that has a display."""
     table, display = _color_table(node), node.GetDisplayNode()
     kept = float(table.GetAttribute(_THRESHOLD) or THRESHOLD)
     _fill(table, limit, kept if threshold is None else threshold)

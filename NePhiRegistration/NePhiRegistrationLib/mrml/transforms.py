@@ -39,8 +39,14 @@ def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> N
         image.Modified()
         current.Modified()
         return
-    vectors = np.multiply(displacement, FLIP, dtype=np.float32, casting="same_kind")
-    image, matrix = new_image(vectors, 3), ijk_to_ras(geometry)
+    write_field(node, new_image(np.multiply(displacement, FLIP, dtype=np.float32, casting="same_kind"), 3), geometry)
+
+
+def write_field(node: Any, image: vtk.vtkImageData, geometry: dict) -> None:
+    """As :func:`write_displacement`, for RAS vectors in an image, float32, which becomes the node's own."""
+    if node.GetParentTransformNode() is not None:
+        node.SetAndObserveTransformNodeID(None)
+    matrix = ijk_to_ras(geometry)
     image.SetSpacing(geometry["spacing"])
     image.SetOrigin(matrix[:3, 3].tolist())
     direction = np.eye(4)

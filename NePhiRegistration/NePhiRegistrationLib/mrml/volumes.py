@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -105,17 +107,39 @@ def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[An
     """
     if list(array.shape) != list(reversed(geometry["size"])):
         raise ValueError(f"An array of shape {array.shape} does not fit a geometry of size {geometry['size']}.")
-    modified = node.StartModify()
-    try:
-        node.SetAndObserveTransformNodeID(None)
-        node.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(geometry)))
+    add_display(node, like)
+    with _placed(node, geometry):
         _put_voxels(node, array)
-    finally:
-        node.EndModify(modified)
+
+
+def write_image(node: Any, image: vtk.vtkImageData, geometry: dict, like: Optional[Any] = None) -> None:
+    """As :func:`write_volume`, for voxels in an image, which becomes the node's own."""
+    add_display(node, like)
+    with _placed(node, geometry):
+        node.SetAndObserveImageData(image)
+
+
+def add_display(node: Any, like: Optional[Any] = None) -> None:
+    """Give a volume node that has none a display, with the window and level of another volume's or automatic ones.
+
+    Before there are voxels: the automatic ones, which take long to find, are then only looked for when they are needed.
+    """
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
         if like is not None and like.GetDisplayNode() is not None:
             _copy_window(like.GetDisplayNode(), node.GetDisplayNode())
+
+
+@contextlib.contextmanager
+def _placed(node: Any, geometry: dict) -> Iterator[None]:
+    """Put the node where the geometry says, and make it and the change of its voxels known as one."""
+    modified = node.StartModify()
+    try:
+        node.SetAndObserveTransformNodeID(None)
+        node.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(geometry)))
+        yield
+    finally:
+        node.EndModify(modified)
 
 
 def _put_voxels(node: Any, array: np.ndarray) -> None:

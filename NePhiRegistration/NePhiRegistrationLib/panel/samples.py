@@ -39,7 +39,9 @@ def register(icons: str) -> None:
     offer(category=CATEGORY, sampleName="BrainTumorPair", thumbnailFileName=thumbnail, nodeNames=list(names),
           fileNames=list(files), uris=[slicer.util.TESTING_DATA_URL + f"SHA256/{item}" for item in sums],
           checksums=[f"SHA256:{item}" for item in sums])
-    offer(category=CATEGORY, sampleName="BreathingChestPhantom", thumbnailFileName=thumbnail,
+    # Slicer wants an address, a file and a node name of every source, even of one that is not downloaded.
+    offer(category=CATEGORY, sampleName="BreathingChestPhantom", thumbnailFileName=thumbnail, uris="generated",
+          fileNames="phantom.npz", nodeNames=_("Chest, breathed {breath}").format(breath=_("in")),
           customDownloader=lambda _source: list(add_phantom().values()))
 
 

@@ -93,7 +93,8 @@ class Reading:
             self.fields["names"][role] = getattr(inputs, role).GetName()
             yield
         for role, volume in read.items():
-            mask = masks.read_mask(getattr(inputs, f"{role}Mask"), getattr(inputs, f"{role}Segment"), volume, role)
+            node = getattr(inputs, f"{role}Mask")
+            mask = masks.read_mask(node, _segment_id(node, getattr(inputs, f"{role}Segment")), volume, role)
             if mask is not None:
                 self.arrays[f"{role}_mask"] = mask
             yield
@@ -116,6 +117,13 @@ class Reading:
         self.arrays["fixed_labels"], self.arrays["moving_labels"] = fixed.array, moving.array
         self.label_names = {str(label): name for label, name in fixed.names.items()}
         yield
+
+
+def _segment_id(node: Any, said: Optional[str]) -> Optional[str]:
+    """The ID of a segment, for scripts also by its name."""
+    if not said or node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        return said
+    return node.GetSegmentation().GetSegmentIdBySegmentName(said) or said
 
 
 class Onwards:

@@ -26,7 +26,7 @@ class Inputs:
     Attributes:
         fixed, moving: scalar volume nodes.
         fixedMask, movingMask: segmentation or label map nodes: where to look.
-        fixedSegment, movingSegment: the ID of the one segment that counts; without it all visible ones do.
+        fixedSegment, movingSegment: the ID or name of the one segment that counts; without it all visible ones do.
         initialTransform: a linear transform node that, applied to the moving volume, brings it near the fixed one.
         guideFixed, guideMoving: markups nodes whose points, in their order, pull the registration.
         landmarksFixed, landmarksMoving: markups nodes whose points only judge it.

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..mrml import archive, jacobian, snapshot, tables, transforms, volumes
+from ..mrml import archive, gradual, jacobian, snapshot, tables, transforms
 from ..worker.messages import Message
 from .turns import Steps
 from .values import KINDS, NODES, Inputs, Outputs
@@ -71,7 +71,7 @@ class OutputNodes:
 
     def fill(self, arrays: Mapping[str, np.ndarray], geometries: Mapping[str, dict], report: dict,
              exact: Optional[bytes]) -> Steps:
-        """Write a result, one node in each step.
+        """Write a result, in small steps.
 
         Args:
             arrays: ``forward``, ``inverse``, ``warped``, ``log_jacobian``, as far as there are.
@@ -82,8 +82,7 @@ class OutputNodes:
         for name, array in (("forward", "forward"), ("inverse", "inverse"), ("warped", "warped"),
                             ("logJacobian", "log_jacobian")):
             if array in arrays and self.present(name):
-                self._write(name, arrays[array], geometries[array])
-                yield
+                yield from self._write(name, arrays[array], geometries[array])
         if exact is not None and self.present("forward"):
             archive.store(self.nodes.forward, exact)
             yield
@@ -96,15 +95,14 @@ class OutputNodes:
         """Whether an output is wanted and still in the scene."""
         return self._in_scene(getattr(self.nodes, name))
 
-    def _write(self, name: str, array: np.ndarray, geometry: dict) -> None:
+    def _write(self, name: str, array: np.ndarray, geometry: dict) -> Steps:
         node = getattr(self.nodes, name)
         if name == "warped":
             like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
-            volumes.write_volume(node, array, geometry, like)
-        elif name == "logJacobian":
-            jacobian.write_log_jacobian(node, array, geometry)
-        else:
-            transforms.write_displacement(node, array, geometry)
+            return gradual.write_volume(node, array, geometry, like)
+        if name == "logJacobian":
+            return gradual.write_log_jacobian(node, array, geometry)
+        return gradual.write_displacement(node, array, geometry)
 
     def _sign(self, report: dict) -> None:
         """Say on every node what it comes from."""

@@ -1,0 +1,68 @@
+"""Large results into nodes, slab by slab, for callers that give the window a turn between two steps.
+
+Nodes change with the last step; until then they hold what they held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import numpy as np
+import vtk
+from vtk.util import numpy_support
+
+from . import jacobian, transforms, volumes
+from .geometry import FLIP
+from .resample import image_array
+
+SLAB = 1 << 20  # values in a step: a few milliseconds
+
+Steps = Iterator[None]
+
+
+def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Steps:
+    """See :func:`transforms.write_displacement`."""
+    flip = FLIP.astype(np.float32)
+    image = _empty(displacement.shape[:3], 3, np.float32)
+    yield from _fill(image, displacement, lambda slab: slab * flip)
+    transforms.write_field(node, image, geometry)
+
+
+def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Steps:
+    """See :func:`volumes.write_volume`; ``array`` is not bool."""
+    image = _empty(array.shape, 1, array.dtype)
+    yield from _fill(image, array, lambda slab: slab)
+    volumes.write_image(node, image, geometry, like)
+
+
+def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Steps:
+    """See :func:`jacobian.write_log_jacobian`."""
+    image, found = _empty(array.shape, 1, np.float32), [0.0]
+
+    def clean(slab: np.ndarray) -> np.ndarray:
+        values = jacobian.cleaned(slab)
+        found.append(jacobian.largest(values))
+        return values
+
+    yield from _fill(image, array, clean)
+    volumes.add_display(node)
+    node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
+    volumes.write_image(node, image, geometry)
+    jacobian.show_scale(node, jacobian.scale_end(max(found)))
+
+
+def _empty(shape: tuple, components: int, kind: Any) -> vtk.vtkImageData:
+    image = vtk.vtkImageData()
+    image.SetDimensions(*reversed(shape))
+    image.AllocateScalars(numpy_support.get_vtk_array_type(np.dtype(kind)), components)
+    return image
+
+
+def _fill(image: vtk.vtkImageData, array: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> Steps:
+    """Fill an image by what is made of an array, a few slices in each step."""
+    target = image_array(image)
+    height = max(1, SLAB // max(1, array[0].size))
+    for start in range(0, len(array), height):
+        target[start:start + height] = make(array[start:start + height])
+        yield

@@ -1,0 +1,85 @@
+"""The window goes on answering while a registration runs: no turn of the event loop takes long on the main thread."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import slicer
+from logic_case import ENDLESS, PATIENCE, engine, logic, qt, spin  # noqa: F401
+from mrml_scene import add_node, add_segmentation, add_volume, oblique_matrix
+from NePhiRegistrationLib.logic import Inputs, Outputs
+from NePhiRegistrationLib.mrml import geometry, gradual, jacobian, transforms, volumes
+from NePhiRegistrationLib.mrml.resample import volume_matrix
+
+LIMIT = 0.05  # s; of processor time, which other processes do not change
+SIZE = 128
+OPTIONS = {"iterations": [2], "resolution": [24], "points": 5000, "affine": "none", "device": "cpu"}
+
+
+def blob(shift: float) -> np.ndarray:
+    k, j, i = (np.arange(SIZE) - SIZE / 2 for _ in range(3))
+    r = np.sqrt((k[:, None, None] - shift)**2 + (1.3 * j[None, :, None])**2 + (i[None, None, :] + shift)**2)
+    return (1000 / (1 + np.exp((r - 30) / 3)) + 100 * np.cos(r / 9)).astype(np.float32)
+
+
+class Turns:
+    """Runs the event loop turn by turn and remembers the longest by processor time."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+
+    def until(self, condition) -> bool:
+        end = time.monotonic() + PATIENCE
+        while not condition() and time.monotonic() < end:
+            before = time.thread_time()
+            qt.QCoreApplication.processEvents()
+            self.longest = max(self.longest, time.thread_time() - before)
+            time.sleep(0.001)
+        return condition()
+
+
+def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_back(logic):  # noqa: F811
+    fixed, moving = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="moving")
+    mask = add_segmentation({"inside": blob(0) > 300}, np.eye(4))
+    logic.warmUp()
+    assert spin(lambda: engine().worker.client.hello is not None)
+    turns, before = Turns(), time.thread_time()
+    task = logic.start(Inputs(fixed, moving, fixedMask=mask), Outputs(gridSpacing=0.8), "generic", OPTIONS)
+    assert time.thread_time() - before < LIMIT
+    assert turns.until(lambda: task.done) and task.state == "finished", task.message + task.details
+    field = transforms.grid_transform(task.outputs.forward).GetDisplacementGrid()
+    assert field.GetNumberOfPoints() * 12 > 40e6  # large enough to be felt
+    assert slicer.util.arrayFromVolume(task.outputs.warped).shape == (SIZE,) * 3
+    assert turns.longest < LIMIT
+
+    turns, again = Turns(), logic.start(Inputs(fixed, moving), task.outputs, "generic", {**ENDLESS, "affine": "none"})
+    seen = transforms.grid_transform(task.outputs.forward).GetDisplacementGrid().GetDimensions()
+    assert turns.until(lambda: transforms.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions()
+                       != seen)
+    again.cancel()
+    assert turns.until(lambda: again.done) and again.state == "cancelled"
+    assert transforms.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions() == seen
+    assert turns.longest < LIMIT
+
+
+def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa: F811
+    generator, place = np.random.default_rng(0), geometry.geometry_from(oblique_matrix(), (90, 130, 97))
+    field = generator.normal(scale=9, size=(97, 130, 90, 3)).astype(np.float32)
+    values = generator.normal(scale=0.3, size=(97, 130, 90)).astype(np.float32)
+    values[50, 60, 70] = np.nan
+    nodes = [(add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")) for _ in range(2)]
+    transforms.write_displacement(nodes[0][0], field, place)
+    volumes.write_volume(nodes[0][1], field[..., 0].astype(np.int16), place)
+    jacobian.write_log_jacobian(nodes[0][2], values, place)
+    for steps in (gradual.write_displacement(nodes[1][0], field, place),
+                  gradual.write_volume(nodes[1][1], field[..., 0].astype(np.int16), place),
+                  gradual.write_log_jacobian(nodes[1][2], values, place)):
+        assert sum(1 for _ in steps) > 1
+    (first, at), (second, there) = (transforms.read_displacement(trio[0]) for trio in nodes)
+    assert np.array_equal(first, second) and geometry.same_geometry(at, there, 1e-9)
+    for one, other in zip(nodes[0][1:], nodes[1][1:]):
+        assert np.array_equal(slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other))
+        assert np.allclose(volume_matrix(one), volume_matrix(other))
+    ranges = [trio[2].GetDisplayNode().GetWindowLevelMax() for trio in nodes]
+    assert ranges[0] == ranges[1] and jacobian.fold_count(nodes[1][2]) == 1
