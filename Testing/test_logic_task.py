@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -242,6 +244,36 @@ def test_too_little_memory_is_told(logic):  # noqa: F811
     with pytest.raises(RegistrationError, match="memory"):
         logic.register(pair.fixed, pair.moving, "lung-ct", Outputs(gridSpacing=0.01), **QUICK)
     assert logic._task.failure == "memory"
+
+
+@UNIX
+def test_a_full_temporary_folder_is_told_and_nothing_is_lost(logic):  # noqa: F811
+    resource = pytest.importorskip("resource")
+    pair = add_pair()
+    logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    before, worker, limit = content(), engine().worker.client.hello["pid"], resource.RLIMIT_FSIZE
+    limits = resource.prlimit(worker, limit)
+    resource.prlimit(worker, limit, (1000, limits[1]))
+    try:
+        with pytest.raises(RegistrationError, match="A temporary file cannot be written in .* free some space there"):
+            logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    finally:
+        resource.prlimit(worker, limit, limits)
+    assert logic._task.failure == "disk" and content() == before
+    assert logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+
+
+def test_nodes_of_a_closed_scene_are_let_go(logic):  # noqa: F811
+    pair = add_pair()
+    logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    gone = weakref.ref(pair.moving)
+    del pair
+    logic._task = None
+    slicer.mrmlScene.Clear(0)
+    gc.collect()
+    assert gone() is None
+    with pytest.raises(RegistrationError, match="register first"):
+        logic.resume(1)
 
 
 def test_closing_the_logic_stops_its_task_and_the_worker_with_the_last_user():

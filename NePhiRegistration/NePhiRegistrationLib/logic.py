@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
-import numpy as np
 import slicer
 
-from .mrml import archive, jacobian, segments, volumes
+from .mrml import jacobian, segments, volumes
 from .mrml.errors import NodeError
 from .session import files
 from .session.engine import BUSY, Engine, failure, shared
 from .session.points import carry as carry_points
 from .session.reading import Onwards, Reading, check
+from .session.remembered import Remembered
 from .session.values import Inputs, Listeners, Outputs, RegistrationError, Result
 from .session.writing import OutputNodes
 from .task import Task
@@ -26,15 +26,6 @@ __all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Resul
 logger = logging.getLogger(__name__)
 
 Pair = Union[Inputs, Mapping[str, Any], tuple]
-
-
-@dataclass(frozen=True)
-class Current:
-    """The transform that is meant where none is named: the bytes of its .nephi file, and the nodes around it."""
-
-    exact: bytes
-    inputs: Inputs
-    outputs: Outputs
 
 
 class RegistrationLogic:
@@ -50,8 +41,7 @@ class RegistrationLogic:
     def __init__(self, engine: Optional[Engine] = None) -> None:
         self._engine = engine or shared()
         self._task: Optional[Task] = None
-        self._last: Optional[Task] = None  # that has finished and can be continued
-        self._current: Optional[Current] = None
+        self._last = Remembered()
 
     # ---------------------------------------------------------------------------------------- registration
 
@@ -85,7 +75,7 @@ class RegistrationLogic:
         Raises:
             RegistrationError: (a RuntimeError) there is no result, or a registration is running.
         """
-        last = self._last
+        last = self._last.task
         if last is None:
             raise RegistrationError("There is no registration to continue; register first.")
         order = Onwards(last.name, int(iterations), last.label_names)
@@ -164,7 +154,7 @@ class RegistrationLogic:
         order = Reading(inputs)
         for _ in order.steps():
             pass
-        reply = self._engine.ask("evaluate", order.fields, {**order.arrays, "transform": self._exact(transform)})
+        reply = self._engine.ask("evaluate", order.fields, {**order.arrays, "transform": self._last.exact(transform)})
         metrics = reply.fields["metrics"]
         return {**metrics, "label_names": order.label_names} if order.label_names else metrics
 
@@ -183,9 +173,9 @@ class RegistrationLogic:
         """
         if kind not in ("log", "determinant"):
             raise NodeError(f"The kind of Jacobian is {kind!r}; say 'log' or 'determinant'.")
-        exact = self._exact(transform)
+        exact = self._last.exact(transform)
         side = "moving" if direction == "inverse" else "fixed"
-        grid = volumes.read_volume(reference or self._volume(transform, side), side).geometry
+        grid = volumes.read_volume(reference or self._last.volume(transform, side), side).geometry
         reply = self._engine.ask("jacobian", {"geometry": grid, "direction": direction, "quantity": kind},
                                  {"transform": exact})
         if output is None:
@@ -207,7 +197,7 @@ class RegistrationLogic:
             The filled markups node, or an array (n, 3) RAS mm.
         """
         _check_side(to)
-        return carry_points(self._engine, self._exact(transform), points, to, output)
+        return carry_points(self._engine, self._last.exact(transform), points, to, output)
 
     def applyToSegmentation(self, segmentation: Any, to: str = "fixed", transform: Optional[Any] = None,
                             reference: Optional[Any] = None, output: Optional[Any] = None) -> Any:
@@ -225,8 +215,8 @@ class RegistrationLogic:
         """
         _check_side(to)
         if transform is None:
-            transform = self._current_node("forward" if to == "fixed" else "inverse")
-        grid = volumes.read_volume(reference or self._volume(transform, to), to).geometry
+            transform = self._last.output("forward" if to == "fixed" else "inverse")
+        grid = volumes.read_volume(reference or self._last.volume(transform, to), to).geometry
         made = None
         if output is None:
             name = slicer.mrmlScene.GenerateUniqueName(f"{segmentation.GetName()} on {to}")
@@ -246,7 +236,7 @@ class RegistrationLogic:
             NodeError: (a ValueError) there is no transform.
             OSError: the file cannot be written, one sentence.
         """
-        files.write_bytes(path, self._exact(transform).tobytes())
+        files.write_bytes(path, self._last.exact(transform).tobytes())
 
     def loadTransform(self, path: Union[str, os.PathLike], fixed: Optional[Any] = None, moving: Optional[Any] = None,
                       outputs: Optional[Outputs] = None) -> Outputs:
@@ -274,7 +264,8 @@ class RegistrationLogic:
                       **{side: reply.fields[side]["geometry"] for side in ("forward", "inverse")}}
         for _ in nodes.fill(reply.arrays, geometries, {"provenance": reply.fields["provenance"]}, exact.tobytes()):
             pass
-        self._current = Current(exact.tobytes(), inputs, nodes.nodes)
+        self._last.keep(exact.tobytes(), inputs, nodes.nodes)
+        self._last.watch(slicer.mrmlScene)
         return nodes.nodes
 
     # ----------------------------------------------------------------------------------------------- worker
@@ -288,7 +279,9 @@ class RegistrationLogic:
         if self._task is not None and not self._task.done:
             self._task.cancel()
             self._task.wait(2.0)
-        self._last = self._current = None
+        self._task = None
+        self._last.forget()
+        self._last.watch(None)
         self._engine.leave(self)
 
     # ---------------------------------------------------------------------------------------------- private
@@ -298,46 +291,16 @@ class RegistrationLogic:
             raise RegistrationError(BUSY)
         self._engine.start(self)
         scene = slicer.mrmlScene
+        self._last.watch(scene)
 
         def finished(task: Task) -> None:
-            self._last, self._current = task, Current(task.transform, task.inputs, task.outputs)
+            self._last.keep(task.transform, task.inputs, task.outputs, task)
             if listeners.on_finished is not None:
                 listeners.on_finished(task)
 
         self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene,
                           replace(listeners, on_finished=finished))
         return self._task
-
-    def _exact(self, transform: Optional[Any]) -> np.ndarray:
-        """The bytes of a transform's .nephi file, (n,) uint8."""
-        if transform is not None:
-            data = archive.load(transform)
-            if data is None:
-                raise NodeError(f"The transform '{transform.GetName()}' has no exact map; choose the forward transform "
-                                "of a registration.")
-        elif self._current is not None:
-            data = self._current.exact
-        else:
-            raise NodeError("There is no transform; register first, or give the forward transform of a registration.")
-        return np.frombuffer(data, np.uint8)
-
-    def _current_node(self, name: str) -> Any:
-        """A transform node of what was registered or loaded last."""
-        node = getattr(self._current.outputs, name) if self._current is not None else None
-        if node is None or node.GetScene() is None:
-            raise NodeError(f"There is no {name} transform of a registration in the scene; give one.")
-        return node
-
-    def _volume(self, transform: Optional[Any], side: str) -> Any:
-        """The fixed or moving volume that a transform belongs to."""
-        if transform is None:
-            node = getattr(self._current.inputs, side) if self._current is not None else None
-            node = node if node is not None and node.GetScene() is not None else None
-        else:
-            node = transform.GetNodeReference(f"spatialRegistration{side.capitalize()}")
-        if node is None:
-            raise NodeError(f"The {side} volume that the transform belongs to is not in the scene; give the volume.")
-        return node
 
 
 def _check_side(to: str) -> None:

@@ -46,7 +46,7 @@ class Task:
     Attributes:
         state: see above.
         message: when it failed, one sentence for the user.
-        failure: when it failed, "input", "memory", "missing", "internal" or "died".
+        failure: when it failed, "input", "memory", "disk", "missing", "internal" or "died".
         details: when it failed, for the log.
         report: when it finished, docs/report-schema.md.
         histogram: when it finished, {"edges", "counts", "folds"} of the Jacobian determinant.

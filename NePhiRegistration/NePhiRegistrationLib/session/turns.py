@@ -48,6 +48,7 @@ class Turns:
         """Drop what waits and let go of the owner, which the timer's connection keeps alive."""
         self.clear()
         self._timer.disconnect("timeout()", self._turn)
+        _resting.append(self._timer)
 
     def _turn(self) -> None:
         if not self._waiting:
@@ -66,3 +67,7 @@ class Turns:
         """A step may have cleared the queue and filled it anew."""
         if self._waiting and self._waiting[0] is steps:
             self._waiting.popleft()
+
+
+# A Qt object must outlive the signal in which its owner may end; a few generations are more than enough.
+_resting: collections.deque = collections.deque(maxlen=8)

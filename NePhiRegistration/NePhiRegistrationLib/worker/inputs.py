@@ -111,7 +111,10 @@ def transform_bytes(transform: Transform) -> np.ndarray:
     """A transform as the bytes of a .nephi file, (n,) uint8."""
     with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
         path = Path(folder) / _FILE
-        transform.save(path)
+        try:
+            transform.save(path)
+        except InputError as error:  # its advice is for a file that the user chose
+            raise (error.__cause__ or error) from None
         return np.frombuffer(path.read_bytes(), np.uint8)
 
 

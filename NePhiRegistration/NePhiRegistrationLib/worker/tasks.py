@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -86,6 +87,9 @@ class Tasks:
             return "memory", said
         if isinstance(error, NePhiError):
             return "input", str(error)
+        if isinstance(error, OSError):
+            said = f"A temporary file cannot be written in {tempfile.gettempdir()} ({error.strerror or error})"
+            return "disk", f"{said}; free some space there and try again."
         return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
                            "has the details."
 

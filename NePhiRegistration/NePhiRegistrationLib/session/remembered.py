@@ -1,0 +1,81 @@
+"""What a logic remembers of its last result, as long as its scene is open."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+
+from ..mrml import archive
+from ..mrml.errors import NodeError
+from .values import Inputs, Outputs
+
+
+class Remembered:
+    """The transform that is meant where none is named, and the nodes around it.
+
+    Attributes:
+        task: the registration that can be continued, or None.
+    """
+
+    def __init__(self) -> None:
+        self.task: Any = None
+        self._exact: Optional[bytes] = None
+        self._inputs, self._outputs = Inputs(), Outputs()
+        self._scene: Any = None
+        self._observer = 0
+
+    def keep(self, exact: bytes, inputs: Inputs, outputs: Outputs, task: Any = None) -> None:
+        """Remember a result instead of what was there."""
+        self._exact, self._inputs, self._outputs, self.task = exact, inputs, outputs, task
+
+    def forget(self, _caller: Any = None, _event: Any = None) -> None:
+        """Let go of nodes, which hold their voxels as long as anybody holds them."""
+        self._exact, self._inputs, self._outputs, self.task = None, Inputs(), Outputs(), None
+
+    def watch(self, scene: Optional[Any]) -> None:
+        """Forget when this scene is closed; None ends it."""
+        if self._scene is not None:
+            self._scene.RemoveObserver(self._observer)
+        self._scene = scene
+        if scene is not None:
+            self._observer = scene.AddObserver(scene.StartCloseEvent, self.forget)
+
+    def exact(self, transform: Optional[Any]) -> np.ndarray:
+        """The bytes of the .nephi file of a forward transform node, or of the last result, (n,) uint8.
+
+        Raises:
+            NodeError: there are none.
+        """
+        data = self._exact if transform is None else archive.load(transform)
+        if data is None and transform is None:
+            raise NodeError("There is no transform; register first, or give the forward transform of a registration.")
+        if data is None:
+            raise NodeError(f"The transform '{transform.GetName()}' has no exact map; choose the forward transform of "
+                            "a registration.")
+        return np.frombuffer(data, np.uint8)
+
+    def output(self, name: str) -> Any:
+        """A transform node of the last result.
+
+        Raises:
+            NodeError: it is not in the scene.
+        """
+        node = getattr(self._outputs, name)
+        if node is None or node.GetScene() is None:
+            raise NodeError(f"There is no {name} transform of a registration in the scene; give one.")
+        return node
+
+    def volume(self, transform: Optional[Any], side: str) -> Any:
+        """The fixed or moving volume of a transform node, or of the last result.
+
+        Raises:
+            NodeError: it is not in the scene.
+        """
+        if transform is not None:
+            node = transform.GetNodeReference(f"spatialRegistration{side.capitalize()}")
+        else:
+            node = getattr(self._inputs, side)
+        if node is None or node.GetScene() is None:
+            raise NodeError(f"The {side} volume that the transform belongs to is not in the scene; give the volume.")
+        return node
