@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .adam import Adam
 from .errors import DeviceMemoryError
 from .model import NePhi
 from .objective import Level, accumulate
@@ -43,23 +44,19 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
     Raises:
         DeviceMemoryError: even few points do not fit.
     """
-    optimizer = torch.optim.Adam([
-        {"params": [model.code.local, model.code.shared], "lr": options.code_learning_rate},
-        {"params": [*model.forward_field.parameters(), *model.inverse_field.parameters()],
-         "lr": options.learning_rate}], betas=(0.9, 0.99))
-    rates = [group["lr"] for group in optimizer.param_groups]
+    fields = [*model.forward_field.parameters(), *model.inverse_field.parameters()]
+    adam = Adam([([model.code.local, model.code.shared], options.code_learning_rate), (fields, options.learning_rate)],
+                betas=(0.9, 0.99))
     monitor = Monitor(options.convergence)
     position, share = 0, 1.0
     while position < iterations:
-        for group, rate in zip(optimizer.param_groups, rates):
-            group["lr"] = rate * schedule(position, iterations)
-        optimizer.zero_grad(set_to_none=True)
+        adam.zero_grad()
         try:
             values = accumulate(model, level, options, share, generator)
         except RuntimeError as error:
             share = _smaller_share(error, share, level)
             continue
-        optimizer.step()
+        adam.step(schedule(position, iterations))
         position += 1
         if monitor.converged(sum(values.values())):
             position = max(position, int(ANNEAL_FROM * iterations))
