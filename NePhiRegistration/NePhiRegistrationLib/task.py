@@ -108,10 +108,7 @@ class Task:
                 self.state = "cancelling"
                 self._engine.worker.client.cancel(self._request, True)
             return
-        if sent and not self._request.done:
-            self._engine.worker.client.cancel(self._request)
-            self._deadline = time.monotonic() + PATIENCE
-            self._turns_after(PATIENCE)
+        self._stop_request()
         self.state = "cancelling"
         self._undo("cancelled")
 
@@ -209,10 +206,7 @@ class Task:
             self._restored = True
             self._try_to_end()
             return
-        if self._request is not None and not self._request.done:
-            self._engine.worker.client.cancel(self._request)
-            self._deadline = time.monotonic() + PATIENCE
-            self._turns_after(PATIENCE)
+        self._stop_request()
         if isinstance(error, NodeError):
             self._fail("input", str(error))
         elif isinstance(error, MemoryError):
@@ -264,8 +258,12 @@ class Task:
 
     # --------------------------------------------------------------------------------------------- patience
 
-    def _turns_after(self, seconds: float) -> None:
-        qt.QTimer.singleShot(int(1000 * seconds) + 20, self._lose_patience)
+    def _stop_request(self) -> None:
+        """Have the worker stop, if it is at work, and look later whether it did."""
+        if self._request is not None and not self._request.done:
+            self._engine.worker.client.cancel(self._request)
+            self._deadline = time.monotonic() + PATIENCE
+            qt.QTimer.singleShot(int(1000 * PATIENCE) + 20, self._lose_patience)
 
     def _lose_patience(self) -> None:
         """Replace a worker that does not answer a cancel."""
