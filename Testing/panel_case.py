@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -28,7 +29,6 @@ OUTPUTS = {"forward": "Transform", "inverse": "Transform", "warped": "ScalarVolu
            "table": "Table"}
 
 
-
 @dataclass
 class ScriptedTask:
     """A task that goes where the test sends it."""
@@ -40,6 +40,7 @@ class ScriptedTask:
     details: str = ""
     report: Optional[dict] = None
     histogram: Optional[dict] = None
+    history: list[dict] = field(default_factory=list)
     cancels: list[bool] = field(default_factory=list)
 
     def cancel(self, keep: bool = False) -> None:
@@ -156,6 +157,22 @@ class Opened:
         """Press the run button; the newest task."""
         self.ui.registerButton.click()
         return self.logic.tasks[-1] if self.logic.tasks else None
+
+
+def choose_phantom(opened: Opened, size: int, **options: Any) -> dict[str, Any]:
+    """The made-up chest, chosen with everything that comes with it; its nodes.
+
+    Args:
+        options: that differ from those of the preset for lungs.
+    """
+    from NePhiRegistrationLib.panel.samples import add_phantom
+    nodes, parameters = add_phantom(size), opened.parameters
+    for side in ("fixed", "moving"):
+        for field_name, node in (("Volume", side), ("Mask", f"{side}Mask"), ("Landmarks", f"{side}Landmarks")):
+            setattr(parameters, side + field_name, nodes[node])
+    parameters.preset = "lung-ct"
+    parameters.options = json.dumps(options)
+    return nodes
 
 
 def add_volume(name: str, size: int = SIZE, kind: str = "ScalarVolume") -> Any:

@@ -32,6 +32,18 @@ def scripted_logic() -> types.ModuleType:
     return module
 
 
+@pytest.fixture
+def real() -> Iterator[Opened]:
+    """The module in Slicer's double, with its own logic, worker and engine."""
+    pythonqt.slot_errors.clear()
+    with running_slicer() as running:
+        panel_case.new_scene(slicer.mrmlScene)
+        module = running.load(MODULE)
+        yield Opened(running, module, running.open(module))
+        slicer.modules.NePhiRegistrationWidget.cleanup()
+    assert not pythonqt.slot_errors, "a slot raised; see the captured output"
+
+
 @pytest.fixture(params=sources())
 def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
     """The module in Slicer's double, with a logic that does what the test says."""

@@ -149,6 +149,22 @@ def test_after_the_end_the_button_continues_or_starts_over(opened):
     assert opened.logic.calls[-1][0] == "start"
 
 
+def test_the_curve_counts_iterations_and_not_messages_and_has_all_of_them_at_the_end(opened, monkeypatch):
+    from NePhiRegistrationLib.panel import run_section
+    drawn = []
+    monkeypatch.setattr(run_section, "draw_losses", lambda _label, losses: drawn.append(list(losses)))
+    monkeypatch.setattr(run_section, "PLOT_INTERVAL", 0.0)
+    opened.choose_pair()
+    task = opened.press()
+    task.run(4, phase="level 1/2", loss=0.5)
+    task.run(9, phase="level 1/2", loss=0.3)
+    assert drawn[-1] == [("level 1/2", 4, 0.5), ("level 1/2", 9, 0.3)]
+    task.history = [{"level": level, "iteration": 5 * number, "loss": 1.0 / number} for level in (1, 2)
+                    for number in (1, 2)]
+    task.finish()
+    assert drawn[-1] == [(1, 1, 1.0), (1, 2, 0.5), (2, 1, 1.0), (2, 2, 0.5)]
+
+
 @pytest.mark.parametrize("change", [
     lambda ui: ui.presetComboBox.setCurrentIndex(1),
     lambda ui: ui.movingSelector.setCurrentNode(add_volume("Other")),

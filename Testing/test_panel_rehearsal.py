@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import pytest
@@ -13,8 +12,10 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 import panel_case
 import pythonqt
 import slicer
-from panel_case import Opened
+from panel_case import choose_phantom
 from pythonqt.slicer_module import running_slicer
+
+pytest_plugins = ["panel_fixture"]
 
 
 def test_the_scenarios_for_slicer_pass_on_the_double(capsys):
@@ -29,35 +30,24 @@ def test_the_scenarios_for_slicer_pass_on_the_double(capsys):
     assert not pythonqt.slot_errors
 
 
-def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues():
-    pythonqt.slot_errors.clear()
-    with running_slicer() as running:
-        panel_case.new_scene(slicer.mrmlScene)
-        module = running.load(panel_case.MODULE)
-        opened = Opened(running, module, running.open(module))
-        from NePhiRegistrationLib import selftest
-        from NePhiRegistrationLib.panel.samples import add_phantom
-        nodes, parameters, ui = add_phantom(32), opened.parameters, opened.ui
-        for side in ("fixed", "moving"):
-            setattr(parameters, f"{side}Volume", nodes[side])
-            setattr(parameters, f"{side}Mask", nodes[f"{side}Mask"])
-        parameters.options = json.dumps({**selftest.OPTIONS, "seed": 3})
-        parameters.continueIterations = 4
-        before = slicer.util.arrayFromVolume(nodes["moving"]).copy()
-        ui.registerButton.click()
-        selftest.wait(lambda: opened.widget.panel.review._running)
-        shown = slicer.mrmlScene.GetNodeByID(slicer.mrmlScene.GetFirstNodeByClass(
-            "vtkMRMLSliceCompositeNode").GetForegroundVolumeID())
-        assert shown.GetParentTransformNode() is parameters.forwardTransform
-        longest = selftest.wait(lambda: ui.registerButton.text == "Continue")
-        assert longest < 0.5, "the event loop was blocked"
-        assert "fold" in ui.statusLabel.text
-        assert ui.numbersTable.rowCount > 10
-        assert parameters.warpedVolume.GetImageData() is not None
-        assert "Done in" in ui.progressLabel.text
-        ui.registerButton.click()
-        assert ui.registerButton.text == "Cancel"
-        selftest.wait(lambda: ui.registerButton.text == "Continue")
-        assert (slicer.util.arrayFromVolume(nodes["moving"]) == before).all()
-        opened.widget.cleanup()
-    assert not pythonqt.slot_errors
+def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real):
+    from NePhiRegistrationLib import selftest
+    parameters, ui = real.parameters, real.ui
+    nodes = choose_phantom(real, 32, **selftest.OPTIONS, seed=3)
+    parameters.continueIterations = 4
+    before = slicer.util.arrayFromVolume(nodes["moving"]).copy()
+    ui.registerButton.click()
+    selftest.wait(lambda: real.widget.panel.review._running)
+    shown = slicer.mrmlScene.GetNodeByID(slicer.mrmlScene.GetFirstNodeByClass(
+        "vtkMRMLSliceCompositeNode").GetForegroundVolumeID())
+    assert shown.GetParentTransformNode() is parameters.forwardTransform
+    longest = selftest.wait(lambda: ui.registerButton.text == "Continue")
+    assert longest < 0.5, "the event loop was blocked"
+    assert "fold" in ui.statusLabel.text
+    assert ui.numbersTable.rowCount > 10
+    assert parameters.warpedVolume.GetImageData() is not None
+    assert "Done in" in ui.progressLabel.text
+    ui.registerButton.click()
+    assert ui.registerButton.text == "Cancel"
+    selftest.wait(lambda: ui.registerButton.text == "Continue")
+    assert (slicer.util.arrayFromVolume(nodes["moving"]) == before).all()

@@ -50,6 +50,7 @@ class Task:
         details: when it failed, for the log.
         report: when it finished, docs/report-schema.md.
         histogram: when it finished, {"edges", "counts", "folds"} of the Jacobian determinant.
+        history: when it finished, {"level", "iteration", "loss"} of every iteration.
         transform: when it finished, the bytes of the .nephi file.
         name: on the wire, once it was sent.
     """
@@ -60,6 +61,7 @@ class Task:
         self.message = self.failure = self.details = self.name = ""
         self.report: Optional[dict] = None
         self.histogram: Optional[dict] = None
+        self.history: list[dict] = []
         self.transform: Optional[bytes] = None
         self._engine, self._order, self._outputs, self._scene = engine, order, outputs, scene
         self._told = listeners
@@ -189,6 +191,7 @@ class Task:
                       **{side: fields[side]["geometry"] for side in ("forward", "inverse")}}
         yield from self._outputs.fill(arrays, geometries, report, exact)
         self.report, self.histogram, self.transform = report, fields.get("histogram"), exact
+        self.history = fields.get("history") or []
         self._restored, self._end = True, "finished"
         self._try_to_end()
 

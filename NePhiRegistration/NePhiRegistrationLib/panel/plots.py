@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
-MARGINS = (46, 8, 8, 18)  # left, top, right, bottom, pixels
+MARGINS = (56, 8, 8, 18)  # left, top, right, bottom, pixels
 
 
 class Canvas:
@@ -77,31 +79,32 @@ class Canvas:
         self._label.setPixmap(self._pixmap)
 
 
-def draw_losses(label: Any, losses: Sequence[tuple[str, float]]) -> None:
-    """The loss of every iteration, each level in its own stretch.
+def draw_losses(label: Any, losses: Sequence[tuple[Any, int, float]]) -> None:
+    """The loss against the iteration, each level in its own stretch; iterations may be left out.
 
     Args:
-        losses: (level, loss) in the order of the iterations.
+        losses: (level, iteration of the level, loss) in the order of the iterations.
     """
-    values = [value for _level, value in losses if math.isfinite(value)]
+    values = [value for _level, _iteration, value in losses if math.isfinite(value)]
     if len(values) < 2:
         label.clear()
         return
     low, high = min(values), max(values)
     pad = 0.05 * (high - low) or 0.1
-    canvas = Canvas(label, (0, max(len(losses) - 1, 1)), (low - pad, high + pad))
+    levels = [list(level) for _name, level in itertools.groupby(losses, key=operator.itemgetter(0))]
+    count = sum(level[-1][1] for level in levels)
+    canvas = Canvas(label, (0, count), (low - pad, high + pad))
     canvas.text(2, 18, _number(high))
     canvas.text(2, canvas.height - MARGINS[3], _number(low))
-    canvas.text(MARGINS[0], canvas.height - 4, _("loss, {count} iterations").format(count=len(losses)))
+    canvas.text(MARGINS[0], canvas.height - 4, _("loss, {count} iterations").format(count=count))
     start = 0
-    for index in range(1, len(losses) + 1):
-        if index == len(losses) or losses[index][0] != losses[start][0]:
-            if start:
-                canvas.pen("#a0a0a0", 1)
-                canvas.line(start - 0.5, low - pad, start - 0.5, high + pad)
-            canvas.curve([(position, losses[position][1]) for position in range(start, index)
-                          if math.isfinite(losses[position][1])], "#1f77b4")
-            start = index
+    for level in levels:
+        if start:
+            canvas.pen("#a0a0a0", 1)
+            canvas.line(start, low - pad, start, high + pad)
+        canvas.curve([(start + iteration, value) for _name, iteration, value in level if math.isfinite(value)],
+                     "#1f77b4")
+        start += level[-1][1]
     canvas.show()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import operator
 import time
+from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 from slicer.i18n import tr as _
@@ -33,7 +36,7 @@ class RunSection:
         self._message = ""
         self._said_of: Optional[tuple] = None  # the choices that the message is about
         self._registered: Optional[tuple] = None
-        self._losses: list[tuple[str, float]] = []
+        self._losses: list[tuple[Any, int, float]] = []  # as draw_losses takes them
         self._drawn = 0.0
         self._turn = 0  # tells the callbacks of one task from those of the one before
         ui.registerButton.connect("clicked()", self.onRegister)
@@ -110,7 +113,7 @@ class RunSection:
         ui.progressBar.value = round(1000 * fields.get("step", 0) / steps) if steps else 0
         ui.progressLabel.text = progress_text(fields)
         if fields.get("loss") is not None:
-            self._losses.append((fields["phase"], fields["loss"]))
+            self._losses.append((fields["phase"], fields["step"], fields["loss"]))
             self._draw()
         if self._task is not None:
             self._actions.progressed(self._task)
@@ -124,6 +127,8 @@ class RunSection:
         self._ui.progressLabel.text = _("Done in {time}.").format(time=clock(seconds))
         self.say((report.get("verdict") or {}).get("text") or _("Finished."))
         self._registered = fingerprint(self._parameters()) if self._parameters() is not None else None
+        if task.history:  # progress does not tell of every iteration
+            self._losses = every_loss(task.history)
         self._draw(now=True)
         self._actions.finished(task)
         self.update()
@@ -187,8 +192,8 @@ class RunSection:
 
 class Actions:
     """What the run section asks for. ``start`` and ``resume`` take on_progress, on_finished, on_failed and on_log and
-    give a task with ``state``, ``message``, ``report`` and ``cancel(keep)``; they raise ValueError or RuntimeError with
-    one sentence."""
+    give a task with ``state``, ``message``, ``report``, ``history`` and ``cancel(keep)``; they raise ValueError or
+    RuntimeError with one sentence."""
 
     def start(self, **told: Callable) -> Any:
         """Register from the beginning."""
@@ -206,6 +211,13 @@ class Actions:
 
     def failed(self, task: Any) -> None:
         """The task failed or was cancelled."""
+
+
+def every_loss(history: Sequence[dict]) -> list[tuple[Any, int, float]]:
+    """The losses of a whole registration as :func:`draw_losses` takes them. Iterations are counted: their own numbers
+    jump where a level has converged."""
+    levels = itertools.groupby(history, key=operator.itemgetter("level"))
+    return [(level, number, record["loss"]) for level, records in levels for number, record in enumerate(records, 1)]
 
 
 def progress_text(fields: dict) -> str:
@@ -227,7 +239,8 @@ def phase_text(fields: dict) -> str:
         level, _slash, levels = phase[len("level "):].partition("/")
         return _("Level {level} of {levels}, iteration {step} of {steps}").format(
             level=level, levels=levels, step=fields.get("step", 0), steps=fields.get("steps", 0))
-    named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "done": _("Done")}
+    named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "refinement": _("Refinement"),
+             "done": _("Done")}
     if phase == "outputs":
         return _("Making the outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
     return named.get(phase, phase)
