@@ -1,0 +1,242 @@
+"""Peak memory of one training step on one pair: NePhi's predictor against a network that predicts every voxel.
+
+python training_memory.py [--sides 96 128 160] [--json FILE.json] [--picture FILE.svg]
+
+NePhi takes the trainer's own steps with the shipped configuration ``universal``, its size set to the side and its batch
+to 1. The voxel network is a plain U-Net with the widths of icon_registration's tallUNet2, trained like GradientICON: a
+displacement at every voxel, both directions. Each is measured in a process of its own, on the CPU, as the peak of the
+resident memory over the first steps above what it was before them. Images are random: memory depends on sizes alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable
+
+import torch
+import torch.nn.functional as F
+from nephi.report.charts import ticks
+from nephi.report.memory import peak_memory_gb
+from nephi.training.config import read_config
+from nephi.training.examples import Example
+from nephi.training.parallel import Group
+from nephi.training.trainer import new_state, train
+from torch import Tensor, nn
+
+STEPS = 2  # of the configuration's seed, the first meets the pair as it is and the second carried by a pass
+DOWN, UP = (16, 32, 64, 256, 512), (16, 32, 64, 128, 256)
+CONSISTENCY, STRIDE, DELTA = 1.5, 2, 0.002  # the published weight; at every second voxel along each axis; half sides
+TRUTH = 2000  # known points of a made-up pair
+HERE = Path(__file__).resolve().parent
+NAMES = {"nephi": "NePhi", "voxel": "voxel network (U-Net)"}
+COLOURS = {"nephi": "#3b6ea8", "voxel": "#c9622b"}
+
+
+def main() -> None:
+    """Measure every side, print a table, write the figures and the curve."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sides", type=int, nargs="+", default=[96, 128, 160], help="multiples of 32 from 64")
+    parser.add_argument("--json", type=Path, default=HERE / "results" / "training-memory.json")
+    parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / "training-memory.svg")
+    parser.add_argument("--measure", choices=sorted(NAMES), help="measure only this here, at the first side")
+    args = parser.parse_args()
+    wrong = [side for side in args.sides if side % 32 or side < 64]
+    if wrong:
+        parser.error(f"the side {wrong[0]} is not a multiple of 32 of at least 64, which both networks need")
+    if args.measure:
+        print(json.dumps(measure(args.measure, args.sides[0])))
+        return
+    print("| side | NePhi, GB | voxel network, GB | ratio |\n|---|---|---|---|")
+    rows = []
+    for side in args.sides:
+        rows.append(row := {"side": side, **{method: in_a_process(method, side) for method in NAMES}})
+        nephi, voxel = (row[method]["step_gb"] for method in NAMES)
+        print(f"| {side} | {nephi:.2f} | {voxel:.2f} | {ratio(row):.1f} |", flush=True)
+    figures = {"torch": torch.__version__, "steps": STEPS, "rows": rows}
+    for path, content in ((args.json, json.dumps(figures, indent=1)), (args.picture, picture(rows))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n", encoding="utf-8")
+
+
+def in_a_process(method: str, side: int) -> dict[str, float]:
+    """What :func:`measure` finds in a fresh process, so that no memory is left from anything before."""
+    command = [sys.executable, __file__, "--measure", method, "--sides", str(side)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def measure(method: str, side: int) -> dict[str, float]:
+    """The peak memory of this process before the first steps and what these add, in GB (1e9 bytes)."""
+    torch.manual_seed(0)
+    take_steps = {"nephi": nephi_steps, "voxel": voxel_steps}[method](side)
+    forget_peak()
+    before = peak_memory_gb()
+    take_steps()
+    return {"before_gb": before, "step_gb": peak_memory_gb() - before}
+
+
+def ratio(row: dict) -> float:
+    """How many times NePhi's memory the voxel network needs."""
+    return row["voxel"]["step_gb"] / row["nephi"]["step_gb"]
+
+
+def forget_peak() -> None:
+    """Let the peak start again from now where the system can; elsewhere the peak so far is what counts before."""
+    file = Path("/proc/self/clear_refs")
+    if file.exists():
+        file.write_text("5")
+
+
+def nephi_steps(side: int) -> Callable[[], None]:
+    """The trainer's steps on random pairs, ready to be taken."""
+    config, group = read_config("universal"), Group(0, 1, torch.device("cpu"))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, size=side),
+                                 training=dataclasses.replace(config.training, batch=1, steps=STEPS))
+    source, state = RandomPairs(side), new_state(config, group.device)
+
+    def steps() -> None:
+        for _ in train(state, config, source, group):
+            pass
+
+    return steps
+
+
+class RandomPairs:
+    """One pair of noise, with what a made-up one has: another contrast to compare, and known points."""
+
+    def __init__(self, side: int) -> None:
+        cube, masks = (side,) * 3, torch.ones((2, side, side, side), dtype=torch.bool)
+        truth = torch.rand(TRUTH, 3) * 2 - 1
+        self._pair = Example(torch.rand(2, *cube), torch.rand(2, *cube), masks, masks, 100.0, "noise", (truth, truth))
+
+    def draw(self, generator: torch.Generator) -> Example:
+        """Always the same pair."""
+        return self._pair
+
+
+def voxel_steps(side: int) -> Callable[[], None]:
+    """As many steps of the voxel network on random images, ready to be taken."""
+    network, fixed, moving = VoxelNetwork(), *torch.rand(2, 1, 1, side, side, side)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-5)
+    identity = F.affine_grid(torch.eye(3, 4)[None], [1, 1, side, side, side], align_corners=False)
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            voxel_loss(network, fixed, moving, identity).backward()
+            optimizer.step()
+
+    return steps
+
+
+class VoxelNetwork(nn.Module):
+    """A displacement at every voxel from two images: five halvings, five doublings, a skip connection at each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inputs = (2, *DOWN[:-1])
+        below = (*(down + up for down, up in zip(DOWN, UP[1:])), DOWN[-1])
+        self.down = nn.ModuleList(nn.Conv3d(before, after, 3, 2, 1) for before, after in zip(inputs, DOWN))
+        self.up = nn.ModuleList(nn.ConvTranspose3d(before, after, 4, 2, 1) for before, after in zip(below, UP))
+        self.norms = nn.ModuleList(nn.BatchNorm3d(width) for width in UP)
+        self.last = nn.Conv3d(2 + UP[0], 3, 3, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """(1, 1, n, n, n) images to (1, 3, n, n, n) displacements in half sides."""
+        values, skips = torch.cat([first, second], 1), []
+        for layer in self.down:
+            skips.append(values)
+            values = F.leaky_relu(layer(values))
+        for layer, norm, skip in reversed(list(zip(self.up, self.norms, skips))):
+            values = torch.cat([norm(F.leaky_relu(layer(values))), skip], 1)
+        return self.last(values) / 10
+
+
+def voxel_loss(network: nn.Module, fixed: Tensor, moving: Tensor, identity: Tensor) -> Tensor:
+    """Correlation both ways and gradient inverse consistency by finite differences.
+
+    Args:
+        identity: (1, n, n, n, 3) the voxels' places in [-1, 1]^3.
+    """
+    there, back = network(fixed, moving), network(moving, fixed)
+    loss = (1 - correlation(read(moving, mapped(there, identity)), fixed)
+            + 1 - correlation(read(fixed, mapped(back, identity)), moving))
+    points = identity + torch.randn_like(identity) * 2 / identity.shape[1]
+    points = points[:, ::STRIDE, ::STRIDE, ::STRIDE]
+
+    def error(start: Tensor) -> Tensor:
+        return start - mapped(there, mapped(back, start))
+
+    here = error(points)
+    for step in DELTA * torch.eye(3):
+        loss = loss + CONSISTENCY * ((here - error(points + step)) / DELTA).pow(2).mean()
+    return loss
+
+
+def read(image: Tensor, points: Tensor) -> Tensor:
+    """An image (1, C, n, n, n) at points (1, k, j, i, 3)."""
+    return F.grid_sample(image, points, align_corners=False, padding_mode="border")
+
+
+def mapped(displacement: Tensor, points: Tensor) -> Tensor:
+    """Where a displacement takes points (1, k, j, i, 3)."""
+    return points + read(displacement, points).movedim(1, -1)
+
+
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """The normalised cross correlation of two images."""
+    first, second = first - first.mean(), second - second.mean()
+    return (first * second).mean() / (first.pow(2).mean() * second.pow(2).mean() + 1e-12).sqrt()
+
+
+def picture(rows: Sequence[dict]) -> str:
+    """Both curves over the side as SVG, with the ratio at each side."""
+    width, height, left, right, top, bottom = 620, 330, 62, 24, 44, 76
+    sides = [row["side"] for row in rows]
+    low, high = min(sides) - 8, max(sides) + 8
+    most = 1.12 * max(row[method]["step_gb"] for row in rows for method in NAMES)
+
+    def place(side: float, gb: float) -> tuple[float, float]:
+        return (left + (width - left - right) * (side - low) / (high - low),
+                height - bottom - (height - bottom - top) * gb / most)
+
+    parts = [text(left, 22, "Peak memory of a training step on one pair, GB", "start", "#222", 14)]
+    for value in ticks(0, most, 5):
+        y = place(low, value)[1]
+        parts += [f'<path d="M{left} {y:.1f}H{width - right}" stroke="{"#888" if value == 0 else "#ddd"}"/>',
+                  text(left - 8, y + 4, f"{value:g}", "end")]
+    for row in rows:
+        x = place(row["side"], 0)[0]
+        parts += [text(x, height - bottom + 19, f"{row['side']}³"),
+                  text(x, height - bottom + 37, f"{ratio(row):.1f} ×", colour="#222")]
+    parts += [text(left - 8, height - bottom + 19, "voxels", "end"),
+              text(left - 8, height - bottom + 37, "ratio", "end")]
+    for number, (method, name) in enumerate(NAMES.items()):
+        spots = [place(row["side"], row[method]["step_gb"]) for row in rows]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[method]}" stroke-width="2.5"/>')
+        for (x, y), row in zip(spots, rows):
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[method]}"/>',
+                      text(x, y - 10, f"{row[method]['step_gb']:.2f}", colour=COLOURS[method])]
+        x = left + 130 * number
+        parts += [f'<path d="M{x} {height - 13}h22" stroke="{COLOURS[method]}" stroke-width="2.5"/>',
+                  text(x + 28, height - 9, name, "start")]
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            f'font-family="Helvetica, Arial, sans-serif"><rect width="100%" height="100%" fill="white"/>'
+            f'{"".join(parts)}</svg>')
+
+
+def text(x: float, y: float, words: str, anchor: str = "middle", colour: str = "#555", size: int = 12) -> str:
+    """Words in the picture."""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{words}</text>'
+
+
+if __name__ == "__main__":
+    main()
