@@ -48,6 +48,12 @@ def test_the_table_holds_measure_direction_value_and_unit(report):
     assert ("Time", "", 12.4, "s") in found
 
 
+def test_the_table_shows_its_titles_and_not_letters_above_the_columns(report):
+    node = add_node("Table", "numbers")
+    tables.write_metrics(node, report)
+    assert node.GetUseColumnTitleAsColumnHeader()
+
+
 def test_what_was_not_measured_has_no_row(report):
     assert not any("Dice" in row.measure or "Surface" in row.measure for row in tables.rows(report))
     assert tables.rows({}) == []

@@ -107,6 +107,32 @@ def test_while_running_the_second_button_offers_to_stop_and_keep(opened):
     assert task.cancels == [True]
 
 
+def test_while_the_outputs_are_made_of_the_map_so_far_a_plain_cancel_is_still_possible(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.run()
+    opened.ui.secondButton.click()
+    assert (shown(opened.ui)[:2], opened.ui.secondButton.text) == (("Cancel", True), "")
+    task.told["on_progress"]({"phase": "outputs", "name": "warped volume", "step": 2, "steps": 6})
+    assert opened.ui.progressLabel.text == "Making the outputs: warped volume"
+    opened.ui.registerButton.click()
+    assert task.cancels == [True, False]
+    assert shown(opened.ui)[:2] == ("Cancelling…", False)
+    task.fail("", "cancelled")
+    opened.press()
+    opened.ui.registerButton.click()
+    assert shown(opened.ui)[:2] == ("Cancelling…", False)
+
+
+def test_what_the_worker_logs_is_in_the_log_with_its_level_where_that_matters(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.told["on_log"]("info", "level 1 of 3")
+    task.told["on_log"]("warning", "few points")
+    lines = opened.ui.logTextEdit.toPlainText().splitlines()
+    assert [line.split("  ", 1)[1] for line in lines] == ["level 1 of 3", "warning: few points"]
+
+
 def test_cancel_says_so_until_the_task_has_stopped(opened):
     opened.choose_pair()
     task = opened.press()

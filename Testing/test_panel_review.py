@@ -9,6 +9,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 import slicer
+from panel_case import add_volume
 
 pytest_plugins = ["panel_fixture"]
 
@@ -132,6 +133,18 @@ def test_the_jacobian_lies_over_the_fixed_volume_with_its_threshold(opened):
     less = seen()
     opened.ui.foldsCheckBox.checked = True
     assert everywhere > less > seen() > 0
+
+
+def test_a_volume_of_another_kind_in_the_place_of_the_jacobian_keeps_its_colours(opened):
+    finished(opened)
+    other = add_volume("CT")
+    before = other.GetDisplayNode().GetColorNodeID(), other.GetDisplayNode().GetWindow()
+    opened.parameters.logJacobian = other
+    opened.ui.thresholdSlider.value = 0.4
+    opened.ui.foldsCheckBox.checked = True
+    opened.widget.panel.review.result()
+    assert (other.GetDisplayNode().GetColorNodeID(), other.GetDisplayNode().GetWindow()) == before
+    assert not opened.ui.jacobianGroupBox.enabled
 
 
 def test_the_deformation_is_drawn_as_chosen(opened):

@@ -40,7 +40,7 @@ def write_metrics(node: Any, report: dict) -> None:
             column.InsertNextValue(astuple(row)[position])
         table.AddColumn(column)
     node.SetAndObserveTable(table)
-    node.SetUseColumnNameAsColumnHeader(True)
+    node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)
 
 

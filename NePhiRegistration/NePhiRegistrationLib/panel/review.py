@@ -235,9 +235,7 @@ class Review:
         """The log-Jacobian volume when it holds one, else None."""
         parameters = self._parameters()
         volume = parameters.logJacobian if parameters is not None else None
-        display = volume.GetDisplayNode() if _filled(volume) else None
-        colors = display.GetColorNode() if display is not None else None
-        return volume if colors is not None and colors.GetAttribute(jacobian.ROLE) is not None else None
+        return volume if _filled(volume) and jacobian.is_colored(volume) else None
 
     def _node(self, role: str) -> Any:
         """A node of our own, made on first use and again when the user removed it."""

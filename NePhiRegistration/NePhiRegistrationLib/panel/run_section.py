@@ -33,6 +33,7 @@ class RunSection:
                  obstacle: Callable[[], Optional[str]] = lambda: None) -> None:
         self._ui, self._actions, self._parameters, self._obstacle = ui, actions, parameters, obstacle
         self._task: Any = None
+        self._keeping = False
         self._message = ""
         self._said_of: Optional[tuple] = None  # the choices that the message is about
         self._registered: Optional[tuple] = None
@@ -49,7 +50,7 @@ class RunSection:
             return Situation(_("There is no scene."))
         state = self._task.state if self._task is not None else "idle"
         return Situation(self._obstacle() or missing(parameters), state,
-                         self._registered == fingerprint(parameters), parameters.continueIterations)
+                         self._registered == fingerprint(parameters), parameters.continueIterations, self._keeping)
 
     @property
     def _busy(self) -> bool:
@@ -117,7 +118,8 @@ class RunSection:
             self._draw()
         if self._task is not None:
             self._actions.progressed(self._task)
-            if self._ui.registerButton.text != buttons(self.situation).text or not self._ui.secondButton.text:
+            shown = buttons(self.situation)
+            if (ui.registerButton.text, ui.secondButton.text) != (shown.text, shown.second):
                 self.update()
 
     def onFinished(self, task: Any) -> None:
@@ -158,7 +160,7 @@ class RunSection:
         self._ui.logTextEdit.appendPlainText(f"{time.strftime('%H:%M:%S')}  {line}")
 
     def _begin(self, start: Callable[..., Any]) -> None:
-        self._message = ""
+        self._message, self._keeping = "", False
         self._losses.clear()
         self._turn += 1
         turn = self._turn
@@ -181,6 +183,7 @@ class RunSection:
 
     def _cancel(self, keep: bool) -> None:
         if self._task is not None:
+            self._keeping = keep
             self._task.cancel(keep)
         self.update()
 

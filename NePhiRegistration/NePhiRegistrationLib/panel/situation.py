@@ -19,12 +19,14 @@ class Situation:
         state: of the task: "idle", "starting", "running", "cancelling", "finished", "failed" or "cancelled".
         unchanged: whether nothing was chosen anew since the task finished.
         iterations: how many Continue adds.
+        keeping: whether a task that is being stopped shall fill the outputs.
     """
 
     missing: Optional[str]
     state: str = "idle"
     unchanged: bool = False
     iterations: int = 0
+    keeping: bool = False
 
     @property
     def busy(self) -> bool:
@@ -48,6 +50,8 @@ class Buttons:
 
 def buttons(situation: Situation) -> Buttons:
     """The buttons for a situation."""
+    if situation.state == "cancelling" and situation.keeping:  # which takes as long as making the outputs does
+        return Buttons(_("Cancel"), _("Keep nothing after all, and leave the scene as it was."))
     if situation.state == "cancelling":
         return Buttons(_("Cancelling…"), _("The task is being stopped."), enabled=False)
     if situation.state == "starting":
