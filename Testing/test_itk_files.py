@@ -147,4 +147,4 @@ def test_a_grid_with_a_larger_moving_field_of_view_stays_bounded(tmp_path):
     transform.moving_grid = Grid((100, 100, 100), (20.0,) * 3, (-1000.0, -1000.0, -700.0), tuple(np.eye(3).flatten()))
     info = export_itk(transform, tmp_path / "a.h5", "inverse")
     assert info.within_tolerance
-    assert np.all(info.grid.extent < 3 * transform.fixed_grid.extent.max())
+    assert np.all(info.grid.extent < 3.2 * transform.fixed_grid.extent.max())

@@ -16,6 +16,8 @@ import vtk
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
 from mrml_scene import add_linear, add_node, add_volume, as_vtk, new_scene, oblique_matrix, turn_matrix
 from nephi.geometry import Grid
+from nephi.itk_files import export_itk
+from nephi.metrics import random_points
 from NePhiRegistrationLib.mrml import geometry, transforms, volumes
 from NePhiRegistrationLib.mrml.errors import NodeError
 
@@ -50,6 +52,22 @@ def from_parent(node, points: np.ndarray) -> np.ndarray:
     """Points (n, 3) LPS through a node's from-parent transform."""
     transform = node.GetTransformFromParent()
     return np.array([transform.TransformPoint(p) for p in (points * FLIP).tolist()]) * FLIP
+
+
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_a_file_of_the_command_line_maps_points_in_slicer_as_the_map_does(direction, tmp_path):
+    transform = tilted()
+    export_itk(transform, tmp_path / "t.h5", direction)
+    node, storage = add_node("Transform", direction), add_node("TransformStorage", "file")
+    storage.SetFileName(str(tmp_path / "t.h5"))
+    assert storage.ReadData(node)
+    start = transform.fixed_grid if direction == "forward" else transform.moving_grid
+    points = random_points(start, 300, seed=3).double()
+    shared = transform.fixed_grid.contains(transform.map_points(points, "inverse")) | (direction == "forward")
+    points = points[shared]
+    assert len(points) > 50
+    expected = transform.map_points(points, direction).numpy()
+    assert np.abs(from_parent(node, points.numpy()) - expected).max() < 0.06
 
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])

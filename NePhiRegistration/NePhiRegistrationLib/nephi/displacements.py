@@ -110,7 +110,8 @@ def candidates(transform) -> list[float]:
 
 
 def coarsest_within(spacings: Iterable[float], grid_at: Callable[[float], Grid],
-                    build: Callable[[Grid], tuple[T, float]], tolerance_mm: float, fits: Callable[[Grid], bool]) -> T:
+                    build: Callable[[Grid], tuple[T, float]], tolerance_mm: float, fits: Callable[[Grid], bool],
+                    order: int = 2) -> T:
     """What is built at the first spacing whose error is within a tolerance, or else at the last that fits.
 
     Args:
@@ -118,10 +119,11 @@ def coarsest_within(spacings: Iterable[float], grid_at: Callable[[float], Grid],
         grid_at: the grid for a spacing.
         build: makes something on a grid and measures its largest error, mm.
         fits: whether a grid is small enough; the first one always is.
+        order: the power of the spacing with which the error falls.
     """
     built, error, last = None, 0.0, 0.0
     for spacing in spacings:
-        if built is not None and _hopeless(last, error, spacing, tolerance_mm):
+        if built is not None and _hopeless(last, error, spacing, tolerance_mm, order):
             continue
         grid = grid_at(spacing)
         if built is not None and not fits(grid):
@@ -140,11 +142,11 @@ def summary(distances: np.ndarray) -> dict[str, float]:
             "p999": float(np.percentile(distances, 99.9)), "max": float(distances.max())}
 
 
-def _hopeless(last: float, error: float, spacing: float, tolerance_mm: float) -> bool:
-    """Whether a spacing can be passed over: linear interpolation, whose error falls with the square of the spacing,
-    would leave it above the tolerance. Half the last spacing is always tried."""
+def _hopeless(last: float, error: float, spacing: float, tolerance_mm: float, order: int) -> bool:
+    """Whether a spacing can be passed over: its error would still be above the tolerance. Half the last spacing is
+    always tried."""
     ratio = spacing / last
-    return ratio > 0.55 and error * ratio ** 2 > 1.3 * tolerance_mm
+    return ratio > 0.55 and error * ratio**order > 1.3 * tolerance_mm
 
 
 def _megabytes(grid: Grid) -> float:

@@ -1,11 +1,12 @@
 """The maps as ITK transform files, which SimpleITK, ANTs and Slicer read.
 
-A file holds a composite of an affine and a dense displacement field of the deformation in the fixed image's space:
+A file holds a composite of an affine and a cubic B-spline of the deformation in the fixed image's space:
 
     forward = affine o deformation,    inverse = deformation' o affine^-1,
 
-so that the field stays small and smooth and the affine still holds outside it. The spacing of the field is the
-coarsest whose measured error is within a tolerance.
+so that the spline stays small and smooth and the affine still holds outside it. The spacing of its nodes is the
+coarsest whose measured error is within a tolerance. A displacement field, which is linear between its nodes, needs some
+ten times as many for the same error.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from .displacements import candidates, coarsest_within, summary
 from .errors import InputError
 from .geometry import Grid, apply_affine, apply_matrix
 from .images import atomic_path, reason
+from .latent import LatentCode
 from .metrics import random_points
-from .sampled import through_spline
 
 SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
@@ -43,12 +44,12 @@ class ExportInfo:
     Attributes:
         path: the file.
         direction: "forward" or "inverse".
-        spacing: mm between the field's nodes.
-        grid: the grid of the displacement field, in the fixed image's space.
+        spacing: mm between the spline's nodes.
+        grid: those that it interpolates, in the fixed image's space.
         error_mm: ``mean``, ``p95``, ``p999``, ``max`` distance between the file's map and the fields' own, measured
             through SimpleITK at random points off the nodes, inside the field of view and the mask if one was given.
         tolerance_mm: the largest error asked for.
-        megabytes: size of the field in the file (as .h5).
+        megabytes: size of the coefficients in the file (as .h5).
     """
 
     path: str
@@ -84,7 +85,7 @@ def export_itk(transform, path: Union[str, Path], direction: str = "forward", sp
             measured error is within the tolerance, or else the finest that ``max_megabytes`` allows.
         tolerance_mm: the largest error accepted when the spacing is picked.
         mask: (*shape) bool on the grid the direction starts from; errors are measured inside it.
-        max_megabytes: the largest field written when the spacing is picked.
+        max_megabytes: the largest spline written when the spacing is picked.
 
     Raises:
         InputError: an unknown direction or file type, a spacing that is not positive, an unwritable folder.
@@ -103,7 +104,7 @@ def export_itk(transform, path: Union[str, Path], direction: str = "forward", sp
 
 def build_itk(transform, direction: str = "forward", spacing: Optional[float] = None, tolerance_mm: float = 0.05,
               mask: Optional[Tensor] = None, max_megabytes: float = 150.0) -> tuple[sitk.Transform, Grid, dict]:
-    """The composite transform that :func:`export_itk` writes, the field's grid and the measured error in mm."""
+    """The composite transform that :func:`export_itk` writes, the spline's grid and the measured error in mm."""
     inside = _check_points(transform, direction, mask)
     kept = _domain(transform, direction)
     if spacing is not None:
@@ -115,7 +116,7 @@ def build_itk(transform, direction: str = "forward", spacing: Optional[float] = 
         return made, made[-1]["max"]
 
     return coarsest_within(candidates(transform), lambda step: _node_grid(transform, kept, step, direction), build,
-                           tolerance_mm, lambda grid: _megabytes(grid) <= max_megabytes)
+                           tolerance_mm, lambda grid: _megabytes(grid) <= max_megabytes, order=4)
 
 
 def _check_arguments(path: Path, direction: str, spacing: Optional[float]) -> None:
@@ -164,7 +165,7 @@ def _node_grid(transform, kept: Grid, spacing: float, direction: str) -> Grid:
     border = _border_points(nodes)
     moved = (transform.nonlinear(border, direction).cpu() - border).norm(dim=-1)
     limit = _PAD_LIMIT * float(kept.extent.max())
-    # Twice the displacement at the border keeps the fading field free of folds.
+    # Twice the displacement at the border keeps the fading deformation free of folds.
     return nodes.padded(min(limit, max(2.0 * float(moved.max()), max(nodes.spacing))))
 
 
@@ -187,28 +188,34 @@ def _measured(transform, grid: Grid, kept: Grid, direction: str, inside: Tensor)
 
 def _composite(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Transform:
     dim = grid.dim
-    field = sitk.DisplacementFieldTransform(_displacements(transform, grid, kept, direction))
+    spline = _spline(transform, grid, kept, direction)
     matrix = np.asarray(transform.affine, dtype=np.float64)
     matrix = matrix if direction == "forward" else np.linalg.inv(matrix)
     linear = sitk.AffineTransform(dim)
     linear.SetMatrix(matrix[:-1, :-1].flatten().tolist())
     linear.SetTranslation(matrix[:-1, -1].tolist())
     # ITK applies the transform that was added last first.
-    return sitk.CompositeTransform([linear, field] if direction == "forward" else [field, linear])
+    return sitk.CompositeTransform([linear, spline] if direction == "forward" else [spline, linear])
 
 
-def _displacements(transform, grid: Grid, kept: Grid, direction: str) -> sitk.Image:
-    """The deformation in the fixed image's space at the nodes, fading to zero between the kept box and the border:
-    programs differ in what they do beyond a field (ITK: nothing, VTK: repeats its border), and here they agree."""
-    # A cubic spline is far closer to the fields than the file's own linear interpolation.
-    values = through_spline(lambda x: transform.nonlinear(x, direction).cpu() - x, grid).view(-1, grid.dim)
-    for start, stop in grid.chunks(_POINTS_AT_ONCE):
-        values[start:stop] *= _fade(grid.points(start, stop), grid, kept)[:, None]
-    image = sitk.GetImageFromArray(values.view(*grid.shape, grid.dim).numpy(), isVector=True)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin)
-    image.SetDirection(grid.direction)
-    return image
+def _spline(transform, grid: Grid, kept: Grid, direction: str) -> sitk.BSplineTransform:
+    """The deformation in the fixed image's space, fading to zero between the kept box and the border: programs differ
+    in what they do beyond a spline, and here they agree."""
+    parts = []
+    for chunk in grid.chunks(_POINTS_AT_ONCE):
+        points = grid.points(*chunk)
+        moved = (transform.nonlinear(points, direction).cpu() - points).double()
+        parts.append(moved * _fade(points, grid, kept)[:, None])
+    values = torch.cat(parts).view(*grid.shape, grid.dim)
+    coefficients = LatentCode.through(values, (0.0,) * grid.dim, 1.0).local.detach()
+    # A spline over n nodes is carried by n + 2 coefficients, the first of them one node before the grid.
+    origin = grid.to_world(torch.full((1, grid.dim), -1.0, dtype=torch.float64))[0].tolist()
+    images = [sitk.GetImageFromArray(part.contiguous().numpy()) for part in coefficients.unbind(-1)]
+    for image in images:
+        image.SetSpacing(grid.spacing)
+        image.SetOrigin(origin)
+        image.SetDirection(grid.direction)
+    return sitk.BSplineTransform(images, 3)
 
 
 def _fade(points: Tensor, grid: Grid, kept: Grid) -> Tensor:
@@ -225,5 +232,5 @@ def _fade(points: Tensor, grid: Grid, kept: Grid) -> Tensor:
 
 
 def _megabytes(grid: Grid) -> float:
-    """The size of the displacements in double precision, which is how ITK writes them."""
+    """The size of the coefficients in double precision, which is how ITK writes them."""
     return grid.count * grid.dim * 8 / 1e6

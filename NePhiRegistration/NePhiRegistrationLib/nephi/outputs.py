@@ -125,7 +125,7 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
 
     Args:
         pair: with both images.
-        grid_spacing: mm between the nodes of the exported displacement fields; None picks one.
+        grid_spacing: mm between the nodes of the exported splines; None picks one.
         on_step: called with the name of each step before it begins; what it raises ends the writing.
 
     Returns:
@@ -139,7 +139,7 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
     transform.save(folder / FILES["transform"])
     exports = []
     for direction, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
-        step(f"{direction} displacement field")
+        step(f"{direction} ITK transform")
         exports.append(export_itk(transform, folder / FILES[direction], direction, grid_spacing, mask=mask).to_dict())
     step("warped image")
     after = _warped(transform, pair, folder, exports[0])

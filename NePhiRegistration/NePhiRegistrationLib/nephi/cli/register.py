@@ -42,7 +42,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="generic", metavar="NAME", help=f"{', '.join(preset_names())} "
                         "(default: generic)")
     parser.add_argument("--no-affine", action="store_true", help="no linear pre-alignment; the same as --affine none")
-    parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the displacement fields in "
+    parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
                         "forward.h5 and inverse.h5 (default: the coarsest that keeps to 0.05 mm)")
     parser.add_argument("--json", action="store_true", help="print progress and result as JSON lines on stdout")
     add_options(parser)
