@@ -103,6 +103,7 @@ def test_the_numbers_are_in_the_task_and_in_the_table(registered):
     assert metrics["tre_mm"]["mean"] < metrics["tre_mm"]["before"]
     assert metrics["dice"]["mean"] > 0.9 and metrics["label_names"] == {"1": "lung"}
     assert sum(registered.task.histogram["counts"]) > 1000
+    assert len(registered.task.history) == registered.task.report["runtime"]["iterations"] > 1
     table = registered.outputs.table.GetTable()
     measures = [table.GetValue(row, 0).ToString() for row in range(table.GetNumberOfRows())]
     assert "Dice, lung" in measures and "Landmark error, mean" in measures
