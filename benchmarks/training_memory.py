@@ -1,11 +1,12 @@
 """Peak memory of one training step on one pair: NePhi's predictor against a network that predicts every voxel.
 
-python training_memory.py [--sides 96 128 160] [--json FILE.json] [--picture FILE.svg]
+python training_memory.py [--sides 96 128 160] [--repeats 3] [--json FILE.json] [--picture FILE.svg]
 
 NePhi takes the trainer's own steps with the shipped configuration ``universal``, its size set to the side and its batch
 to 1. The voxel network is a plain U-Net with the widths of icon_registration's tallUNet2, trained like GradientICON: a
 displacement at every voxel, both directions. Each is measured in a process of its own, on the CPU, as the peak of the
-resident memory over the first steps above what it was before them. Images are random: memory depends on sizes alone.
+resident memory over the first steps above what it was before them; of several such processes the median counts. Images
+are random: memory depends on sizes alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,6 +44,7 @@ def main() -> None:
     """Measure every side, print a table, write the figures and the curve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[96, 128, 160], help="multiples of 32 from 64")
+    parser.add_argument("--repeats", type=int, default=3, help="processes for each figure")
     parser.add_argument("--json", type=Path, default=HERE / "results" / "training-memory.json")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / "training-memory.svg")
     parser.add_argument("--measure", choices=sorted(NAMES), help="measure only this here, at the first side")
@@ -55,13 +58,19 @@ def main() -> None:
     print("| side | NePhi, GB | voxel network, GB | ratio |\n|---|---|---|---|")
     rows = []
     for side in args.sides:
-        rows.append(row := {"side": side, **{method: in_a_process(method, side) for method in NAMES}})
+        rows.append(row := {"side": side, **{method: repeated(method, side, args.repeats) for method in NAMES}})
         nephi, voxel = (row[method]["step_gb"] for method in NAMES)
         print(f"| {side} | {nephi:.2f} | {voxel:.2f} | {ratio(row):.1f} |", flush=True)
     figures = {"torch": torch.__version__, "steps": STEPS, "rows": rows}
     for path, content in ((args.json, json.dumps(figures, indent=1)), (args.picture, picture(rows))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content + "\n", encoding="utf-8")
+
+
+def repeated(method: str, side: int, count: int) -> dict:
+    """Several measurements and their median."""
+    runs = [in_a_process(method, side) for _ in range(count)]
+    return {"step_gb": statistics.median(run["step_gb"] for run in runs), "runs": runs}
 
 
 def in_a_process(method: str, side: int) -> dict[str, float]:
@@ -229,7 +238,7 @@ def picture(rows: Sequence[dict]) -> str:
         parts += [f'<path d="M{x} {height - 13}h22" stroke="{COLOURS[method]}" stroke-width="2.5"/>',
                   text(x + 28, height - 9, name, "start")]
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-            f'font-family="Helvetica, Arial, sans-serif"><rect width="100%" height="100%" fill="white"/>'
+            f'role="img" font-family="Helvetica, Arial, sans-serif"><rect width="100%" height="100%" fill="white"/>'
             f'{"".join(parts)}</svg>')
 
 

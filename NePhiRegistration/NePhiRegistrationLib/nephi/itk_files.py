@@ -73,7 +73,7 @@ class ExportInfo:
 
 
 def export_itk(transform, path: Union[str, Path], direction: str = "forward", spacing: Optional[float] = None,
-               tolerance_mm: float = 0.05, mask: Optional[Tensor] = None, max_megabytes: float = 150.0) -> ExportInfo:
+               tolerance_mm: float = 0.05, mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> ExportInfo:
     """Write one direction of a transform as an ITK composite transform file.
 
     Args:
@@ -103,7 +103,7 @@ def export_itk(transform, path: Union[str, Path], direction: str = "forward", sp
 
 
 def build_itk(transform, direction: str = "forward", spacing: Optional[float] = None, tolerance_mm: float = 0.05,
-              mask: Optional[Tensor] = None, max_megabytes: float = 150.0) -> tuple[sitk.Transform, Grid, dict]:
+              mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> tuple[sitk.Transform, Grid, dict]:
     """The composite transform that :func:`export_itk` writes, the spline's grid and the measured error in mm."""
     inside = _check_points(transform, direction, mask)
     kept = _domain(transform, direction)
