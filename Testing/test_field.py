@@ -88,7 +88,7 @@ def test_the_initial_weights_keep_the_bound_of_a_sinusoidal_layer():
 
 
 @BOTH
-@pytest.mark.parametrize("term", ["gradient", "distance", "roughness", "shrinkage"])
+@pytest.mark.parametrize("term", ["gradient", "roughness", "shrinkage"])
 def test_the_gradient_of_each_consistency_term_agrees_with_finite_differences(dim, term):
     model = _model(dim, seed=2)
     points = _points(dim, 6, seed=3)

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
-import panel_case
+import panel_case  # isort: skip  (it makes `import qt` work)
+
 import pythonqt
 import qt
 import slicer

@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
+import panel_case  # noqa: F401  # isort: skip  (it makes `import qt` work)
+
 import qt
 from panel_case import HISTOGRAM, REPORT
 

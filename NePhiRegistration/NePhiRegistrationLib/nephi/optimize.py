@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 WARM_UP = 5  # iterations until the full learning rate
 FINAL_RATE = 0.02  # of the learning rate, at the end
 WINDOW = 12  # iterations that the monitor averages
+SMALL_LOSS = 0.01  # below this a share of the loss is no measure: images that agree would be improved for ever
 ANNEAL_FROM = 0.6  # where on the schedule a converged level goes on
 SMALLEST_SHARE = 1 / 64  # of the points, before giving up for lack of memory
 
@@ -82,7 +83,7 @@ class Monitor:
         if self._share == 0 or len(self._losses) < 2 * WINDOW:
             return False
         before, last = sum(self._losses[-2 * WINDOW:-WINDOW]), sum(self._losses[-WINDOW:])
-        return before - last < self._share * abs(before)
+        return before - last < self._share * max(abs(before), WINDOW * SMALL_LOSS)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
