@@ -10,11 +10,11 @@ from nephi.errors import DeviceMemoryError
 from nephi.geometry import Grid
 from nephi.images import Image
 from nephi.latent import LatentBox
+from nephi.levels import Pair, make_level
 from nephi.losses import consistency
 from nephi.model import DIRECTIONS, Architecture, NePhi
 from nephi.optimize import FINAL_RATE, WARM_UP, WINDOW, Monitor, optimise, schedule
 from nephi.options import Options
-from nephi.pipeline import Pair, make_level
 from nephi.transform import Transform
 
 GRID = Grid((32, 28), (2.0, 2.0), (5.0, -8.0), (1.0, 0.0, 0.0, 1.0))
