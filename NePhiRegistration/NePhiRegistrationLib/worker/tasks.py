@@ -88,7 +88,7 @@ class Tasks:
         if isinstance(error, NePhiError):
             return "input", str(error)
         if isinstance(error, OSError):
-            said = f"A temporary file cannot be written in {tempfile.gettempdir()} ({error.strerror or error})"
+            said = f"A temporary file cannot be written in {_temporary_folder()} ({error.strerror or error})"
             return "disk", f"{said}; free some space there and try again."
         return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
                            "has the details."
@@ -203,6 +203,14 @@ def _positive(fields: dict, name: str) -> Optional[float]:
     if value is not None and not (isinstance(value, (int, float)) and value > 0):
         raise InputError(f"The {name.replace('_', ' ')} is {value!r}; give a spacing above 0 mm, or none.")
     return value
+
+
+def _temporary_folder() -> str:
+    """For a sentence; where all of them are full, Python finds none."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "the temporary folder"
 
 
 def _is_memory(error: Exception) -> bool:

@@ -1,0 +1,90 @@
+"""What the worker cannot do on this machine: the panel says it in one sentence with the remedy, and stays usable."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("slicer", reason="slicer-core is not installed")
+pytest.importorskip("PySide6", reason="PySide6 is not installed")
+
+
+import slicer
+from panel_case import Opened, choose_phantom
+
+pytest_plugins = ["panel_fixture"]
+
+QUICK = {"iterations": [2], "resolution": [12], "points": 5000, "affine": "none"}
+
+
+def scene() -> dict[str, object]:
+    """What every node that a user sees holds, as far as a registration could change it."""
+    nodes = [slicer.mrmlScene.GetNthNode(n) for n in range(slicer.mrmlScene.GetNumberOfNodes())]
+    return {node.GetID(): slicer.util.arrayFromVolume(node).copy() if node.IsA("vtkMRMLVolumeNode") else None
+            for node in nodes if not node.GetHideFromEditors()}
+
+
+def choose_options(opened: Opened, **options: object) -> None:
+    """Other options than before."""
+    opened.parameters.options = json.dumps({**QUICK, **options})
+
+
+def press(opened: Opened) -> str:
+    """Press Register and wait until it can be pressed again, or goes on; what the panel says then."""
+    from NePhiRegistrationLib import selftest
+    opened.ui.registerButton.click()
+    assert opened.ui.registerButton.text == "Cancel"
+    selftest.wait(lambda: opened.ui.registerButton.text != "Cancel")
+    return opened.ui.statusLabel.text
+
+
+def assert_told(opened: Opened, before: dict[str, object], said: str, parts: tuple[str, ...]) -> None:
+    assert said.endswith(".") and said.count(". ") == 0 and "\n" not in said and "Traceback" not in said
+    for part in parts:
+        assert part in said, said
+    after = scene()
+    assert after.keys() == before.keys(), "a node was lost or left behind"
+    assert all(values is None or (values == before[name]).all() for name, values in after.items())
+    assert (opened.ui.registerButton.text, opened.ui.registerButton.enabled) == ("Register", True)
+
+
+def worker(opened: Opened) -> object:
+    """The worker's process, once it has said hello."""
+    from NePhiRegistrationLib import selftest
+    process = opened.logic._engine.worker
+    opened.logic.warmUp()
+    selftest.wait(lambda: process.client.hello is not None)
+    return process
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="This machine has CUDA; it cannot be missed here.")
+def test_a_gpu_that_is_not_there_is_named_with_what_to_choose_instead(real):
+    choose_phantom(real, 24, **QUICK, device="cuda")
+    before = scene()
+    said = press(real)
+    assert_told(real, before, said, ("'cuda'", "'auto' or 'cpu'"))
+    choose_options(real, device="cpu")
+    assert "fold" in press(real)
+    assert real.ui.registerButton.text == "Continue"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Only Linux limits the files of another process.")
+def test_a_full_disk_is_told_with_the_folder_and_the_next_try_succeeds(real):
+    import resource  # a limit on the size of files stands for a full disk
+    choose_phantom(real, 24, **QUICK, device="cpu")
+    before, pid = scene(), worker(real).client.hello["pid"]
+    limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limit[1]))
+    said = press(real)
+    assert_told(real, before, said, ("temporary", "free some space"))
+    assert real.widget.panel.run._task.failure == "disk"
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
+    assert "fold" in press(real)
+    assert real.ui.registerButton.text == "Continue"
+    before, real.parameters.continueIterations = scene(), 2
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limit[1]))
+    assert_told(real, before, press(real), ("temporary file cannot be written in /", "free some space"))
+    assert worker(real).client.hello["pid"] == pid
