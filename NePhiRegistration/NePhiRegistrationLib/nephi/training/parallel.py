@@ -41,6 +41,7 @@ class Group:
     def leave(self) -> None:
         """End what :meth:`join` started."""
         if self.size > 1 and dist.is_initialized():
+            dist.barrier()  # a process that is gone while another still talks to it would bring that one down
             dist.destroy_process_group()
 
     def means(self, terms: dict[str, float], count: int) -> dict[str, float]:
