@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -208,6 +210,45 @@ def test_an_empty_node_is_empty_again_and_nothing_made_for_it_stays(kind, fill):
              "Transform": lambda: transforms.grid_transform(node) is None and node.IsLinear(),
              "Table": lambda: node.GetTable().GetNumberOfRows() == 0}
     assert empty[kind]()
+
+
+def test_a_large_field_and_a_large_volume_are_kept_and_put_back_without_a_copy():
+    place = geometry.geometry_from(oblique_matrix(), (200, 200, 200))
+    transform, volume = add_node("Transform"), add_node("ScalarVolume")
+    field, voxels = np.ones((200, 200, 200, 3), np.float32), np.ones((200, 200, 200), np.float32)
+    for scale in (1, 2):
+        transforms.write_displacement(transform, scale * field, place)
+        volumes.write_volume(volume, scale * voxels, place)
+    volume.GetDisplayNode().SetAutoWindowLevel(False)  # the automatic one, if it is due, is Slicer's own work
+    seconds = time.thread_time()
+    before = [snapshot.Snapshot(node) for node in (transform, volume)]
+    seconds = time.thread_time() - seconds
+    for scale in (3, 4):
+        transforms.write_displacement(transform, scale * field, place)
+        volumes.write_volume(volume, scale * voxels, place)
+    assert transforms.read_displacement(transform)[0].max() == slicer.util.arrayFromVolume(volume).max() == 4
+    again = time.thread_time()
+    for kept in before:
+        kept.restore()
+    assert seconds < 0.01 and time.thread_time() - again < 0.02
+    assert transforms.read_displacement(transform)[0].min() == slicer.util.arrayFromVolume(volume).min() == 2
+    assert transforms.read_displacement(transform)[0].max() == slicer.util.arrayFromVolume(volume).max() == 2
+    corner = geometry.ijk_to_ras(place)[:3, 3]
+    point = transform.GetTransformFromParent().TransformPoint(corner.tolist())
+    assert np.allclose(point - corner, 2 * geometry.FLIP)
+
+
+def test_one_snapshot_after_another_is_put_back_in_turn():
+    node = add_volume(noise())
+    first = snapshot.Snapshot(node)
+    volumes.write_volume(node, noise(seed=1), PLACE)
+    second = snapshot.Snapshot(node)
+    volumes.write_volume(node, noise(seed=2), PLACE)
+    second.restore()
+    assert np.array_equal(slicer.util.arrayFromVolume(node), noise(seed=1))
+    volumes.write_volume(node, noise(seed=3), PLACE)
+    first.restore()
+    assert np.array_equal(slicer.util.arrayFromVolume(node), noise())
 
 
 def test_a_node_that_left_the_scene_is_let_be():

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import slicer
 
-from . import archive, jacobian
+from . import archive, jacobian, kept, transforms
 
 
 class Snapshot:
     """A copy of a node's content, references and displays.
 
+    Images and displacement fields are large: they are not copied but kept, and whoever writes into the node through
+    this package gives it new ones (:mod:`kept`).
+
     Args:
-        node: any storable node in a scene; volumes are copied, so keep snapshots no longer than a task.
+        node: any storable node in a scene.
     """
 
     def __init__(self, node: Any) -> None:
         self.node = node
-        self._content = _copy(node)
+        self._image = _image(node)
+        if self._image is not None:
+            kept.keep(self._image)
+        self._content = _copy(node, self._image is None)
         self._references = _references(node)
         self._displays = [(display, Snapshot(display)) for display in _displays(node)]
 
@@ -33,15 +39,15 @@ class Snapshot:
         try:
             for name in set(node.GetAttributeNames()) - set(self._content.GetAttributeNames()):
                 node.RemoveAttribute(name)
-            node.CopyContent(self._content)
+            node.CopyContent(self._content, self._image is None)
             _set_references(node, self._references)
         finally:
             node.EndModify(modified)
         for _, display in self._displays:
             display.restore()
-        kept = {id(helper) for helper in helpers(node)} | made_before
+        stay = {id(helper) for helper in helpers(node)} | made_before
         for helper in now:
-            if id(helper) not in kept:
+            if id(helper) not in stay:
                 scene.RemoveNode(helper)
 
 
@@ -50,8 +56,8 @@ def helpers(node: Any) -> list[Any]:
     displays = _displays(node)
     colors = [display.GetColorNode() for display in displays if display.IsA("vtkMRMLVolumeDisplayNode")]
     own = [color for color in colors if color is not None and color.GetAttribute(jacobian.ROLE) is not None]
-    kept = node.GetNodeReference(archive.ROLE)
-    return [*displays, *own, *([] if kept is None else [kept])]
+    archived = node.GetNodeReference(archive.ROLE)
+    return [*displays, *own, *([] if archived is None else [archived])]
 
 
 def remove(node: Any) -> None:
@@ -63,11 +69,19 @@ def remove(node: Any) -> None:
         scene.RemoveNode(helper)
 
 
-def _copy(node: Any) -> Any:
-    """A node of the same class with the same content, in no scene."""
+def _copy(node: Any, deep: bool) -> Any:
+    """A node of the same class with the same content, in no scene; unless ``deep``, its image is the same."""
     copy = getattr(slicer, node.GetClassName())()
-    copy.CopyContent(node)
+    copy.CopyContent(node, deep)
     return copy
+
+
+def _image(node: Any) -> Optional[Any]:
+    """What is large in a node: the voxels of a volume or of a displacement field."""
+    if node.IsA("vtkMRMLVolumeNode"):
+        return node.GetImageData()
+    field = transforms.grid_transform(node) if node.IsA("vtkMRMLTransformNode") else None
+    return None if field is None else field.GetDisplacementGrid()
 
 
 def _displays(node: Any) -> list[Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
+from . import kept
 from .errors import NodeError
 from .geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
 from .resample import image_array, new_image
@@ -158,7 +159,9 @@ def _field(node: Any) -> Any:
 
 
 def _can_be_overwritten(transform: Any, geometry: dict) -> bool:
-    """Whether new displacements on this geometry fit into the memory of a field; one read from a file is double."""
+    """Whether new displacements on this geometry may go into the memory of a field; one read from a file is double."""
+    if kept.is_kept(transform.GetDisplacementGrid()):
+        return False
     plain = transform.GetDisplacementScale() == 1.0 and transform.GetDisplacementShift() == 0.0
     is_float = transform.GetDisplacementGrid().GetScalarType() == vtk.VTK_FLOAT
     return plain and is_float and same_geometry(grid_geometry(transform), geometry, 1e-6)
