@@ -9,8 +9,9 @@ import slicer
 from logic_case import ENDLESS, PATIENCE, engine, logic, qt, spin  # noqa: F401
 from mrml_scene import add_node, add_segmentation, add_volume, oblique_matrix
 from NePhiRegistrationLib.logic import Inputs, Outputs
-from NePhiRegistrationLib.mrml import geometry, gradual, jacobian, transforms, volumes
+from NePhiRegistrationLib.mrml import geometry, gradual, jacobian, mixed, review, transforms, volumes
 from NePhiRegistrationLib.mrml.resample import volume_matrix
+from NePhiRegistrationLib.session import turns as session
 
 LIMIT = 0.05  # s; of processor time, which other processes do not change
 SIZE = 128
@@ -83,3 +84,22 @@ def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa
         assert np.allclose(volume_matrix(one), volume_matrix(other))
     ranges = [trio[2].GetDisplayNode().GetWindowLevelMax() for trio in nodes]
     assert ranges[0] == ranges[1] and jacobian.fold_count(nodes[1][2]) == 1
+
+
+def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic):  # noqa: F811
+    fixed, warped = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="warped")
+    forward, carried, node = add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")
+    place = volumes.read_volume(fixed, "fixed").geometry
+    transforms.write_displacement(forward, np.full((SIZE, SIZE, SIZE, 3), 3.5, np.float32), place)
+    review.show_moving(carried, warped, forward)
+    for volume in (fixed, warped, carried):
+        volume.GetDisplayNode().SetAutoWindowLevel(False)  # looking for one is Slicer's own work
+    failures: list[Exception] = []
+    for write in (mixed.write_checkerboard, mixed.write_difference):
+        for other in (warped, carried):
+            turns, queue = Turns(), session.Turns(failures.append)
+            queue.add(write(node, fixed, other))
+            assert turns.until(lambda queue=queue: not queue) and not failures
+            assert slicer.util.arrayFromVolume(node).shape == (SIZE,) * 3
+            assert turns.longest < LIMIT, (write.__name__, other.GetName())
+            queue.close()

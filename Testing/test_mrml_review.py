@@ -18,7 +18,7 @@ from mrml_scene import add_colors, add_linear, add_node, add_volume, new_scene, 
 from nephi.geometry import Grid
 from nephi.jacobian import finite_difference_determinant
 from nephi.phantom import Phantom, lung_phantom
-from NePhiRegistrationLib.mrml import geometry, jacobian, review, transforms, volumes
+from NePhiRegistrationLib.mrml import geometry, jacobian, mixed, review, transforms, volumes
 from slice_view import SliceView, save_picture
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images" if os.environ.get("NEPHI_PICTURES") else None
@@ -199,6 +199,11 @@ def test_a_moving_volume_under_shear_is_shown_from_a_copy():
 # ------------------------------------------------------------------------------------------------------- comparisons
 
 
+def at_once(steps) -> int:
+    """Take all steps; how many there were."""
+    return sum(1 for _ in steps)
+
+
 def constant_pair():
     fixed, warped = anatomy(straight()), anatomy(straight(), "warped")
     for node, value in ((fixed, 200), (warped, 800)):
@@ -213,7 +218,7 @@ def test_a_checkerboard_shows_both_in_turn_each_through_its_own_window():
     fixed, warped = constant_pair()
     warped.GetDisplayNode().SetWindowLevelMinMax(0, 1600)
     node = add_node("ScalarVolume", "checkerboard")
-    review.write_checkerboard(node, fixed, warped, cells=6)
+    at_once(mixed.write_checkerboard(node, fixed, warped, cells=6))
     grey = show(node, size=(480, 480)).pixels()[:, :, 0]
     cell = 80  # pixels: six cells along the longest side, which the view shows whole
     row = grey[180, :]
@@ -222,7 +227,7 @@ def test_a_checkerboard_shows_both_in_turn_each_through_its_own_window():
 
 
 def test_checkerboard_cells_are_cubes_in_mm():
-    pattern = review.checkerboard((10, 20, 40), (1.0, 2.0, 4.0), 4)
+    pattern = mixed.checkerboard((10, 20, 40), (1.0, 2.0, 4.0), 4)
     assert not pattern[0, 0, 0]
     assert np.flatnonzero(np.diff(pattern[0, 0].astype(int))).tolist() == [9, 19, 29]
     assert np.flatnonzero(np.diff(pattern[0, :, 0].astype(int))).tolist() == [4, 9, 14]
@@ -233,7 +238,7 @@ def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
     fixed, warped = constant_pair()
     slicer.util.arrayFromVolume(warped)[:, :, 24:] = 200
     node = add_node("ScalarVolume", "difference")
-    review.write_difference(node, fixed, warped)
+    at_once(mixed.write_difference(node, fixed, warped))
     values = slicer.util.arrayFromVolume(node)
     assert (values[5, 5, 5], values[5, 5, 40]) == (-600, 0)
     view = show(node)
@@ -243,9 +248,21 @@ def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
     assert left == 0 and abs(right - 127) <= 1
 
 
+def test_slab_by_slab_is_what_slicer_resamples_at_once(monkeypatch):
+    fixed, warped, forward = anatomy(oblique_matrix()), anatomy(straight()), shifted((-20, 14, 3))
+    shown, node = add_node("ScalarVolume", "shown"), add_node("ScalarVolume", "difference")
+    review.show_moving(shown, warped, forward)
+    monkeypatch.setattr(mixed, "SLAB", 1)
+    assert at_once(mixed.write_difference(node, fixed, shown)) > 20
+    slabs = slicer.util.arrayFromVolume(node).copy()
+    monkeypatch.setattr(mixed, "SLAB", 1 << 40)
+    assert at_once(mixed.write_difference(node, fixed, shown)) < 5
+    assert np.abs(slabs).max() > 100 and np.allclose(slabs, slicer.util.arrayFromVolume(node), atol=1e-2)
+
+
 def test_volumes_on_different_grids_are_compared_on_the_fixed_one():
     fixed, warped, node = anatomy(straight()), anatomy(straight(1.7)), add_node("ScalarVolume", "difference")
-    review.write_difference(node, fixed, warped)
+    at_once(mixed.write_difference(node, fixed, warped))
     data = volumes.read_volume(node, "fixed")
     assert geometry.same_geometry(data.geometry, volumes.read_volume(fixed, "fixed").geometry)
 
@@ -254,11 +271,11 @@ def test_the_moving_volume_under_the_transform_can_be_compared_as_it_moves():
     fixed, moving, forward = anatomy(straight()), anatomy(straight()), shifted((-20, 14, 0))
     shown, node = add_node("ScalarVolume", "shown"), add_node("ScalarVolume", "difference")
     review.show_moving(shown, moving, forward)
-    review.write_difference(node, fixed, shown)
+    at_once(mixed.write_difference(node, fixed, shown))
     assert np.abs(slicer.util.arrayFromVolume(node)).max() > 900
     values, place = transforms.read_displacement(forward)
     transforms.write_displacement(forward, 0 * values, place)
-    review.write_difference(node, fixed, shown)
+    at_once(mixed.write_difference(node, fixed, shown))
     assert np.abs(slicer.util.arrayFromVolume(node)).max() < 1
 
 

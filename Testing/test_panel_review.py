@@ -21,6 +21,8 @@ def views() -> list:
 
 
 def layers() -> list[tuple]:
+    """What the views show once what had to be made for it is there."""
+    slicer.modules.NePhiRegistrationWidget.panel.review._turns.run()
     names = []
     for view in views():
         ids = view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()
@@ -92,8 +94,10 @@ def test_checkerboard_and_difference_are_nodes_of_their_own(opened):
     assert opened.ui.checkerSpinBox.enabled
     board = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi mixed")).copy()
     opened.ui.checkerSpinBox.value = 3
+    layers()
     assert not np.array_equal(board, slicer.util.arrayFromVolume(slicer.util.getNode("NePhi mixed")))
     choose(opened.ui.compareComboBox, "difference")
+    layers()
     mixed = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi mixed"))
     assert mixed.min() < 0 < mixed.max()
     assert np.array_equal(before, slicer.util.arrayFromVolume(task.outputs.warped))
@@ -185,7 +189,9 @@ def test_three_views_side_by_side_and_back(opened):
 def test_what_the_panel_made_for_looking_goes_with_the_panel(opened):
     finished(opened)
     choose(opened.ui.compareComboBox, "checkerboard")
+    layers()
     opened.ui.amountSlider.value = 30
+    layers()
     assert {"NePhi mixed", "NePhi moving", "NePhi part"} <= hidden_names()
     opened.widget.panel.close()
     assert not hidden_names()
@@ -194,6 +200,31 @@ def test_what_the_panel_made_for_looking_goes_with_the_panel(opened):
 def test_own_nodes_that_the_user_removed_are_made_again(opened):
     finished(opened)
     choose(opened.ui.compareComboBox, "difference")
+    layers()
     slicer.mrmlScene.RemoveNode(slicer.util.getNode("NePhi mixed"))
     choose(opened.ui.compareComboBox, "checkerboard")
     assert set(layers()) == {("NePhi mixed", None)}
+
+
+def test_a_picture_that_is_no_longer_wanted_is_not_made(opened):
+    finished(opened)
+    choose(opened.ui.compareComboBox, "difference")
+    choose(opened.ui.compareComboBox, "overlay")
+    assert set(layers()) == {("Fixed", "warped")}
+
+
+@pytest.mark.parametrize("name", ["NePhi mixed", "Fixed"])
+def test_a_node_that_goes_while_the_picture_is_made_does_no_harm(opened, name):
+    finished(opened)
+    choose(opened.ui.compareComboBox, "checkerboard")
+    opened.widget.panel.review._turns._turn()
+    slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))
+    assert "NePhi mixed" not in {shown for pair in layers() for shown in pair}
+
+
+def test_an_input_that_cannot_be_compared_is_told(opened):
+    finished(opened)
+    slicer.util.updateVolumeFromArray(opened.parameters.fixedVolume, np.full((12, 12, 12), 7.0, "f4"))
+    choose(opened.ui.compareComboBox, "checkerboard")
+    layers()
+    assert "constant" in opened.ui.statusLabel.text

@@ -24,45 +24,52 @@ Steps = Iterator[None]
 def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Steps:
     """See :func:`transforms.write_displacement`."""
     flip = FLIP.astype(np.float32)
-    image = _empty(displacement.shape[:3], 3, np.float32)
-    yield from _fill(image, displacement, lambda slab: slab * flip)
+    image = empty(displacement.shape[:3], 3, np.float32)
+    yield from fill(image, lambda part: displacement[part] * flip)
     transforms.write_field(node, image, geometry)
 
 
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Steps:
     """See :func:`volumes.write_volume`; ``array`` is not bool."""
-    image = _empty(array.shape, 1, array.dtype)
-    yield from _fill(image, array, lambda slab: slab)
+    image = empty(array.shape, 1, array.dtype)
+    yield from fill(image, lambda part: array[part])
     volumes.write_image(node, image, geometry, like)
 
 
 def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Steps:
     """See :func:`jacobian.write_log_jacobian`."""
-    image, found = _empty(array.shape, 1, np.float32), [0.0]
+    image, found = empty(array.shape, 1, np.float32), [0.0]
 
-    def clean(slab: np.ndarray) -> np.ndarray:
-        values = jacobian.cleaned(slab)
+    def clean(part: slice) -> np.ndarray:
+        values = jacobian.cleaned(array[part])
         found.append(jacobian.largest(values))
         return values
 
-    yield from _fill(image, array, clean)
+    yield from fill(image, clean)
     volumes.add_display(node)
     node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
     volumes.write_image(node, image, geometry)
     jacobian.show_scale(node, jacobian.scale_end(max(found)))
 
 
-def _empty(shape: tuple, components: int, kind: Any) -> vtk.vtkImageData:
+def empty(shape: tuple, components: int, kind: Any) -> vtk.vtkImageData:
+    """An image (k, j, i) of a numpy type, to be filled."""
     image = vtk.vtkImageData()
     image.SetDimensions(*reversed(shape))
     image.AllocateScalars(numpy_support.get_vtk_array_type(np.dtype(kind)), components)
     return image
 
 
-def _fill(image: vtk.vtkImageData, array: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> Steps:
-    """Fill an image by what is made of an array, a few slices in each step."""
+def fill(image: vtk.vtkImageData, make: Callable[[slice], np.ndarray], most: int = SLAB) -> Steps:
+    """Fill an image, a few slices in each step.
+
+    Args:
+        make: gives the values of slices k.
+        most: values in a step, one slice at least.
+    """
     target = image_array(image)
-    height = max(1, SLAB // max(1, array[0].size))
-    for start in range(0, len(array), height):
-        target[start:start + height] = make(array[start:start + height])
+    height = max(1, most // max(1, target[0].size))
+    for start in range(0, len(target), height):
+        part = slice(start, min(start + height, len(target)))
+        target[part] = make(part)
         yield

@@ -9,10 +9,10 @@ import numpy as np
 import slicer
 import vtk
 
-from .geometry import ijk_to_ras, same_geometry, vtk_matrix
-from .resample import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
+from .geometry import ijk_to_ras, vtk_matrix
+from .resample import image_array, new_image
 from .transforms import grid_transform
-from .volumes import VolumeData, read_volume, write_volume
+from .volumes import read_volume
 
 LAYOUT = 7411
 """The number of the layout fixed | warped | overlay; any that no other module uses."""
@@ -99,75 +99,6 @@ def _layout_xml(orientation: str) -> str:
     views = "".join(_VIEW.format(tag=tag, orientation=orientation, label=label, color=color, group=LAYOUT)
                     for tag, label, color in zip(COMPARED, _LABELS, _SHADES))
     return f'<layout type="horizontal" split="true">{views}</layout>'
-
-
-# -------------------------------------------------------------------------------------------- two images in one volume
-
-
-def write_checkerboard(node: Any, fixed: Any, warped: Any, cells: int = 8) -> None:
-    """Fill a volume node with the fixed and the warped volume in alternating cubes.
-
-    Each is shown through its own window and level, so that images of different kinds can be compared.
-
-    Args:
-        node: a volume node of its own; call again when one of the others has changed.
-        cells: along the longest side.
-
-    Raises:
-        NodeError: fixed or warped is no volume that can be read.
-    """
-    first, second = _on_one_grid(fixed, warped)
-    pattern = checkerboard(first.array.shape, first.geometry["spacing"], cells)
-    write_volume(node, np.where(pattern, _windowed(second.array, warped), _windowed(first.array, fixed)),
-                 first.geometry)
-    _show_range(node, 0.0, 255.0)
-
-
-def write_difference(node: Any, fixed: Any, warped: Any) -> None:
-    """Fill a volume node with fixed minus warped, shown in grey around 0; call again when one of them has changed.
-
-    Raises:
-        NodeError: fixed or warped is no volume that can be read.
-    """
-    first, second = _on_one_grid(fixed, warped)
-    values = np.subtract(first.array, second.array, dtype=np.float32)
-    write_volume(node, values, first.geometry)
-    spread = float(np.percentile(np.abs(values[::2, ::2, ::2]), 99.5)) or 1.0
-    _show_range(node, -spread, spread)
-
-
-def checkerboard(shape: Sequence[int], spacing: Sequence[float], cells: int) -> np.ndarray:
-    """A pattern of cubes, (k, j, i) bool, for voxels of a spacing (mm along i, j, k); False in the first corner."""
-    steps = list(reversed(list(spacing)))
-    side = max(n * step for n, step in zip(shape, steps)) / cells
-    k, j, i = (((np.arange(n) + 0.5) * step / side).astype(int) for n, step in zip(shape, steps))
-    return (k[:, None, None] + j[None, :, None] + i[None, None, :]) % 2 == 1
-
-
-def _on_one_grid(fixed: Any, warped: Any) -> tuple[VolumeData, VolumeData]:
-    """Both on the fixed grid; the warped one may be the moving volume under a transform."""
-    first, transform = read_volume(fixed, "fixed"), transform_to_world(warped)
-    if transform is None:
-        second = read_volume(warped, "warped")
-        if same_geometry(first.geometry, second.geometry):
-            return first, second
-    image = oriented(warped.GetImageData(), volume_matrix(warped))
-    values = onto(image, first.geometry, transform, True, float(image.GetScalarRange()[0]))
-    return first, VolumeData(values, first.geometry, f"warped volume '{warped.GetName()}'")
-
-
-def _windowed(array: np.ndarray, node: Any) -> np.ndarray:
-    """Voxels as the node's display shows them, uint8."""
-    display = node.GetDisplayNode()
-    low, high = (display.GetWindowLevelMin(), display.GetWindowLevelMax()) if display else (array.min(), array.max())
-    scaled = (array.astype(np.float32) - low) * (255.0 / max(float(high - low), 1e-6))
-    return np.clip(scaled, 0, 255).astype(np.uint8)
-
-
-def _show_range(node: Any, low: float, high: float) -> None:
-    display = node.GetDisplayNode()
-    display.SetAutoWindowLevel(False)
-    display.SetWindowLevelMinMax(low, high)
 
 
 # ------------------------------------------------------------------------------------------- the deformation drawn

@@ -16,7 +16,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import jacobian, review, transforms
+from ..mrml import jacobian, mixed, review, transforms
+from ..session.turns import Steps, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Review:
         self._layout_before: Optional[int] = None
         self._reveal: Any = None
         self._running = False
+        self._turns = Turns(self._failed)
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_INTERVAL)
         self._timer.connect("timeout()", self.onFlicker)
@@ -91,6 +93,7 @@ class Review:
 
     def forget(self) -> None:
         """The scene is gone, and with it every node."""
+        self._turns.clear()
         self._timer.stop()
         self._end_reveal()
         self._own.clear()
@@ -106,12 +109,14 @@ class Review:
         """The panel goes: leave nothing of it in the scene."""
         nodes = list(self._own.values())
         self.forget()
+        self._turns.close()
         for node in nodes:
             if node.GetScene() is not None:
                 node.GetScene().RemoveNode(node)
 
     def show(self) -> None:
-        """Put the chosen picture into the slice views."""
+        """Put the chosen picture into the slice views, at once or, when it has to be made, as soon as it is."""
+        self._turns.clear()
         self._timer.stop()
         self._end_reveal()
         self.update()
@@ -179,27 +184,39 @@ class Review:
             ui.drawComboBox.addItem(text, choice)
 
     def _put_layers(self, fixed: Any, warped: Any) -> None:
-        ui, views, log_jacobian = self._ui, self._views(), self._jacobian()
-        choice = ui.compareComboBox.currentData
+        choice = self._ui.compareComboBox.currentData
         if choice in (CHECKERBOARD, DIFFERENCE):
-            mixed = self._node("mixed")
-            if choice == CHECKERBOARD:
-                review.write_checkerboard(mixed, fixed, warped, ui.checkerSpinBox.value)
-            else:
-                review.write_difference(mixed, fixed, warped)
-            review.show_layers(views, mixed)
-        else:
-            review.show_layers(views, fixed, warped, ui.opacitySlider.value)
-        if self._layout_before is not None:
-            self._put_side_by_side(fixed, warped)
-        if log_jacobian is not None:
-            if ui.jacobianCheckBox.checked:
-                review.overlay_jacobian(views, fixed, log_jacobian, ui.opacitySlider.value)
-            jacobian.show_legend(log_jacobian, ui.jacobianCheckBox.checked)
+            self._turns.add(self._mix(choice, fixed, warped))
+            return
+        review.show_layers(self._views(), fixed, warped, self._ui.opacitySlider.value)
+        self._put_over(fixed, warped)
         if choice == FLICKER:
             self._timer.start()
         elif choice == REVEAL:
             self._reveal = importlib.import_module("CompareVolumes").LayerReveal()
+
+    def _mix(self, choice: str, fixed: Any, warped: Any) -> Steps:
+        """Make a picture of both, then show it; given up when one of the nodes is removed meanwhile."""
+        node = self._node("mixed")
+        cells = self._ui.checkerSpinBox.value
+        steps = mixed.write_checkerboard(node, fixed, warped, cells) if choice == CHECKERBOARD else \
+            mixed.write_difference(node, fixed, warped)
+        for _step in steps:
+            yield
+            if any(used.GetScene() is None for used in (node, fixed, warped)):
+                return
+        review.show_layers(self._views(), node)
+        self._put_over(fixed, warped)
+
+    def _put_over(self, fixed: Any, warped: Any) -> None:
+        """What is shown beside and over the comparison."""
+        ui, log_jacobian = self._ui, self._jacobian()
+        if self._layout_before is not None:
+            self._put_side_by_side(fixed, warped)
+        if log_jacobian is not None:
+            if ui.jacobianCheckBox.checked:
+                review.overlay_jacobian(self._views(), fixed, log_jacobian, ui.opacitySlider.value)
+            jacobian.show_legend(log_jacobian, ui.jacobianCheckBox.checked)
 
     def _put_side_by_side(self, fixed: Any, warped: Any) -> None:
         pair = review.composites(slicer.mrmlScene, review.COMPARED[:2])
@@ -258,8 +275,11 @@ class Review:
         try:
             yield
         except (ValueError, RuntimeError, ImportError) as error:
-            logger.info("The comparison cannot be shown.", exc_info=True)
-            self._say(str(error))
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        logger.info("The comparison cannot be shown.", exc_info=error)
+        self._say(str(error))
 
 
 def _filled(volume: Any) -> bool:
