@@ -76,12 +76,18 @@ def test_while_running_the_moving_volume_is_shown_through_the_forward_transform(
 
 def test_a_failure_takes_the_moving_picture_away(opened):
     opened.choose_pair()
+    for view in views():
+        view.SetBackgroundVolumeID(opened.parameters.movingVolume.GetID())
+        view.SetForegroundOpacity(0.7)
+    before = layers()
     task = opened.press()
     task.make_outputs()
     task.run()
+    assert layers() != before
     for _name, node in task.outputs.nodes():
         slicer.mrmlScene.RemoveNode(node)
     task.fail("The worker ended.")
+    assert layers() == before and {view.GetForegroundOpacity() for view in views()} == {0.7}
     assert opened.parameters.forwardTransform is None
     assert not opened.ui.deformationGroupBox.enabled
 

@@ -52,6 +52,21 @@ def show_layers(views: Sequence[Any], background: Any, foreground: Any = None, o
         _touch_legends(view.GetScene())
 
 
+def layers(views: Sequence[Any]) -> list[tuple[Any, Optional[str], Optional[str], float]]:
+    """What slice views show: each view with the IDs of its background and foreground, and the foreground's opacity."""
+    return [(view, view.GetBackgroundVolumeID(), view.GetForegroundVolumeID(), view.GetForegroundOpacity())
+            for view in views]
+
+
+def put_back(shown: Sequence[tuple[Any, Optional[str], Optional[str], float]]) -> None:
+    """Let slice views show again what :func:`layers` found; views and volumes that are gone are passed over."""
+    for view, background, foreground, opacity in shown:
+        scene = view.GetScene()
+        if scene is not None:
+            found = [scene.GetNodeByID(name) if name else None for name in (background, foreground)]
+            show_layers([view], *found, opacity)
+
+
 def set_opacity(views: Sequence[Any], opacity: float) -> None:
     """How much of the foreground is seen, 0 to 1; alternating between 0 and 1 flickers."""
     for view in views:

@@ -43,6 +43,7 @@ class Review:
         self._layout_before: Optional[int] = None
         self._reveal: Any = None
         self._running = False
+        self._layers_before: list[tuple] = []
         self._turns = Turns(self._failed)
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_INTERVAL)
@@ -82,12 +83,16 @@ class Review:
         """A task is running: show the moving volume as the forward transform carries it, from now on by itself."""
         if not self._running and self.forward is not None:
             self._running = True
+            self._layers_before = review.layers(self._views())
             self.show()
 
     def result(self) -> None:
         """The outputs are filled, or are what they were before: show them."""
         self._running = False
         self.color()
+        if self._parameters() is None or not self._something():  # the moving volume must not stay where it was
+            review.put_back(self._layers_before)
+        self._layers_before = []
         self.show()
         self.draw()
 
@@ -97,7 +102,7 @@ class Review:
         self._timer.stop()
         self._end_reveal()
         self._own.clear()
-        self._running, self._layout_before = False, None
+        self._running, self._layout_before, self._layers_before = False, None, []
         for combo in (self._ui.layoutComboBox, self._ui.compareComboBox, self._ui.drawComboBox):
             with _quiet(combo):
                 combo.setCurrentIndex(0)
