@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
-import json
 import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -20,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .archive import pack_header, unpack
 from .encoder import Encoder, EncoderSizes
 from .errors import InputError
 from .geometry import Frame, Grid, apply_affine
@@ -134,8 +131,7 @@ class Predictor(nn.Module):
         header = {"format": FORMAT, "version": FORMAT_VERSION, "design": self.design.to_dict(),
                   "provenance": self.provenance, "sha256": _digest(arrays)}
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, header=np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8),
-                                **arrays)
+            np.savez_compressed(file, header=pack_header(header), **arrays)
 
     @classmethod
     def load(cls, name: Union[str, PathLike], device: Union[str, torch.device] = "cpu") -> Predictor:
@@ -264,12 +260,8 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 
 def _read(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     try:
-        data = path.read_bytes()
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
-            zlib.error) as error:
+        header, arrays = unpack(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} does not hold NePhi weights or is damaged ({error}); give a {SUFFIX} file that "
                          "'nephi train' wrote.") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:

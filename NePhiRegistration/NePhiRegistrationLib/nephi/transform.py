@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .archive import pack_header, unpack
 from .errors import InputError
 from .geometry import Frame, Grid, apply_affine
 from .images import atomic_path
@@ -28,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "nephi-transform"
 FORMAT_VERSION = 1
-_UNREADABLE = (ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
 
 
@@ -128,7 +124,7 @@ class Transform:
         }
         arrays = {f"{i}/{name}": tensor.detach().cpu().numpy()
                   for i, model in enumerate(self.models) for name, tensor in model.state_dict().items()}
-        arrays["header"] = np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)
+        arrays["header"] = pack_header(header)
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -168,10 +164,8 @@ def _read_archive(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     except OSError as error:
         raise InputError(f"Cannot read the transform {path}: {error.strerror or error}.") from error
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
-    except (*_UNREADABLE, OSError) as error:
+        header, arrays = unpack(data)
+    except ValueError as error:
         raise InputError(f"{path} is not a NePhi transform or is truncated ({len(data)} bytes); "
                          "give the .nephi file of a registration.") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:

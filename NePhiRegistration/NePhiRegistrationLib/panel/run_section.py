@@ -6,6 +6,7 @@ import itertools
 import logging
 import operator
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
@@ -193,25 +194,28 @@ class RunSection:
             draw_losses(self._ui.lossLabel, self._losses)
 
 
-class Actions:
+class Actions(ABC):
     """What the run section asks for. ``start`` and ``resume`` take on_progress, on_finished, on_failed and on_log and
     give a task with ``state``, ``message``, ``report``, ``history`` and ``cancel(keep)``; they raise ValueError or
     RuntimeError with one sentence."""
 
+    @abstractmethod
     def start(self, **told: Callable) -> Any:
         """Register from the beginning."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resume(self, iterations: int, **told: Callable) -> Any:
         """Go on from the last result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def progressed(self, task: Any) -> None:
         """There may be more to show."""
 
+    @abstractmethod
     def finished(self, task: Any) -> None:
         """The outputs are filled."""
 
+    @abstractmethod
     def failed(self, task: Any) -> None:
         """The task failed or was cancelled."""
 
