@@ -44,6 +44,27 @@ def test_codes_start_near_zero_but_are_not_zero():
     assert 0 < float(shared.detach().abs().mean()) < 0.05
 
 
+@pytest.mark.parametrize("dim", [2, 3])
+def test_what_the_whole_pair_tells_is_a_code_linear_in_space(dim):
+    sizes = _sizes(dim, channels=dim)
+    encoder = Encoder(sizes).eval()
+    with torch.no_grad():
+        for last in (encoder.local, encoder.linear):
+            last.weight.zero_()
+        wanted = torch.randn(dim + 1, dim, generator=torch.Generator().manual_seed(1))
+        encoder.linear.bias.copy_(wanted.flatten())
+        local, _ = encoder(_pairs(1, dim))
+    points = 2 * torch.rand(20, dim, generator=torch.Generator().manual_seed(2)) - 1
+    read = LatentCode(sizes.box, local[0], torch.zeros(0)).at(points)
+    assert torch.allclose(read, wanted[0] + points @ wanted[1:], atol=1e-5)
+
+
+def test_deeper_encoders_have_more_weights_and_the_same_codes():
+    shallow, deep = Encoder(_sizes()), Encoder(_sizes(depth=2))
+    assert sum(p.numel() for p in deep.parameters()) > sum(p.numel() for p in shallow.parameters())
+    assert deep(_pairs(2))[0].shape == shallow(_pairs(2))[0].shape
+
+
 def test_at_inference_a_pair_does_not_depend_on_the_others_of_its_batch():
     encoder = Encoder(_sizes())
     encoder(_pairs(4))  # running statistics

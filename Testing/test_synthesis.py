@@ -117,6 +117,20 @@ def test_the_known_map_of_a_breathing_chest_aligns_it(monkeypatch):
     assert with_truth < 0.6 * without
 
 
+def test_some_chests_are_cut_down_to_one_lung_in_both_images(monkeypatch):
+    monkeypatch.setattr("nephi.training.synthesis.CHEST_SIZE", 32)
+    monkeypatch.setattr("nephi.training.synthesis.CHESTS", 1)
+    source = Lungs(Data(kind="lungs"), SPACE)
+    shares = []
+    for seed in range(12):
+        example = source.draw(generator_of(seed))
+        for values, masks in ((example.fixed, example.fixed_masks), (example.moving, example.moving_masks)):
+            assert float(values[0][~masks[1]].abs().sum()) == 0
+        shares.append([float(masks[1].float().mean()) for masks in (example.fixed_masks, example.moving_masks)])
+    assert {both == [1.0, 1.0] for both in shares} == {True, False}
+    assert all(abs(fixed - moving) < 0.25 for fixed, moving in shares)
+
+
 def test_shapes_of_a_pair_are_both_hollow_or_both_filled():
     source = Shapes(Data(kind="shapes"), PLANE)
 

@@ -10,6 +10,7 @@ from learned import tiny_config
 from nephi.encoder import EncoderSizes
 from nephi.errors import InputError
 from nephi.images import read_image
+from nephi.interpolation import linear
 from nephi.training import augment
 from nephi.training.config import Data
 from nephi.training.datasets import Folder, ImagePairs, Mixture
@@ -48,6 +49,29 @@ def _names(source, count=40):
 
 def test_any_two_images_make_a_pair_but_never_one_with_itself(root):
     assert len(_names(_pairs(root), 200)) == 12
+
+
+def test_an_image_alone_is_deformed_by_a_map_that_is_known(root):
+    i, j = np.meshgrid(np.arange(24), np.arange(20))
+    image = sitk.GetImageFromArray((np.sin(i / 4) + np.cos(j / 5)).astype(np.float32))
+    image.SetSpacing((2.0, 2.0))
+    for number in range(4):
+        sitk.WriteImage(image, str(root / "images" / f"{number}.nii.gz"))
+    pair = _pairs(root, alone=1.0, deform=0.2, shift=0.05).draw(generator_of(3))
+    start, end = pair.truth
+    assert float((start - end).norm(dim=1).mean()) > 0.03
+    known = [_at(masks[1:].float(), points) > 0.999 for masks, points in
+             ((pair.fixed_masks, start), (pair.moving_masks, end))]
+    inside = known[0] & known[1]
+    assert int(inside.sum()) > 100
+    fixed, moving = _at(pair.fixed, start)[inside], _at(pair.moving, end)[inside]
+    assert float((fixed - moving).abs().mean()) < 0.02
+    assert float((fixed - _at(pair.moving, start)[inside]).abs().mean()) > 0.04
+
+
+def _at(values, points):
+    """Values (1, n, n) on the cube at points (m, 2)."""
+    return linear(values, (points + 1) * values.shape[-1] / 2 - 0.5)[0]
 
 
 def test_only_the_chosen_part_of_a_folder_is_used(root):

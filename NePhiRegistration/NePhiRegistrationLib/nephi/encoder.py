@@ -28,6 +28,7 @@ class EncoderSizes:
         local_block: from whose grid the local code is read, counted from 1.
         channels: of the local code.
         shared: of the global code; may be 0.
+        depth: residual blocks on the local code's grid, where both images and all scales have come together.
     """
 
     dim: int
@@ -36,6 +37,7 @@ class EncoderSizes:
     local_block: int
     channels: int
     shared: int
+    depth: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.local_block <= len(self.widths):
@@ -47,6 +49,14 @@ class EncoderSizes:
     def stride(self) -> int:
         """Voxels along the side of a latent cell."""
         return 2**self.local_block
+
+    @property
+    def coarsest(self) -> int:
+        """Voxels along the side of the last block's grid."""
+        n = self.size
+        for _ in self.widths:
+            n = -(-n // 2)
+        return n
 
     @property
     def grid(self) -> Grid:
@@ -77,11 +87,17 @@ class Encoder(nn.Module):
                                     for before, after in zip((2, *widths), widths))
         middle = widths[sizes.local_block - 1]
         self.lateral = nn.ModuleList(_conv(sizes.dim, width, middle, 1) for width in widths[sizes.local_block:])
-        self.merge = _block(sizes.dim, middle, max(middle, sizes.channels), 1)
-        self.local = _conv(sizes.dim, max(middle, sizes.channels), sizes.channels, 1)
-        self.shared = nn.Sequential(nn.Linear(widths[-1], HEAD), nn.LeakyReLU(SLOPE), nn.Linear(HEAD, sizes.shared))
+        merged = max(middle, sizes.channels)
+        self.merge = _block(sizes.dim, middle, merged, 1)
+        self.depth = nn.ModuleList(_block(sizes.dim, merged, merged, 1) for _ in range(sizes.depth))
+        self.local = _conv(sizes.dim, merged, sizes.channels, 1)
+        self.whole = nn.Sequential(nn.Flatten(), nn.Linear(widths[-1] * sizes.coarsest**sizes.dim, HEAD),
+                                   nn.LeakyReLU(SLOPE))
+        self.shared = nn.Linear(HEAD, sizes.shared)
+        self.linear = nn.Linear(HEAD, sizes.channels * (sizes.dim + 1))
+        self.register_buffer("nodes", _nodes(sizes.box), persistent=False)
         with torch.no_grad():
-            for last in (self.local, self.shared[-1]):
+            for last in (self.local, self.shared, self.linear):
                 last.weight.mul_(START)
                 last.bias.zero_()
 
@@ -102,9 +118,20 @@ class Encoder(nn.Module):
         mode = "trilinear" if self.sizes.dim == 3 else "bilinear"
         for lateral, deeper in zip(self.lateral, features[first + 1:]):
             context = context + F.interpolate(lateral(deeper), size=context.shape[2:], mode=mode)
-        local = self.local(self.merge(features[first] + context))
-        local = F.pad(local, (BORDER,) * 2 * self.sizes.dim, mode="replicate")
-        return local.movedim(1, -1), self.shared(features[-1].flatten(2).mean(-1))
+        merged = self.merge(features[first] + context)
+        for block in self.depth:
+            merged = merged + block(merged)
+        local = F.pad(self.local(merged), (BORDER,) * 2 * self.sizes.dim, mode="replicate").movedim(1, -1)
+        whole = self.whole(features[-1])
+        linear = self.linear(whole).view(len(pairs), self.sizes.dim + 1, self.sizes.channels)
+        return local + torch.tensordot(linear, self.nodes, dims=([1], [-1])).movedim(1, -1), self.shared(whole)
+
+
+def _nodes(box: LatentBox) -> Tensor:
+    """(k, j, i, d + 1): 1 and the coordinates of a box's nodes. Coefficients linear in them are a linear spline."""
+    axes = [low + (torch.arange(n + 3) - 1) * box.cell for low, n in zip(box.low, box.cells)]
+    points = torch.stack(torch.meshgrid(*reversed(axes), indexing="ij")[::-1], dim=-1)
+    return torch.cat([torch.ones_like(points[..., :1]), points], dim=-1)
 
 
 def _conv(dim: int, before: int, after: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Module:

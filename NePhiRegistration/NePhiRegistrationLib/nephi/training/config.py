@@ -40,6 +40,7 @@ class Model(_Checked):
     local_block: int = option(3, "block whose grid carries the local code", low=1, high=8)
     channels: int = option(16, "of the local code", low=1, high=256)
     shared: int = option(8, "of the global code", low=0, high=256)
+    depth: int = option(0, "residual blocks of the encoder on the local code's grid", low=0, high=32)
     frequencies: int = option(32, "Fourier features of a point", low=1, high=1024)
     frequency_scale: float = option(1.0, "their standard deviation", low=0.0, high=100.0)
     hidden: int = option(64, "width of the fields' layers", low=4, high=1024)
@@ -55,7 +56,8 @@ class Model(_Checked):
             InputError: sizes that do not go together.
         """
         try:
-            sizes = EncoderSizes(self.dim, self.size, self.widths, self.local_block, self.channels, self.shared)
+            sizes = EncoderSizes(self.dim, self.size, self.widths, self.local_block, self.channels, self.shared,
+                                 self.depth)
         except ValueError as error:
             raise InputError(f"[model]: {error} Change size, widths or local_block.") from error
         return Design(sizes, Architecture(self.dim, self.frequencies, self.hidden, self.channels, self.shared,
@@ -73,6 +75,8 @@ class Data(_Checked):
     pairs: str = option("", "images: a CSV file with the columns fixed and moving, names in the folder")
     first: int = option(0, "the first file used, sorted by name", low=0, high=10**9)
     last: int = option(10**9, "the file after the last one used", low=1, high=10**9)
+    alone: float = option(0.0, "images: share of pairs of an image and itself, deformed by a known map", low=0.0,
+                          high=1.0)
     flips: str = option("", "axes of the frame along which both images may be mirrored, such as 'xy'")
     turn: float = option(5.0, "standard deviation of random rotations, degrees", low=0.0, high=180.0)
     shift: float = option(0.02, "of random shifts, half sides of the cube", low=0.0, high=1.0)

@@ -21,6 +21,7 @@ from ..images import Image, dilate, normalise, read_image, sample
 from ..predictor import on_cube
 from . import augment
 from .config import Data
+from .deformation import KnownMaps
 from .examples import Example
 
 logger = logging.getLogger(__name__)
@@ -114,9 +115,11 @@ class ImagePairs:
         """A random pair; those with unreadable images are passed over."""
         while True:
             numbers = self._draw_numbers(generator)
+            alone = augment.uniform(generator) < self._data.alone
             images = [self._folder.read(number) for number in numbers]
             if images[0] is not None and images[1] is not None:
-                return self._example(images[0], images[1], generator)
+                make = self._of_one if alone else self._of_two
+                return make(images[0], images[1], generator)
 
     def _draw_numbers(self, generator: torch.Generator) -> tuple[int, int]:
         if self._pairs is not None:
@@ -125,27 +128,39 @@ class ImagePairs:
                        (len(self._folder), len(self._folder) - 1))
         return first, (first + 1 + step) % len(self._folder)
 
-    def _example(self, fixed: Image, moving: Image, generator: torch.Generator) -> Example:
+    def _of_one(self, image: Image, _: Image, generator: torch.Generator) -> Example:
+        """An image and itself, seen through a known deformation."""
+        data, sizes = self._data, self._sizes
+        frame = Frame.of(image.grid)
+        maps = KnownMaps.random(data, sizes, generator)
+        sides = []
+        for points in maps.on(sizes.grid):
+            values, masks = seen_at(image, points, frame.to_world_matrix, sizes)
+            sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
+        truth = maps.truth(sizes.dim, data.truth_points, generator) if data.truth_points else None
+        return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale, f"{image.name} alone", truth)
+
+    def _of_two(self, fixed: Image, moving: Image, generator: torch.Generator) -> Example:
         data, sizes = self._data, self._sizes
         frame = Frame.of(fixed.grid)
         mirror = augment.flip(data, sizes.dim, generator)
         sides = []
         for image in (fixed, moving):
             matrix = frame.to_world_matrix @ augment.linear_map(data, sizes.dim, generator) @ mirror
-            values, masks = seen_on_cube(image, matrix, sizes)
+            values, masks = seen_at(image, sizes.grid.points(), matrix, sizes)
             sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
         return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale,
                        f"{fixed.name} and {moving.name}")
 
 
-def seen_on_cube(image: Image, matrix: np.ndarray, sizes: EncoderSizes) -> tuple[Tensor, Tensor]:
+def seen_at(image: Image, points: Tensor, matrix: np.ndarray, sizes: EncoderSizes) -> tuple[Tensor, Tensor]:
     """An image on the cube, (k, j, i), and where to compare and the field of view there, (2, k, j, i) bool.
 
     Args:
-        matrix: (d + 1, d + 1) from the cube to LPS mm.
+        points: (n^d, d) cube coordinates, where the cube's voxels see the image.
+        matrix: (d + 1, d + 1) from there to LPS mm.
     """
     cube = sizes.grid
-    points = cube.points()
     values = on_cube(image, points, matrix, cube)
     world = points @ torch.from_numpy(matrix[:-1, :-1].T).float() + torch.from_numpy(matrix[:-1, -1]).float()
     view = image.grid.contains(world)

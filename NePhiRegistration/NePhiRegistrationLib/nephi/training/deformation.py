@@ -10,9 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..encoder import EncoderSizes
 from ..geometry import Grid, apply_affine
 from ..interpolation import linear_in_unit
+from . import augment
 from .augment import uniform
+from .config import Data
 
 SQUARINGS = 6
 SCALES = (3, 5, 9)  # control points along a side, from bends of the whole to local ones
@@ -47,6 +50,43 @@ class Deformation:
     @cached_property
     def _back(self) -> Tensor:
         return flow(-self.velocity)
+
+
+@dataclass(frozen=True)
+class KnownMaps:
+    """How a scene is seen in both images: fixed(x) = scene(g(phi(x))), moving(y) = scene(g(y)), or the other way round.
+
+    Attributes:
+        common: g, which makes every scene a new one.
+        between: phi.
+        swapped: whether the moving image is the one that is deformed.
+    """
+
+    common: Deformation
+    between: Deformation
+    swapped: bool
+
+    @classmethod
+    def random(cls, data: Data, sizes: EncoderSizes, generator: torch.Generator) -> KnownMaps:
+        """Random ones, as far as the data's options go."""
+        dim, cube = sizes.dim, sizes.grid
+        linear = augment.flip(data, dim, generator) @ augment.linear_map(data, dim, generator)
+        common = random_deformation(cube, linear, data.deform, generator)
+        between = random_deformation(cube, augment.linear_map(data, dim, generator), data.deform, generator)
+        return cls(common, between, uniform(generator) < 0.5)
+
+    def on(self, cube: Grid) -> tuple[Tensor, Tensor]:
+        """Where the scene is seen by the voxels of the fixed and of the moving image, (n^d, d) each."""
+        points = cube.points()
+        seen = self.common.forward(self.between.forward(points)), self.common.forward(points)
+        return (seen[1], seen[0]) if self.swapped else seen
+
+    def truth(self, dim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Corresponding points of the fixed and the moving image, at most (count, d) each, both in the cube."""
+        start = 2 * torch.rand(count, dim, generator=generator) - 1
+        end = self.between.forward(start)
+        inside = (end.abs() <= 1).all(1)
+        return (end[inside], start[inside]) if self.swapped else (start[inside], end[inside])
 
 
 def random_deformation(cube: Grid, linear: np.ndarray, largest: float, generator: torch.Generator) -> Deformation:

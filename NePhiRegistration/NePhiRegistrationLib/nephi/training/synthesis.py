@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..encoder import EncoderSizes
 from ..errors import InputError
-from ..geometry import Frame, Grid, apply_affine
+from ..geometry import Frame, apply_affine
 from ..images import Image, read_labels, sample
 from ..interpolation import nearest
 from ..phantom import FIELD_OF_VIEW, lung_phantom
@@ -23,11 +23,12 @@ from . import augment
 from .augment import uniform
 from .config import Data
 from .datasets import image_files
-from .deformation import Deformation, random_deformation, smooth_upsample
+from .deformation import KnownMaps, smooth_upsample
 from .examples import Example
 
 CHESTS = 12  # phantoms that are generated; each is deformed anew for every pair
 CHEST_SIZE = 64  # voxels along a side of a phantom
+AIR, DENSE = (-1000.0, -880.0), (-650.0, 200.0)  # HU that become 0 and 1: the windows of lungs and of chests
 SKULL = 500  # labels from here on are not of the brain
 HALF_SIDES = (95.0, 128.0)  # mm, of the cube around a head
 BRAIN = np.array([140.0, 175.0, 140.0])  # mm, the common size of brains along (x, y, z), about the usual one
@@ -167,56 +168,34 @@ class Lungs:
         self._chest = lru_cache(maxsize=CHESTS)(lambda seed: lung_phantom(CHEST_SIZE, seed).fixed)
 
     def draw(self, generator: torch.Generator) -> Example:
-        """A random pair of one chest; the air's density differs between breaths."""
+        """A random pair of one chest, or of one of its lungs; the air's density differs between breaths."""
         data, sizes = self._data, self._sizes
         chest = self._chest(int(uniform(generator, 0, CHESTS - 1e-6)))
-        middle, half = [uniform(generator, -30, 30) for _ in range(3)], uniform(generator, 0.3, 0.55) * FIELD_OF_VIEW
-        matrix = Frame(tuple(middle), half).to_world_matrix
+        half = uniform(generator, 0.3, 0.6) * FIELD_OF_VIEW
+        middle, box = self._crop(half, generator)
+        matrix = Frame(middle, half).to_world_matrix
+        air, dense = uniform(generator, *AIR), uniform(generator, *DENSE)
         maps = KnownMaps.random(data, sizes, generator)
-        clean, seen = [], []
+        clean, seen, masks = [], [], []
         for points in maps.on(sizes.grid):
             found = sample(chest.values, chest.grid, apply_affine(matrix, points), fill=-1000.0).view(sizes.grid.shape)
-            clean.append(((found + 1000) / 1200).clamp(0, 1))
+            clean.append(((found - air) / (dense - air)).clamp(0, 1))
             breath = uniform(generator, 0.8, 1.2)
-            seen.append(_imaged((clean[-1] * breath).clamp(0, 1), data, generator))
-        return _example(seen, clean, maps, "a chest phantom", half, data, sizes, generator)
+            edges = torch.tensor([side + uniform(generator, -0.05, 0.05) for side in box])
+            view = (sizes.grid.points().abs() <= edges).all(1).view(sizes.grid.shape)
+            seen.append(_imaged((clean[-1] * breath).clamp(0, 1), data, generator) * view)
+            masks.append(torch.stack([view, view]))
+        return _example(seen, clean, masks, maps, "a chest phantom", half, data, sizes, generator)
 
-
-@dataclass(frozen=True)
-class KnownMaps:
-    """How a scene is seen in both images: fixed(x) = scene(g(phi(x))), moving(y) = scene(g(y)), or the other way round.
-
-    Attributes:
-        common: g, which makes every scene a new one.
-        between: phi.
-        swapped: whether the moving image is the one that is deformed.
-    """
-
-    common: Deformation
-    between: Deformation
-    swapped: bool
-
-    @classmethod
-    def random(cls, data: Data, sizes: EncoderSizes, generator: torch.Generator) -> KnownMaps:
-        """Random ones, as far as the data's options go."""
-        dim, cube = sizes.dim, sizes.grid
-        linear = augment.flip(data, dim, generator) @ augment.linear_map(data, dim, generator)
-        common = random_deformation(cube, linear, data.deform, generator)
-        between = random_deformation(cube, augment.linear_map(data, dim, generator), data.deform, generator)
-        return cls(common, between, uniform(generator) < 0.5)
-
-    def on(self, cube: Grid) -> tuple[Tensor, Tensor]:
-        """Where the scene is seen by the voxels of the fixed and of the moving image, (n^d, d) each."""
-        points = cube.points()
-        seen = self.common.forward(self.between.forward(points)), self.common.forward(points)
-        return (seen[1], seen[0]) if self.swapped else seen
-
-    def truth(self, dim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Corresponding points of the fixed and the moving image, at most (count, d) each, both in the cube."""
-        start = 2 * torch.rand(count, dim, generator=generator) - 1
-        end = self.between.forward(start)
-        inside = (end.abs() <= 1).all(1)
-        return (end[inside], start[inside]) if self.swapped else (start[inside], end[inside])
+    @staticmethod
+    def _crop(half: float, generator: torch.Generator) -> tuple[tuple[float, ...], list[float]]:
+        """The middle (mm) of what is seen, and the half sides of its box in the cube: of one lung, or of the chest."""
+        middle = [uniform(generator, -30, 30) for _ in range(3)]
+        if uniform(generator) < 0.4:
+            return tuple(middle), [2.0] * 3
+        side = 1 if uniform(generator) < 0.5 else -1
+        middle[:2] = side * 66 + uniform(generator, -10, 10), uniform(generator, -15, 15)
+        return tuple(middle), [uniform(generator, 65, 85) / half, uniform(generator, 90, 130) / half, 2.0]
 
 
 def _painted(fixed: Scene, moving: Scene, maps: KnownMaps, name: str, mm: float, data: Data, sizes: EncoderSizes,
@@ -228,7 +207,8 @@ def _painted(fixed: Scene, moving: Scene, maps: KnownMaps, name: str, mm: float,
     seen = [_imaged(palette[label], data, generator) for label, palette in zip(labels, palettes)]
     compared = _palette(generator)
     clean = [_blurred(compared[label], 1.0) for label in labels]
-    return replace(_example(seen, clean, maps, name, mm, data, sizes, generator), labels=tuple(labels))
+    everywhere = [torch.ones((2, *sizes.grid.shape), dtype=torch.bool)] * 2
+    return replace(_example(seen, clean, everywhere, maps, name, mm, data, sizes, generator), labels=tuple(labels))
 
 
 def _palette(generator: torch.Generator) -> Tensor:
@@ -256,9 +236,8 @@ def _blurred(values: Tensor, width: float) -> Tensor:
     return values.contiguous()
 
 
-def _example(seen: list[Tensor], clean: list[Tensor], maps: KnownMaps, name: str, mm: float, data: Data,
-             sizes: EncoderSizes, generator: torch.Generator) -> Example:
-    masks = torch.ones((2, *sizes.grid.shape), dtype=torch.bool)
+def _example(seen: list[Tensor], clean: list[Tensor], masks: list[Tensor], maps: KnownMaps, name: str, mm: float,
+             data: Data, sizes: EncoderSizes, generator: torch.Generator) -> Example:
     truth = maps.truth(sizes.dim, data.truth_points, generator) if data.truth_points else None
     fixed, moving = (torch.stack([image, compared]) for image, compared in zip(seen, clean))
-    return Example(fixed, moving, masks, masks, mm, name, truth)
+    return Example(fixed, moving, masks[0], masks[1], mm, name, truth)

@@ -20,8 +20,10 @@ from ..errors import InputError
 from ..geometry import Grid
 from ..images import Image, read_labels
 from ..jacobian import finite_difference_determinant, fold_percent
+from ..model import DIRECTIONS
 from ..predictor import Predictor
 from ..resample import warp
+from ..sampled import SampledMap
 from ..transform import Transform
 from .config import Config, Validation
 from .datasets import Folder, Source, read_pairs
@@ -101,16 +103,17 @@ def score(predictor: Predictor, case: Case) -> Scores:
     started = time.perf_counter()
     models = predictor.predict(case.fixed.to(device), case.moving.to(device), case.affine)
     seconds = time.perf_counter() - started
-    transform = Transform(case.fixed.grid, case.moving.grid, case.affine, models)
-    warped = warp(case.moving, transform, case.fixed.grid, fill=0.0)
+    grid, transform = case.fixed.grid, Transform(case.fixed.grid, case.moving.grid, case.affine, models)
+    maps = [SampledMap(transform, grid, direction).at_voxels(grid) for direction in DIRECTIONS]
+    warped = warp(case.moving, maps[0], grid, fill=0.0)
+    sign = np.sign(np.linalg.det(transform.affine))
     found = {"similarity": metrics.similarity(case.fixed.values, warped.values, foreground(case.fixed))["ncc"],
-             "folds": max(fold_percent(finite_difference_determinant(transform, case.fixed.grid, direction)
-                                       / np.linalg.det(transform.affine) ** sign)
-                          for direction, sign in (("forward", 1), ("inverse", -1))),
+             "folds": max(fold_percent(sign * finite_difference_determinant(each, grid, each.direction))
+                          for each in maps),
              "seconds": seconds}
     if case.labels is not None:
         fixed, moving = case.labels
-        carried = warp(moving, transform, fixed.grid, mode="nearest")
+        carried = warp(moving, maps[0] if fixed.grid == grid else transform, fixed.grid, mode="nearest")
         found["dice"] = metrics.overlap(fixed.values, carried.values, carried.values)["mean"]
     if case.truth is not None:
         start, end = case.truth
