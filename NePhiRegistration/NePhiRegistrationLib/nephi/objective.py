@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Optional
@@ -105,6 +106,17 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
             _descend(total, _landmark_terms(model, level, direction, options), 0.5)
     _descend(total, [("prior", prior(model), options.prior)], 1.0)
     return total
+
+
+@torch.no_grad()
+def misfit(level: Level, options: Options, generator: torch.Generator) -> float:
+    """The similarity terms of a level's images as they lie, both directions averaged; infinite without overlap."""
+    patches = level.lattice.draw(level.wanted, level.fraction, generator, level.fixed.volume.values.device)
+    still = torch.zeros_like(patches.nodes)
+    found = [list(_similarity_terms(level, direction, patches, still, options)) for direction in DIRECTIONS]
+    if not all(found):
+        return math.inf
+    return math.fsum(weight * float(value) for terms in found for _, value, weight in terms) / len(DIRECTIONS)
 
 
 def _descend(total: dict[str, float], terms: Terms, factor: float) -> None:

@@ -32,10 +32,12 @@ class Options:
     """
 
     affine: str = option("affine", "linear pre-alignment", choices=AFFINE_KINDS)
-    weights: str = option("none", "trained weights that predict the deformation after it: 'none', the name of shipped "
-                          "ones, or a file")
+    weights: str = option("none", "trained weights that predict the deformation after it: 'auto' for those shipped for "
+                          "such images, their name, a file, or 'none'")
     refinement: int = option(0, "iterations that go on from the prediction itself, its codes and fields, before the "
                              "levels", low=0, high=100000)
+    after_prediction: float = option(0.4, "share of a level's iterations that is done after a prediction; levels with "
+                                     "larger latent cells than the prediction's are left out", low=0.0, high=1.0)
     similarity: str = option("lncc", "how images are compared", choices=SIMILARITY_NAMES)
     global_ncc: float = option(1.0, "weight of the normalised cross-correlation of all points, added to the similarity",
                                low=0.0, high=100.0)

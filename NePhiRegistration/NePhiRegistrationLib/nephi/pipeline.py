@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import time
 from collections.abc import Iterator
@@ -20,10 +21,10 @@ from .errors import InputError
 from .images import Image, check_overlap, check_pair, normalise
 from .levels import Pair, level_spacings, make_level, new_model
 from .model import NePhi
-from .objective import Level
+from .objective import Level, misfit
 from .optimize import Step, memory_errors, optimise
 from .options import Options, pick_device
-from .predictor import Predictor, widened
+from .predictor import Predictor, shipped_for, widened
 from .transform import Transform
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         initial: (d + 1, d + 1) fixed to moving LPS mm; where the linear alignment starts, or all there is of it
             with the option affine="none".
         landmarks: corresponding fixed and moving points, (m, d) LPS mm each; a soft term of the loss.
-        prediction: models that already align the images after the linear alignment; they are kept, and the levels
-            start from there. By default those that the option ``weights`` predicts.
+        prediction: models that already align the images after the linear alignment; they are kept, and all levels
+            start from there. Without them the option ``weights`` predicts some.
 
     Yields:
         Progress; the last one has ``done`` and the resulting transform.
@@ -98,17 +99,18 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
     transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
     yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
+    predicted: tuple[NePhi, ...] = ()
     if predictor is not None and not prediction:
-        prediction = predictor.predict(pair.fixed, pair.moving, affine)
-        transform = replace(transform, models=prediction)
+        predicted = _predict(predictor, pair, transform, options)
+        transform = replace(transform, models=predicted)
         yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
     clock = _Clock(started)
-    spacings, carrier = level_spacings(pair, options), Carrier()
+    spacings, carrier = _levels(pair, predicted, options), Carrier()
     generator = torch.Generator().manual_seed(options.seed)
-    if prediction and options.refinement:
+    if predicted and options.refinement:
         level, model = _predicted_level(pair, transform, options)
-        transform = replace(transform, models=(*prediction[:-1], model))
+        transform = replace(transform, models=(*predicted[:-1], model))
         clock.begin(0, [options.refinement, *(i for _, i in spacings)])
         for step in optimise(model, level, options.refinement, _eager(options), generator):
             history.append({"level": 0, "iteration": step.iteration, "loss": sum(step.terms.values()), **step.terms})
@@ -168,11 +170,48 @@ def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_ma
 
 
 def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional[Predictor]:
-    if options.weights == "none":
+    name = shipped_for(fixed.grid.dim) if options.weights == "auto" else options.weights
+    if name is None or name == "none":
         return None
-    predictor = Predictor.load(options.weights, device)
+    predictor = Predictor.load(name, device)
     predictor.check_dimension(fixed)
     return predictor
+
+
+def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Options) -> tuple[NePhi, ...]:
+    """The predicted models; with weights chosen automatically, none if the images look no more alike with them.
+
+    Weights that a user names are taken at their word.
+    """
+    models = predictor.predict(pair.fixed, pair.moving, transform.affine)
+    if options.weights != "auto":
+        return models
+    spacing = _predicted_spacing(pair, models)
+    found = []
+    for used in ((), models):
+        level = make_level(pair, replace(transform, models=used), spacing, options)
+        found.append(misfit(level, options, torch.Generator().manual_seed(options.seed)))
+    if found[1] < found[0]:
+        return models
+    logger.warning("The prediction of the weights %s is left out: the images look less alike with it (%.3g) than "
+                   "without (%.3g).", predictor.name, found[1], found[0])
+    return ()
+
+
+def _levels(pair: Pair, prediction: tuple[NePhi, ...], options: Options) -> list[tuple[float, int]]:
+    """Sample spacing (mm) and iterations of the levels: after a prediction fewer, and none that are coarser than it."""
+    spacings = level_spacings(pair, options)
+    if not prediction:
+        return spacings
+    cell = prediction[-1].code.box.cell * pair.frame.scale
+    rest = [(spacing, math.ceil(options.after_prediction * iterations)) for spacing, iterations in spacings
+            if options.latent_ratio * spacing <= cell]
+    return [(spacing, iterations) for spacing, iterations in rest if iterations]
+
+
+def _predicted_spacing(pair: Pair, models: tuple[NePhi, ...]) -> float:
+    """The spacing (mm) of samples as fine as predicted codes can tell: a share of a latent cell, or a voxel."""
+    return max(models[-1].code.box.cell * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
 
 
 def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
@@ -186,12 +225,9 @@ def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_m
 
 
 def _predicted_level(pair: Pair, transform: Transform, options: Options) -> tuple[Level, NePhi]:
-    """What the last predicted model was made for, and a copy of it that can be optimised.
-
-    Samples are a share of a latent cell apart, or a voxel if that is more: as fine as the codes can tell.
-    """
+    """What the last predicted model was made for, and a copy of it that can be optimised."""
     *before, model = transform.models
-    spacing = max(model.code.box.cell * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
+    spacing = _predicted_spacing(pair, transform.models)
     with memory_errors(spacing):
         level = make_level(pair, replace(transform, models=tuple(before)), spacing, options)
     edge = (options.patch + 1) * level.lattice.spacing

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".npz"
 READ_AT_ONCE = 1 << 18  # points of an image
 FIELD_POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
+GENERAL = {3: "universal"}  # dimension -> shipped weights for images of any kind
 SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
 
 
@@ -178,6 +179,12 @@ def widened(model: NePhi, low: Sequence[float], high: Sequence[float]) -> NePhi:
 def names() -> list[str]:
     """The weights that are shipped."""
     return sorted(path.stem for path in (resources_folder() / "Models").glob("*" + SUFFIX))
+
+
+def shipped_for(dim: int) -> Optional[str]:
+    """The name of the weights that are shipped for images of that dimension, if there are any."""
+    name = GENERAL.get(dim)
+    return name if name in names() else None
 
 
 def find(name: Union[str, PathLike]) -> Path:

@@ -12,8 +12,8 @@ from slicer.i18n import tr as _
 from . import presets
 from .presets import Option
 
-COMPUTING = ("device", "seed", "resolution", "iterations", "refinement", "points", "patch", "node_cells",
-             "convergence", "learning_rate", "code_learning_rate")
+COMPUTING = ("device", "seed", "resolution", "iterations", "refinement", "after_prediction", "points", "patch",
+             "node_cells", "convergence", "learning_rate", "code_learning_rate")
 COMPARING = ("affine", "weights", "similarity", "global_ncc", "mask_margin", "flat_variance", "landmark_weight")
 SMOOTHNESS = ("regularity", "regularity_points", "inverse_consistency", "smoothness", "fold_margin", "fold_weight",
               "prior")
