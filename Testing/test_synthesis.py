@@ -104,6 +104,23 @@ def test_heads_of_different_sizes_are_brought_to_one(heads):
     assert int((sizes[0] - sizes[1]).abs().max()) <= 2
 
 
+def test_different_heads_are_aligned_by_the_centres_of_their_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr("nephi.training.synthesis.FEWEST_CENTRES", 6)
+    (tmp_path / "maps").mkdir()
+    labels = np.zeros((40, 40, 40), np.int16)
+    for label, corner in enumerate(np.ndindex(2, 2, 2), start=2):
+        k, j, i = (8 + 14 * c for c in corner)
+        labels[k:k + 10, j:j + 10, i:i + 10] = label
+    for number, direction in enumerate(((1, 0, 0, 0, 1, 0, 0, 0, 1), (0.96, -0.28, 0, 0.28, 0.96, 0, 0, 0, 1))):
+        image = sitk.GetImageFromArray(labels)
+        image.SetSpacing((5.0 - number, 5.0, 5.0))
+        image.SetDirection(direction)
+        sitk.WriteImage(image, str(tmp_path / "maps" / f"{number}.nii.gz"))
+    still = {"turn": 0.0, "shift": 0.0, "stretch": 0.0, "deform": 0.0, "stripped": 1.0, "others": 1.0}
+    fixed, moving = _heads(tmp_path, **still).draw(generator_of(0)).labels
+    assert float((fixed == moving)[fixed > 0].float().mean()) > 0.9
+
+
 def test_a_folder_without_label_maps_is_refused(tmp_path):
     (tmp_path / "maps").mkdir()
     with pytest.raises(InputError, match="has 0 label maps"):

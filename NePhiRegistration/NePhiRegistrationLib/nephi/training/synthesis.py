@@ -30,6 +30,7 @@ CHESTS = 12  # phantoms that are generated; each is deformed anew for every pair
 CHEST_SIZE = 64  # voxels along a side of a phantom
 AIR, DENSE = (-1000.0, -880.0), (-650.0, 200.0)  # HU that become 0 and 1: the windows of lungs and of chests
 SKULL = 500  # labels from here on are not of the brain
+FEWEST_CENTRES = 12  # of labels, for an affine map between heads
 HALF_SIDES = (95.0, 128.0)  # mm, of the cube around a head
 BRAIN = np.array([140.0, 175.0, 140.0])  # mm, the common size of brains along (x, y, z), about the usual one
 LABELS = 1024  # more than any label
@@ -99,7 +100,10 @@ class Blobs:
 
 
 class LabelMaps:
-    """Label maps of whole heads: one against itself deformed by a known map, or against another one."""
+    """Label maps of whole heads: one against itself deformed by a known map, or against another one.
+
+    Different heads are linearly aligned, as pairs are before a prediction.
+    """
 
     def __init__(self, data: Data, sizes: EncoderSizes, root: Path) -> None:
         if sizes.dim != 3:
@@ -117,7 +121,8 @@ class LabelMaps:
         other = uniform(generator) < self._data.others
         half, stripped = uniform(generator, *HALF_SIDES), uniform(generator) < self._data.stripped
         heads = [self._read(self._files[number]) for number in (first, second if other else first)]
-        scenes = [head.scene(half, stripped) for head in heads]
+        matrix = heads[0].to_world(half)
+        scenes = [heads[0].scene(matrix, stripped), heads[1].scene(heads[0].onto(heads[1]) @ matrix, stripped)]
         maps = KnownMaps.random(self._data, self._sizes, generator)
         example = _painted(scenes[0], scenes[1], maps, f"{heads[0].name} and {heads[1].name}", half, self._data,
                            self._sizes, generator)
@@ -126,18 +131,35 @@ class LabelMaps:
 
 @dataclass(frozen=True)
 class _Head:
-    """A label map, where its brain is in the middle, and how large that is compared with others, along (x, y, z)."""
+    """A label map, where its brain is in the middle, and how large that is compared with others, along (x, y, z).
+
+    Attributes:
+        centroids: label of the brain -> (3) its centre, LPS mm.
+    """
 
     name: str
     labels: Image
     middle: np.ndarray
     stretch: np.ndarray
+    centroids: dict[int, np.ndarray]
 
-    def scene(self, half: float, stripped: bool) -> Scene:
-        """The labels on a cube of half a side ``half`` (mm) around the brain, which is brought to the common size."""
+    def to_world(self, half: float) -> np.ndarray:
+        """(4, 4) from a cube of half a side ``half`` (mm) around the brain, at the common size, to LPS mm."""
         matrix = np.eye(4)
         matrix[:-1, :-1], matrix[:-1, -1] = np.diag(half * self.stretch), self.middle
+        return matrix
 
+    def onto(self, other: _Head) -> np.ndarray:
+        """(4, 4) the affine map that best takes the centres of the labels to those of another head, LPS mm."""
+        common = sorted(set(self.centroids) & set(other.centroids))
+        if len(common) < FEWEST_CENTRES:
+            return other.to_world(1.0) @ np.linalg.inv(self.to_world(1.0))
+        start = np.array([[*self.centroids[label], 1.0] for label in common])
+        end = np.array([[*other.centroids[label], 1.0] for label in common])
+        return np.linalg.lstsq(start, end, rcond=None)[0].T
+
+    def scene(self, matrix: np.ndarray, stripped: bool) -> Scene:
+        """The labels at points of a cube that ``matrix``, (4, 4), takes to LPS mm."""
         def scene(points: Tensor) -> Tensor:
             found = sample(self.labels.values, self.labels.grid, apply_affine(matrix, points), mode="nearest").long()
             return torch.where(found >= SKULL, 0, found) if stripped else found
@@ -149,13 +171,20 @@ def _read_map(file: Path) -> _Head:
     labels = read_labels(file, "training")
     grid = labels.grid
     values = labels.values.to(torch.int16)
-    brain = torch.nonzero((values > 0) & (values < SKULL)).flip(1).double()
-    if len(brain) == 0:
+    index = torch.nonzero((values > 0) & (values < SKULL))
+    if len(index) == 0:
         raise InputError(f"The label map {file} has no label from 1 to {SKULL - 1}; leave it out.")
+    brain = index.flip(1).double()
     ends = torch.stack([brain.quantile(q, dim=0) if len(brain) < 10**6 else brain[::len(brain) // 10**6].quantile(q, 0)
                         for q in (0.001, 0.999)])
     low, high = grid.to_world(ends).numpy()
-    return _Head(file.name, Image(values, grid, file.name), (low + high) / 2, np.abs(high - low) / BRAIN)
+    found = values[tuple(index.T)].long()
+    counts = torch.bincount(found, minlength=SKULL)
+    sums = torch.stack([torch.bincount(found, weights=axis, minlength=SKULL) for axis in brain.T], dim=1)
+    present = torch.nonzero(counts).flatten()
+    centres = grid.to_world(sums[present] / counts[present, None]).numpy()
+    return _Head(file.name, Image(values, grid, file.name), (low + high) / 2, np.abs(high - low) / BRAIN,
+                 dict(zip(present.tolist(), centres)))
 
 
 class Lungs:
