@@ -180,3 +180,55 @@ def test_refinement_goes_on_from_the_prediction_and_adds_no_model(tmp_path):
         return similarity(fixed.values, warp(moving, state.transform, fixed.grid).values)["ncc"]
 
     assert alike(refined) > alike(predicted) + 0.1
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """Weights named tiny, shipped for images of two dimensions."""
+    predictor = _predictor()
+    predictor.save(tmp_path / "tiny.npz")
+    monkeypatch.setattr("nephi.predictor.GENERAL", {2: "tiny"})
+    monkeypatch.setattr("nephi.predictor.names", lambda: ["tiny"])
+    monkeypatch.setattr("nephi.predictor.find", lambda name: tmp_path / "tiny.npz")
+    return predictor
+
+
+def _automatic(**changes):
+    quick = {"affine": "none", "iterations": 0, "refinement": 0, "device": "cpu"}
+    return Options.from_preset(**{"weights": "auto", **quick, **changes})
+
+
+def test_automatic_weights_are_those_shipped_for_images_of_that_dimension(shipped, monkeypatch):
+    monkeypatch.setattr("nephi.pipeline.misfit", lambda *_: next(falling))
+    falling = iter((2.0, 1.0))
+    transform = run(*_pair(), _automatic())
+    assert transform.provenance["weights"] == {"name": "tiny", "sha256": shipped.hash}
+    assert len(transform.models) == 1
+
+
+def test_without_shipped_weights_automatic_means_none(shipped, monkeypatch):
+    monkeypatch.setattr("nephi.predictor.GENERAL", {3: "tiny"})
+    transform = run(*_pair(), _automatic())
+    assert transform.provenance["weights"] is None
+    assert transform.models == ()
+
+
+def test_an_automatic_prediction_that_makes_images_less_alike_is_left_out_and_all_levels_run(shipped, caplog):
+    fixed, _ = _pair()
+    transform = run(fixed, fixed, _automatic(resolution=[8, 16], iterations=2, after_prediction=0.0))
+    assert "is left out" in caplog.text
+    assert len(transform.models) == 2
+
+
+def test_weights_that_are_named_are_taken_at_their_word(shipped):
+    fixed, _ = _pair()
+    assert len(run(fixed, fixed, _automatic(weights="tiny")).models) == 1
+
+
+def test_after_a_prediction_coarser_levels_are_left_out_and_the_others_are_shorter(shipped):
+    options = _automatic(weights="tiny", resolution=[4, 30], iterations=10, after_prediction=0.3, latent_ratio=2.0,
+                         convergence=0.0)
+    *_, last = register(*_pair(), options)
+    assert [(entry["level"], entry["iteration"]) for entry in last.history] == [(1, 1), (1, 2), (1, 3)]
+    *_, whole = register(*_pair(), options.changed(weights="none"))
+    assert len(whole.history) == 20

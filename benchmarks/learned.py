@@ -1,11 +1,13 @@
 """Weights on pairs they have never seen: neighbours by name in a folder with labels.
 
 python learned.py WEIGHTS --images FOLDER --labels FOLDER [--first 160] [--last 199] [--every 1] [--refinement 0 30]
+                  [--set regularity_points=100 ...]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -30,12 +32,14 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--refinement", type=int, nargs="+", default=[0, 30])
     parser.add_argument("--affine", default="none")
+    parser.add_argument("--set", nargs="*", default=[], metavar="OPTION=VALUE", help="other engine options, as JSON")
     args = parser.parse_args()
     files = image_files(args.images)[args.first:args.last]
     pairs = list(zip(files, files[1:]))[::args.every]
+    changes = {name: json.loads(value) for name, value in (item.split("=", 1) for item in args.set)}
     for refinement in args.refinement:
         options = Options.from_preset(weights=args.weights, affine=args.affine, iterations=0, refinement=refinement,
-                                      device="cpu")
+                                      device="cpu", **changes)
         rows = np.array([_measure(pair, args.labels, options) for pair in pairs])
         dice, before, seconds, folds = rows.mean(0)
         print(f"refinement {refinement:3d}: dice {dice:.4f} (before {before:.4f}, worst {rows[:, 0].min():.4f})  "
