@@ -32,6 +32,16 @@ def test_quiet_says_nothing(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_tensorboard_gets_the_numbers_and_a_picture_where_it_is_installed(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert main(["train", str(_toml(tmp_path / "tiny.toml")), "-o", str(tmp_path / "out"), "-q"]) == 0
+    events = reader.EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("training/loss")] == [1, 2, 3, 4]
+    assert events.Scalars("validation/dice")[-1].step == 4
+    assert [(image.width, image.height) for image in events.Images("fixed, moving, warped")] == [(96, 32)]
+
+
 def test_a_training_goes_on_with_resume_and_more_steps(tmp_path):
     config = _toml(tmp_path / "tiny.toml")
     assert main(["train", str(config), "-o", str(tmp_path / "out"), "-q"]) == 0
