@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nephi.encoder import Encoder, EncoderSizes
+from nephi.encoder import Encoder, EncoderSizes, cues
 from nephi.latent import LatentCode
 
 
@@ -65,6 +65,43 @@ def test_deeper_encoders_have_more_weights_and_the_same_codes():
     assert deep(_pairs(2))[0].shape == shallow(_pairs(2))[0].shape
 
 
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_force_points_along_a_small_displacement(dim):
+    sizes = _sizes(dim, size=64 if dim == 2 else 32)
+    points = sizes.grid.points()
+    voxel = sizes.grid.spacing[0]
+
+    def blob(points):
+        return torch.exp(-points.pow(2).sum(1) / 0.2).view(1, *sizes.grid.shape)
+
+    shift = torch.zeros(dim)
+    shift[0] = 0.7 * voxel  # x, the last axis of an array
+    pair = torch.stack([blob(points), blob(points - shift)], dim=1)
+    found = cues(pair)
+    assert torch.equal(found[:, :2], 2 * pair - 1)
+    edge = (points.norm(dim=1) > 0.2) & (points.norm(dim=1) < 0.5) & (points[:, 0].abs() > 0.8 * points.norm(dim=1))
+    force = found[0, 2:].flatten(1)[:, edge]
+    assert float(force[-1].mean()) < 0 and float(force[-1].abs().mean()) > 3 * float(force[:-1].abs().mean())
+
+
+def test_images_that_agree_have_no_force():
+    pair = _pairs(1)[:, :1].repeat(1, 2, 1, 1)
+    assert float(cues(pair)[:, 2:].abs().max()) == 0
+
+
+@pytest.mark.parametrize("changes", [{"cues": True}, {"norm": "group"}, {"cues": True, "norm": "group", "depth": 1}])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_every_kind_of_encoder_makes_codes_of_the_same_shape(dim, changes):
+    local, shared = Encoder(_sizes(dim, size=16, widths=(8, 16, 16, 16, 16), **changes))(torch.rand(2, 2, *(16,) * dim))
+    assert local.shape == (2, *_sizes(dim, size=16, widths=(8, 16)).box.shape, 4) and shared.shape == (2, 3)
+
+
+def test_with_group_norms_a_pair_never_depends_on_the_others_of_its_batch():
+    encoder = Encoder(_sizes(norm="group"))
+    together, alone = encoder(_pairs(3))[0][1], encoder(_pairs(3)[1:2])[0][0]
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
 def test_at_inference_a_pair_does_not_depend_on_the_others_of_its_batch():
     encoder = Encoder(_sizes())
     encoder(_pairs(4))  # running statistics
@@ -81,7 +118,8 @@ def test_the_local_code_sees_what_only_deeper_blocks_can_see():
     assert float(pair.grad[0, :, 30:, 30:].abs().max()) > 0
 
 
-@pytest.mark.parametrize("changes", [{"size": 30}, {"size": 4}, {"local_block": 4}, {"local_block": 0}])
+@pytest.mark.parametrize("changes", [{"size": 30}, {"size": 4}, {"local_block": 4}, {"local_block": 0},
+                                     {"norm": "layer"}])
 def test_sizes_that_do_not_go_together_are_refused(changes):
     with pytest.raises(ValueError):
         _sizes(**changes)

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Union
 
-from ..encoder import EncoderSizes
+from ..encoder import NORMS, EncoderSizes
 from ..errors import InputError
 from ..model import Architecture
 from ..options import DEVICES, Options, option, resources_folder
@@ -41,6 +41,8 @@ class Model(_Checked):
     channels: int = option(16, "of the local code", low=1, high=256)
     shared: int = option(8, "of the global code", low=0, high=256)
     depth: int = option(0, "residual blocks of the encoder on the local code's grid", low=0, high=32)
+    norm: str = option("batch", "of the encoder's features; 'group' for batches of few and unlike pairs", choices=NORMS)
+    cues: bool = option(False, "whether every block also reads the images and the force between them")
     frequencies: int = option(32, "Fourier features of a point", low=1, high=1024)
     frequency_scale: float = option(1.0, "their standard deviation", low=0.0, high=100.0)
     hidden: int = option(64, "width of the fields' layers", low=4, high=1024)
@@ -57,7 +59,7 @@ class Model(_Checked):
         """
         try:
             sizes = EncoderSizes(self.dim, self.size, self.widths, self.local_block, self.channels, self.shared,
-                                 self.depth)
+                                 self.depth, self.norm, self.cues)
         except ValueError as error:
             raise InputError(f"[model]: {error} Change size, widths or local_block.") from error
         return Design(sizes, Architecture(self.dim, self.frequencies, self.hidden, self.channels, self.shared,
