@@ -1,17 +1,16 @@
-"""The weights that ship: small, described, and of use on a pair that is not real."""
+"""The weights that ship: small, described, and of use on pairs they have not seen."""
 
 import re
 
 import pytest
-import torch
-from nephi.model import DIRECTIONS
 from nephi.options import Options, preset_names, resources_folder
-from nephi.phantom import lung_phantom
-from nephi.pipeline import run
 from nephi.predictor import Predictor, find, names, shipped_for
+from nephi.training.config import read_config
+from nephi.training.synthesis import Lungs
+from nephi.training.trainer import generator_of
+from nephi.training.validation import case_of, score
 
 LARGEST = 15e6  # bytes
-NEVER_TRAINED_ON = 1000  # seeds of chest phantoms; the training has those from 0 to 11
 
 
 def test_weights_are_shipped_for_images_of_three_dimensions():
@@ -35,15 +34,13 @@ def test_presets_use_the_shipped_weights_by_default(name):
     assert Options.from_preset(name).weights in ("auto", "none")
 
 
-def test_a_prediction_brings_a_chest_closer_that_was_never_trained_on():
-    made = lung_phantom(64, NEVER_TRAINED_ON)
-    masks = {"fixed_mask": made.fixed_mask, "moving_mask": made.moving_mask}
-    options = Options.from_preset("lung-ct", weights="universal", iterations=0, refinement=0, device="cpu")
-    predicted = run(made.fixed, made.moving, options, **masks)
-    aligned = run(made.fixed, made.moving, options.changed(weights="none"), **masks)
-    errors = [float((result.map_points(made.landmarks_fixed) - made.landmarks_moving).norm(dim=1).mean())
-              for result in (predicted, aligned)]
-    assert errors[0] < 0.9 * errors[1]
-    points = made.landmarks_fixed
-    for direction in DIRECTIONS:
-        assert float(torch.linalg.det(predicted.jacobian(points, direction)).min()) > 0
+def test_a_prediction_brings_chests_closer_that_were_never_drawn_in_training():
+    config = read_config("universal")
+    predictor = Predictor.load("universal")
+    lungs = next(data for data in config.data if data.kind == "lungs")
+    source = Lungs(lungs, predictor.design.sizes)
+    cases = [case_of(source.draw(generator_of("never in training", i)), predictor.design.sizes) for i in range(4)]
+    before = [float((case.truth[0] - case.truth[1]).norm(dim=1).mean()) for case in cases]
+    after = [score(predictor, case) for case in cases]
+    assert sum(one.error for one in after) < 0.8 * sum(before)
+    assert max(one.folds for one in after) == 0
