@@ -199,14 +199,17 @@ def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Op
 
 
 def _levels(pair: Pair, prediction: tuple[NePhi, ...], options: Options) -> list[tuple[float, int]]:
-    """Sample spacing (mm) and iterations of the levels: after a prediction fewer, and none that are coarser than it."""
+    """Sample spacing (mm) and iterations of the levels: after a prediction fewer, and none that are coarser than it.
+
+    The finest level always stays.
+    """
     spacings = level_spacings(pair, options)
     if not prediction:
         return spacings
     cell = prediction[-1].code.box.cell * pair.frame.scale
-    rest = [(spacing, math.ceil(options.after_prediction * iterations)) for spacing, iterations in spacings
-            if options.latent_ratio * spacing <= cell]
-    return [(spacing, iterations) for spacing, iterations in rest if iterations]
+    finer = [level for level in spacings if options.latent_ratio * level[0] <= cell] or spacings[-1:]
+    shorter = [(spacing, math.ceil(options.after_prediction * iterations)) for spacing, iterations in finer]
+    return [(spacing, iterations) for spacing, iterations in shorter if iterations]
 
 
 def _predicted_spacing(pair: Pair, models: tuple[NePhi, ...]) -> float:
