@@ -49,6 +49,24 @@ def test_a_training_goes_on_with_resume_and_more_steps(tmp_path):
     assert Predictor.load(tmp_path / "out" / "last.npz").provenance["steps"] == 6
 
 
+def test_a_training_starts_from_given_weights(tmp_path):
+    config = _toml(tmp_path / "tiny.toml")
+    assert main(["train", str(config), "-o", str(tmp_path / "first"), "-q"]) == 0
+    first = tmp_path / "first" / "last.npz"
+    slow = _toml(tmp_path / "slow.toml", learning_rate=0.0, field_learning_rate=0.0, average=0.0)
+    assert main(["train", str(slow), "-o", str(tmp_path / "second"), "-q", "--start", str(first)]) == 0
+    before, after = Predictor.load(first), Predictor.load(tmp_path / "second" / "last.npz")
+    assert after.provenance["config"]["training"]["start"] == str(first)
+    for one, other in zip(before.parameters(), after.parameters()):
+        assert bool((one == other).all())
+
+
+def test_weights_of_another_design_are_no_start(tmp_path, capsys):
+    config = _toml(tmp_path / "tiny.toml")
+    assert main(["train", str(config), "-o", str(tmp_path / "out"), "-q", "--start", "universal"]) != 0
+    assert "of another design than [model] describes" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nowhere.toml", "-o", "out"], "Cannot read the configuration nowhere.toml"),
     (["tiny.toml", "-o", "tiny.toml/out"], "Cannot make the folder"),

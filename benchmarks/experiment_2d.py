@@ -16,7 +16,7 @@ from nephi.images import sample
 from nephi.model import FORWARD, NePhi
 from nephi.predictor import Predictor
 from nephi.training.config import read_config
-from nephi.training.session import BEST, CHECKPOINT, run, shortened
+from nephi.training.session import BEST, CHECKPOINT, changed, run
 from nephi.training.sources import make_source
 from nephi.training.trainer import generator_of
 from nephi.training.validation import Case, Scores, case_of, mean, score
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
-    config, started = shortened(read_config("shapes-2d"), args.steps), time.perf_counter()
+    config, started = changed(read_config("shapes-2d"), steps=args.steps), time.perf_counter()
     resume = (args.folder / CHECKPOINT).is_file()
     for progress in run(config, args.folder, Path(), resume=resume):
         if progress.scores is not None:

@@ -24,14 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     parser.add_argument("--strict", action="store_true", help="an image that cannot be read ends the training")
     parser.add_argument("--steps", type=int, metavar="N", help="another number of steps than the configuration's")
+    parser.add_argument("--start", metavar="WEIGHTS", help="train weights further: a file, or the name of shipped ones")
 
 
 def run(args: argparse.Namespace) -> None:
     """Train, show the progress, say where the weights are."""
     from ..training.config import read_config
-    from ..training.session import BEST, run, shortened
+    from ..training.session import BEST, changed, run
 
-    config = shortened(read_config(args.config), args.steps)
+    config = changed(read_config(args.config), steps=args.steps, start=args.start)
     quiet = args.quiet or os.environ.get("RANK", "0") != "0"
     steps = run(config, Path(args.output), Path(args.data), args.resume, args.strict)
     with contextlib.closing(steps), _Shown(quiet) as shown:

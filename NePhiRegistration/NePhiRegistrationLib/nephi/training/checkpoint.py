@@ -69,7 +69,8 @@ def _first_line(error: Exception) -> str:
 def fingerprint(config: Config) -> str:
     """What must not change between a training and its resumption: everything but how long it goes on and on what."""
     values = config.to_dict()
-    free = ("steps", "checkpoint_every", "validate_every", "log_every", "workers", "device", "mixed_precision")
+    free = ("steps", "checkpoint_every", "validate_every", "log_every", "workers", "device", "mixed_precision",
+            "start")
     values["training"] = {name: value for name, value in values["training"].items() if name not in free}
     values.pop("validation")
     values.pop("name")

@@ -133,8 +133,7 @@ def _save_weights(state: State, config: Config, scores: Scores, path: Path) -> N
     state.average.save(path)
 
 
-def shortened(config: Config, steps: Optional[int]) -> Config:
-    """The configuration with another number of steps."""
-    if steps is None:
-        return config
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, steps=steps))
+def changed(config: Config, **training: object) -> Config:
+    """The configuration with other fields of [training]; those that are None stay."""
+    given = {name: value for name, value in training.items() if value is not None}
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **given))

@@ -23,7 +23,7 @@ from typing import Union
 import torch
 from torch import Tensor
 
-from ..errors import NePhiError
+from ..errors import InputError, NePhiError
 from ..model import NePhi
 from ..objective import accumulate
 from ..predictor import Predictor
@@ -77,8 +77,18 @@ class State:
 
 
 def new_state(config: Config, device: torch.device) -> State:
-    """The start of a training."""
+    """The start of a training.
+
+    Raises:
+        InputError: weights to start from that are not there, are damaged, or are of another design.
+    """
     predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
+    if config.training.start:
+        trained = Predictor.load(config.training.start, device)
+        if trained.design != predictor.design:
+            raise InputError(f"The weights {config.training.start} are of another design than [model] describes; copy "
+                             "theirs into the configuration, or start from none.")
+        predictor.load_state_dict(trained.state_dict())
     predictor.provenance = {"config": config.to_dict()}
     average = copy.deepcopy(predictor).requires_grad_(False) if config.training.average else predictor
     fields = [*predictor.forward_field.parameters(), *predictor.inverse_field.parameters()]
