@@ -203,9 +203,14 @@ class NePhiRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin)
         if not keep:
             self._parameterNode = parameterNode
         if parameterNode is not None:
-            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            self._parameterNodeGuiTag = parameterNode.connectParametersToGui(self._boundWidgets())
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersModified)
             self.onParametersModified()
+
+    def _boundWidgets(self) -> dict:
+        """Parameter -> the widget that the .ui file binds to it; connectGui of Slicer 5.8 does not return its tag."""
+        found = ((widget.property("SlicerParameterName"), widget) for widget in vars(self.ui).values())
+        return {name: widget for name, widget in found if name}
 
     def onParametersModified(self, _caller: Optional[Any] = None, _event: Optional[Any] = None) -> None:
         """The user, or a script, chose something."""

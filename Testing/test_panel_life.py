@@ -34,11 +34,11 @@ def test_the_module_says_what_it_is(opened):
     assert not opened.module.icon.isNull()
 
 
-def test_opening_takes_less_than_a_third_of_a_second(opened):
+def test_opening_takes_less_than_a_third_of_a_second_of_the_processor(opened):
     slicer.modules.NePhiRegistrationWidget.cleanup()
-    started = time.perf_counter()
+    started = time.process_time()
     widget = opened.running.open(opened.module)
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
     opened.widget = widget
 
 

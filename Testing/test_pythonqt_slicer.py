@@ -127,7 +127,8 @@ def test_parameters_are_bound_both_ways_and_limits_reach_the_widgets(running, tm
     form, parameters = load(tmp_path), wrapped()
     form.setMRMLScene(slicer.mrmlScene)
     ui = slicer.util.childWidgetVariables(form)
-    tag = parameters.connectGui(ui)
+    # Slicer 5.8 does not return the tag of connectGui, so the module names its widgets itself.
+    tag = parameters.connectParametersToGui({"amount": ui.slider, "count": ui.box, "volume": ui.selector})
     assert (ui.slider.minimum, ui.slider.maximum, ui.box.maximum) == (0.0, 5.0, 100)
     parameters.amount = 2.25
     ui.box.value = 42

@@ -109,10 +109,13 @@ class _Wrapper:
                 parameter.write(parameterNode, parameter.default)
 
     def connectGui(self, gui: Any) -> int:
-        bound = [(self.allParameters[widget.property(PROPERTY)], widget) for widget in vars(gui).values()
-                 if widget.property(PROPERTY)]
+        return self.connectParametersToGui({widget.property(PROPERTY): widget for widget in vars(gui).values()
+                                            if widget.property(PROPERTY)})
+
+    def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         connectors = []
-        for parameter, widget in bound:
+        for name, widget in mapping.items():
+            parameter = self.allParameters[name]
             connector = connector_for(widget, parameter)
             connector.write(parameter.read(self.parameterNode))
             connector.listen(lambda c=connector, p=parameter: self._changed(c, p))
