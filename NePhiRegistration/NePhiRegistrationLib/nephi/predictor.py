@@ -223,12 +223,13 @@ def on_cube(image: Image, points: Tensor, matrix: np.ndarray, cube: Grid) -> Ten
 def carried_points(models: tuple[NePhi, ...], sizes: EncoderSizes) -> Tensor:
     """Where models take the points of the encoder's cube, (n^d, d) frame coordinates.
 
-    They are evaluated at every half latent cell and interpolated linearly between, which their smoothness allows.
+    They are evaluated at every half latent cell, or every second voxel if that is more, and interpolated linearly
+    between, which their smoothness allows.
     """
     cube = sizes.grid
     if not models:
         return cube.points()
-    lattice = cube.with_spacing(cube.spacing[0] * sizes.stride / 2)
+    lattice = cube.with_spacing(cube.spacing[0] * max(2.0, sizes.stride / 2))
     device = models[0].code.local.device
     axis = torch.arange(lattice.size[0], device=device) * lattice.spacing[0] + lattice.origin[0]
     codes = models[-1].code.on_lattice([axis] * cube.dim).flatten(0, -2)  # the finest model acts first
