@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 
@@ -78,11 +79,41 @@ def test_a_user_who_declines_keeps_the_offer(without_torch, monkeypatch):
     assert without_torch.ui.statusLabel.text == "PyTorch was not installed."
 
 
-def test_an_installation_that_fails_says_why(without_torch, monkeypatch):
-    monkeypatch.setattr(PyTorchUtilsLogic, "answer", RuntimeError("no network"))
+@pytest.mark.parametrize(("error", "reason"), [
+    (RuntimeError("no network"), "no network"),
+    (subprocess.CalledProcessError(1, "pip"), "Command 'pip' returned non-zero exit status 1.")])
+def test_an_installation_that_fails_says_why(without_torch, monkeypatch, error, reason):
+    monkeypatch.setattr(PyTorchUtilsLogic, "answer", error)
     without_torch.ui.torchButton.click()
-    assert without_torch.ui.statusLabel.text == "PyTorch could not be installed: no network"
+    assert without_torch.ui.statusLabel.text == f"PyTorch could not be installed: {reason}"
     assert offer_shows(without_torch.ui)
+
+
+class ExtensionsManagerModel:
+    """The one method of qSlicerExtensionsManagerModel that is called, with its C++ parameters."""
+
+    def __init__(self, answer: bool) -> None:
+        self.answer, self.asked = answer, []
+
+    def installExtensionFromServer(self, extensionName, restart=True, update=False):
+        self.asked.append((extensionName, restart, update))
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "line"), [
+    (True, "Restart Slicer, then install PyTorch here."),
+    (False, "The extension PyTorch was not installed; use Slicer's Extensions Manager.")])
+def test_a_missing_extension_is_offered_and_slicer_is_not_restarted_under_the_user(
+        without_torch, monkeypatch, answer, line):
+    model = ExtensionsManagerModel(answer)
+    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(extensionsManagerModel=lambda: model))
+    del slicer.modules.pytorchutils
+    without_torch.widget.panel.torch.update()
+    assert without_torch.ui.torchButton.text == "Install the extension…"
+    without_torch.ui.torchButton.click()
+    assert model.asked == [("PyTorch", False, False)]
+    assert without_torch.ui.statusLabel.text == line
+    assert not without_torch.ui.registerButton.enabled
 
 
 def test_sample_data_are_offered_at_start_up(opened, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import subprocess
 from typing import Any, Callable, Optional
 
 import slicer
@@ -61,13 +62,13 @@ class TorchOffer:
             self._ui.torchButton.text = _("Install the extension…")
 
     def onInstall(self) -> None:
-        """The user agreed; the PyTorch extension asks once more before it downloads."""
+        """The user agreed; Slicer or the PyTorch extension asks once more before it downloads."""
         try:
             if has_extension():
                 self._install_torch()
             else:
                 self._install_extension()
-        except (RuntimeError, OSError, ValueError, ImportError) as error:
+        except (RuntimeError, OSError, ValueError, ImportError, subprocess.SubprocessError) as error:
             logger.exception("PyTorch could not be installed.")
             self._say(_("PyTorch could not be installed: {error}").format(error=error))
         self.update()
@@ -85,8 +86,6 @@ class TorchOffer:
             self._say(_("Install the extension {name} with Slicer's Extensions Manager, restart Slicer, and come back."
                         ).format(name=EXTENSION))
             return
-        question = _("The extension {name} will be downloaded and installed. Go on?").format(name=EXTENSION)
-        if slicer.util.confirmOkCancelDisplay(question):
-            done = manager.installExtensionFromServer(EXTENSION)
-            self._say(_("Restart Slicer, then install PyTorch here.") if done
-                      else _("The extension could not be installed; use Slicer's Extensions Manager."))
+        done = manager.installExtensionFromServer(EXTENSION, False)  # it asks; without a restart, which loses the scene
+        self._say(_("Restart Slicer, then install PyTorch here.") if done
+                  else _("The extension {name} was not installed; use Slicer's Extensions Manager.").format(name=EXTENSION))
