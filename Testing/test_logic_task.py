@@ -36,17 +36,19 @@ def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, opti
 # ----------------------------------------------------------------------------------------------------- cancelling
 
 
-def test_previews_move_the_forward_node_while_the_task_runs(logic):  # noqa: F811
+def test_previews_move_the_forward_node_at_least_once_a_second(logic):  # noqa: F811
     task, _ = started(logic, add_pair())
-    point, seen = [20.0, -30.0, -60.0], set()
+    point, seen, times = [20.0, -30.0, -60.0], set(), []
 
     def moved() -> bool:
-        seen.add(tuple(np.round(task.outputs.forward.GetTransformFromParent().TransformPoint(point), 3)))
-        return len(seen) >= 3
+        now = tuple(task.outputs.forward.GetTransformFromParent().TransformPoint(point))
+        if now not in seen:
+            seen.add(now)
+            times.append(time.monotonic())
+        return len(times) >= 6
 
-    began = time.monotonic()
     assert spin(moved)
-    assert time.monotonic() - began < 20
+    assert np.median(np.diff(times)) < 1.0, "less than once a second"
     assert task.outputs.warped.GetImageData() is None
 
 
@@ -58,7 +60,7 @@ def test_cancel_takes_away_what_the_task_made_within_a_second(logic):  # noqa: F
     task.cancel()
     assert task.state == "cancelling"
     assert spin(lambda: task.done)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 1.0
     assert (task.state, told.ends, task.message) == ("cancelled", ["cancelled"], "")
     assert content() == before
 
@@ -117,7 +119,7 @@ def test_linear_alignment_can_be_cancelled(logic):  # noqa: F811
     assert spin(lambda: told.reached("affine"))
     began = time.monotonic()
     task.cancel()
-    assert spin(lambda: task.done) and time.monotonic() - began < 1.5
+    assert spin(lambda: task.done) and time.monotonic() - began < 1.0
     assert task.state == "cancelled"
 
 
@@ -146,7 +148,7 @@ def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic):  # noqa: F81
     began = time.monotonic()
     task.cancel()
     assert spin(lambda: task.done)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 1.0
     assert task.state == "cancelled"
     assert spin(lambda: process.client.hello is not None) and process.client.hello["pid"] != pid
 
@@ -237,6 +239,25 @@ def test_a_python_that_is_not_there_is_told(logic):  # noqa: F811
     with pytest.raises(RegistrationError, match="The worker cannot be started"):
         lost.register(pair.fixed, pair.moving)
     assert content() == before
+
+
+def test_a_library_that_was_missing_and_has_come_needs_no_restart_of_the_application(logic, tmp_path, monkeypatch):  # noqa: F811
+    shadow = tmp_path / "torch.py"
+    shadow.write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    mended = RegistrationLogic(Engine(WorkerProcess()))
+    pair = add_pair()
+    before = content()
+    mended.warmUp()
+    client = mended._engine.worker.client
+    assert spin(lambda: client.hello is not None)
+    for _ in range(2):
+        with pytest.raises(RegistrationError, match="PyTorch cannot be loaded .*; install or repair it and try again"):
+            mended.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+        assert mended._task.failure == "missing" and content() == before
+    shadow.unlink()
+    assert mended.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+    mended.close()
 
 
 def test_too_little_memory_is_told(logic):  # noqa: F811

@@ -99,7 +99,7 @@ def test_a_killed_worker_is_told_in_a_sentence_and_the_next_start_works(worker):
 
 
 @UNIX
-def test_a_worker_killed_behind_a_launcher_is_told_in_the_same_words(tmp_path):
+def test_a_worker_that_ends_behind_a_launcher_is_told_without_a_cause_that_nobody_knows(tmp_path):
     launcher = tmp_path / "PythonSlicer"
     launcher.write_text(f"#!/bin/sh\n{sys.executable} \"$@\" || echo '[python-real] exit abnormally' >&2\nexit 1\n")
     launcher.chmod(0o755)
@@ -108,7 +108,8 @@ def test_a_worker_killed_behind_a_launcher_is_told_in_the_same_words(tmp_path):
     assert spin(lambda: worker.client.hello is not None)
     request = worker.client.request("register", *pair(ENDLESS))
     os.kill(worker.client.hello["pid"], signal.SIGKILL)
-    assert spin(lambda: request.done, 5) and "memory ran out" in request.message
+    assert spin(lambda: request.done, 5)
+    assert request.message.startswith("The worker was killed or crashed, perhaps because memory ran out;")
     worker.start()
     assert spin(lambda: worker.client.hello is not None)
     pid = worker.client.hello["pid"]

@@ -25,7 +25,7 @@ from .worker.messages import Message
 logger = logging.getLogger(__name__)
 
 BUSY = ("starting", "running", "cancelling")
-PATIENCE = 0.9  # s that the worker has to answer a cancel before it is replaced
+PATIENCE = 0.7  # s that the worker has to answer a cancel before it is replaced
 
 SCENE_CLOSED = "The scene was closed; the registration was stopped."
 

@@ -86,6 +86,6 @@ class TorchOffer:
             self._say(_("Install the extension {name} with Slicer's Extensions Manager, restart Slicer, and come back."
                         ).format(name=EXTENSION))
             return
-        done = manager.installExtensionFromServer(EXTENSION, False)  # it asks; without a restart, which loses the scene
-        self._say(_("Restart Slicer, then install PyTorch here.") if done
-                  else _("The extension {name} was not installed; use Slicer's Extensions Manager.").format(name=EXTENSION))
+        done = manager.installExtensionFromServer(EXTENSION, False)  # it asks; a restart would lose the scene
+        self._say(_("Restart Slicer, then install PyTorch here.") if done else
+                  _("The extension {name} was not installed; use Slicer's Extensions Manager.").format(name=EXTENSION))

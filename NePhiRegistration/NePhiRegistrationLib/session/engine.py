@@ -45,7 +45,7 @@ class Engine:
     def start(self, user: Any) -> None:
         """Have a worker, for a user; returns at once."""
         self._users.add(user)
-        self.worker.start()
+        self._ready()
 
     def leave(self, user: Any) -> None:
         """A user needs the worker no more."""
@@ -55,13 +55,13 @@ class Engine:
 
     def request(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **told: Callable
                 ) -> Request:
-        """Send a request to a worker, a new one where the last has ended.
+        """Send a request to a worker, a new one where the last has ended or lacks a library that may have come since.
 
         Args:
             kind, fields, arrays: docs/worker.md.
             told: the callbacks of :meth:`worker.client.Client.request`.
         """
-        self.worker.start()
+        self._ready()
         return self.worker.client.request(kind, fields, arrays, **told)
 
     def ask(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Message:
@@ -76,6 +76,12 @@ class Engine:
         if request.state != "finished":
             raise failure(request.failure, request.message)
         return request.reply
+
+    def _ready(self) -> None:
+        missing = (self.worker.client.hello or {}).get("missing")
+        if missing:
+            self.worker.restart(missing)
+        self.worker.start()
 
     @staticmethod
     def _level(name: str) -> int:

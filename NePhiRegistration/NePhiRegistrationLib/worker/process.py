@@ -174,8 +174,11 @@ class WorkerProcess:
 def _why(code: int, crashed: bool, said: collections.deque) -> str:
     """A sentence for the user from how a process ended; for a crash Qt gives the signal on Unix as the code."""
     last = said[-1].strip() if said else ""
-    if (crashed and code == 9) or LAUNCHER_SAYS in last:
+    if crashed and code == 9:
         return "The worker was killed, most likely because memory ran out; free some or lower the resolution."
+    if LAUNCHER_SAYS in last:  # which of the two, the launcher does not say
+        return ("The worker was killed or crashed, perhaps because memory ran out; free some or lower the resolution, "
+                "and try again.")
     if crashed:
         return f"The worker crashed (signal or code {code}{last and ': ' + last}); try again, the log has the details."
     return f"The worker ended unexpectedly (code {code}{last and ': ' + last}); try again, the log has the details."
