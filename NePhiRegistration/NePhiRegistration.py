@@ -50,6 +50,7 @@ class NePhiRegistration(ScriptedLoadableModule):
             "The method is NePhi: Neural Deformation Fields for Approximately Diffeomorphic Medical Image "
             "Registration, L. Tian, H. Greer, R. San José Estépar, R. Sengupta, M. Niethammer, ECCV 2024.")
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerLayout)
 
     def setup(self) -> None:
         """Slicer has made the module: let its logic be used from the Python console."""
@@ -63,6 +64,15 @@ def registerSampleData() -> None:
     from NePhiRegistrationLib.panel.samples import register
 
     register(os.path.join(os.path.dirname(__file__), "Resources", "Icons"))
+
+
+def registerLayout() -> None:
+    """Describe the layout fixed | warped | overlay, so that a scene that was saved with it can be opened."""
+    from NePhiRegistrationLib.mrml import review
+
+    layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if layout is not None:
+        review.register_layout(layout)
 
 
 @parameterNodeWrapper

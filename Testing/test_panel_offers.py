@@ -106,7 +106,8 @@ class ExtensionsManagerModel:
 def test_a_missing_extension_is_offered_and_slicer_is_not_restarted_under_the_user(
         without_torch, monkeypatch, answer, line):
     model = ExtensionsManagerModel(answer)
-    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(extensionsManagerModel=lambda: model))
+    monkeypatch.setattr(slicer, "app", types.SimpleNamespace(extensionsManagerModel=lambda: model,
+                                                             translate=slicer.app.translate))
     del slicer.modules.pytorchutils
     without_torch.widget.panel.torch.update()
     assert without_torch.ui.torchButton.text == "Install the extension…"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from unittest import mock
+
 import numpy as np
 import pytest
 
@@ -181,15 +184,88 @@ def test_a_part_of_the_deformation_moves_the_picture_and_no_output(opened):
     assert set(layers()) == {("Fixed", "warped")}
 
 
-def test_three_views_side_by_side_and_back(opened):
+def compared_views() -> list:
+    """What Slicer's layout manager makes of the layout fixed | warped | overlay."""
+    made = []
+    for name in ("NePhiFixed", "NePhiWarped", "NePhiOverlay"):
+        view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+        view.SetLayoutName(name)
+        made.append(view)
+    return made
+
+
+@pytest.fixture
+def layout(opened):
+    """The layout node, four views shown, of a scene with a finished registration."""
     finished(opened)
-    layout = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLayoutNode")
-    layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
-    before = layout.GetViewArrangement()
+    node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    node.SetViewArrangement(node.SlicerLayoutFourUpView)
+    return node
+
+
+def test_three_views_side_by_side_and_back(opened, layout):
+    layout.SetViewArrangement(layout.SlicerLayoutConventionalView)
+    fixed, warped, both = compared_views()
     opened.ui.layoutComboBox.setCurrentIndex(1)
-    assert layout.GetViewArrangement() != before
+    assert layout.GetViewArrangement() == 7411
+    assert [view.GetBackgroundVolumeID() for view in (fixed, warped, both)] == [
+        node.GetID() for node in (opened.parameters.fixedVolume, opened.parameters.warpedVolume,
+                                  opened.parameters.fixedVolume)]
+    assert both.GetForegroundVolumeID() == opened.parameters.warpedVolume.GetID()
     opened.ui.layoutComboBox.setCurrentIndex(0)
-    assert layout.GetViewArrangement() == before
+    assert layout.GetViewArrangement() == layout.SlicerLayoutConventionalView
+
+
+def test_leaving_the_three_views_by_slicers_own_toolbar_is_noticed(opened, layout):
+    both = compared_views()[2]
+    opened.ui.layoutComboBox.setCurrentIndex(1)
+    layout.SetViewArrangement(layout.SlicerLayoutOneUpRedSliceView)
+    assert opened.ui.layoutComboBox.currentIndex == 0
+    opened.ui.opacitySlider.value = 0.125
+    assert both.GetForegroundOpacity() != 0.125
+    opened.ui.layoutComboBox.setCurrentIndex(1)
+    opened.ui.layoutComboBox.setCurrentIndex(0)
+    assert layout.GetViewArrangement() == layout.SlicerLayoutOneUpRedSliceView
+
+
+def test_closing_the_scene_or_the_panel_leaves_the_three_views(opened, layout):
+    opened.ui.layoutComboBox.setCurrentIndex(1)
+    slicer.mrmlScene.Clear(0)
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
+    assert opened.ui.layoutComboBox.currentIndex == 0
+    finished(opened)
+    opened.ui.layoutComboBox.setCurrentIndex(1)
+    assert layout.GetViewArrangement() == 7411
+    opened.widget.panel.close()
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
+
+
+def test_a_scene_saved_with_the_three_views_opens_with_them_and_they_can_be_left(opened, layout):
+    opened.ui.layoutComboBox.setCurrentIndex(1)
+    slicer.mrmlScene.SetSaveToXMLString(1)
+    slicer.mrmlScene.Commit()
+    saved = slicer.mrmlScene.GetSceneXMLString()
+    slicer.mrmlScene.Clear(0)
+    assert layout.GetViewArrangement() != 7411
+    slicer.mrmlScene.SetLoadFromXMLString(1)
+    slicer.mrmlScene.SetSceneXMLString(saved)
+    slicer.mrmlScene.Import()
+    assert layout.GetViewArrangement() == 7411 and layout.GetLayoutRootElement() is not None
+    assert opened.ui.layoutComboBox.currentIndex == 1 and opened.ui.layoutComboBox.enabled
+    opened.ui.layoutComboBox.setCurrentIndex(0)
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView
+
+
+def test_the_three_views_are_known_before_the_module_is_opened(opened, monkeypatch):
+    from NePhiRegistrationLib.mrml import review
+    monkeypatch.setattr(slicer, "mrmlScene", slicer.vtkMRMLScene())
+    monkeypatch.setitem(sys.modules, "SampleData", mock.MagicMock())
+    sys.modules["NePhiRegistration"].registerLayout()  # where nothing is shown there is nothing to describe
+    assert slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode") is None
+    layout = review.layout_node(slicer.mrmlScene)
+    assert not layout.IsLayoutDescription(review.LAYOUT)
+    opened.running.app._q.startupCompleted.emit()
+    assert layout.IsLayoutDescription(review.LAYOUT)
 
 
 def test_what_the_panel_made_for_looking_goes_with_the_panel(opened):

@@ -106,12 +106,15 @@ def running_slicer(sources: Optional[Path] = None) -> Iterator[RunningSlicer]:
         setattr(slicer, name, type(name, (), {}))
     app = slicer.qSlicerApplication()
     slicer.app, slicer.modules, slicer.mrmlScene = app, types.SimpleNamespace(), slicer.vtkMRMLScene()
+    layouts = slicer.vtkMRMLLayoutLogic()
+    layouts.SetMRMLScene(slicer.mrmlScene)
     _put_pieces(sources)
     loaded: set[str] = set()
     try:
         yield RunningSlicer(app, sources, loaded)
     finally:
         stop_observing()
+        layouts.SetMRMLScene(None)
         slicer.mrmlScene.Clear(1)
         for name in set(vars(slicer)) - set(before):
             delattr(slicer, name)

@@ -77,15 +77,11 @@ def show_comparison(scene: Any, fixed: Any, warped: Any, opacity: float = 0.5, o
     """Switch to three linked slice views: fixed, warped, and one over the other.
 
     Returns:
-        The layout that was shown before; ``layout_node(scene).SetViewArrangement`` goes back to it.
+        The layout that was shown before, for :func:`leave_comparison`.
     """
     layout = layout_node(scene)
     before = layout.GetViewArrangement()
-    description = _layout_xml(orientation)
-    if not layout.IsLayoutDescription(LAYOUT):
-        layout.AddLayoutDescription(LAYOUT, description)
-    else:
-        layout.SetLayoutDescription(LAYOUT, description)
+    register_layout(layout, orientation)
     layout.SetViewArrangement(LAYOUT)
     for view, (back, front) in zip(composites(scene, COMPARED), ((fixed, None), (warped, None), (fixed, warped))):
         show_layers([view], back, front, opacity)
@@ -93,10 +89,35 @@ def show_comparison(scene: Any, fixed: Any, warped: Any, opacity: float = 0.5, o
     return before
 
 
+def leave_comparison(scene: Any, before: Optional[int]) -> None:
+    """Go back to a layout; without one, as in a scene that was saved with the comparison, to Slicer's usual one."""
+    layout = layout_node(scene)
+    layout.SetViewArrangement(layout.SlicerLayoutFourUpView if before in (None, LAYOUT) else before)
+
+
+def compares(scene: Any) -> bool:
+    """Whether the scene shows the three views of :func:`show_comparison`."""
+    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    return node is not None and node.GetViewArrangement() == LAYOUT
+
+
 def layout_node(scene: Any) -> Any:
     """The layout node of the scene, made where there is none."""
     node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
-    return node if node is not None else scene.AddNewNodeByClass("vtkMRMLLayoutNode")
+    if node is None:
+        node = slicer.vtkMRMLLayoutNode()
+        node.SetSingletonTag("vtkMRMLLayoutNode")  # as Slicer's own: there is one, and it outlives the scene's content
+        scene.AddNode(node)
+    return node
+
+
+def register_layout(layout: Any, orientation: str = "Axial") -> None:
+    """Describe the three views to a layout node; a saved scene that shows them can only be opened where they are."""
+    description = _layout_xml(orientation)
+    if not layout.IsLayoutDescription(LAYOUT):
+        layout.AddLayoutDescription(LAYOUT, description)
+    else:
+        layout.SetLayoutDescription(LAYOUT, description)
 
 
 def overlay_jacobian(views: Sequence[Any], anatomy: Any, log_jacobian: Any, opacity: float = 0.6) -> None:

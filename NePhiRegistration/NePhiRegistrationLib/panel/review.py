@@ -18,6 +18,7 @@ from slicer.i18n import tr as _
 
 from ..mrml import jacobian, mixed, review, transforms
 from ..session.turns import Steps, Turns
+from .layout_watch import LayoutWatch
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ class Review:
     def __init__(self, ui: Any, parameters: Callable[[], Any], say: Callable[[str], None]) -> None:
         self._ui, self._parameters, self._say = ui, parameters, say
         self._own: dict[str, Any] = {}
-        self._layout_before: Optional[int] = None
+        self._layout = LayoutWatch(self.onLayoutChanged)
+        self._layout_before: Optional[int] = None  # what to go back to from the three views
         self._reveal: Any = None
         self._running = False
         self._layers_before: list[tuple] = []
@@ -70,10 +72,13 @@ class Review:
     def update(self) -> None:
         """Allow what there is something to show for."""
         ui, parameters = self._ui, self._parameters()
+        self._layout.follow(slicer.mrmlScene)
+        with _quiet(ui.layoutComboBox):
+            ui.layoutComboBox.setCurrentIndex(int(self._layout.compares))
         shown = parameters is not None and parameters.fixedVolume is not None and self._something()
         comparing = ui.compareComboBox.currentData
-        for widget in (ui.layoutComboBox, ui.compareComboBox):
-            widget.enabled = shown
+        ui.compareComboBox.enabled = shown
+        ui.layoutComboBox.enabled = shown or self._layout.compares
         ui.opacitySlider.enabled = shown and (comparing in (OVERLAY, REVEAL) or ui.jacobianCheckBox.checked)
         ui.checkerSpinBox.enabled = shown and comparing == CHECKERBOARD
         ui.jacobianGroupBox.enabled = self._jacobian() is not None
@@ -102,8 +107,9 @@ class Review:
         self._timer.stop()
         self._end_reveal()
         self._own.clear()
-        self._running, self._layout_before, self._layers_before = False, None, []
-        for combo in (self._ui.layoutComboBox, self._ui.compareComboBox, self._ui.drawComboBox):
+        self._running, self._layers_before = False, []
+        self._leave_comparison()
+        for combo in (self._ui.compareComboBox, self._ui.drawComboBox):
             with _quiet(combo):
                 combo.setCurrentIndex(0)
         with _quiet(self._ui.jacobianCheckBox):
@@ -114,6 +120,7 @@ class Review:
         """The panel goes: leave nothing of it in the scene."""
         nodes = list(self._own.values())
         self.forget()
+        self._layout.follow(None)
         self._turns.close()
         for node in nodes:
             if node.GetScene() is not None:
@@ -161,19 +168,30 @@ class Review:
             review.set_opacity(views, 0.0 if views[0].GetForegroundOpacity() > 0.5 else 1.0)
 
     def onLayout(self, _index: int) -> None:
-        """Three views side by side, or what was there before."""
-        parameters = self._parameters()
-        if parameters is None or parameters.fixedVolume is None:
-            return
-        scene, side_by_side = slicer.mrmlScene, self._ui.layoutComboBox.currentIndex == 1
-        with self._told():
-            if side_by_side and self._layout_before is None:
-                self._layout_before = review.show_comparison(scene, parameters.fixedVolume, self._warped(parameters),
-                                                             self._ui.opacitySlider.value)
-            elif not side_by_side and self._layout_before is not None:
-                review.layout_node(scene).SetViewArrangement(self._layout_before)
-                self._layout_before = None
+        """The user asked for three views side by side, or for what was there before."""
+        if self._ui.layoutComboBox.currentIndex == 0:
+            self._leave_comparison()
+        elif not self._layout.compares:
+            with self._told():
+                self._enter_comparison(self._parameters())
         self.show()
+
+    def onLayoutChanged(self) -> None:
+        """The user, a script or an opened scene changed to the three views or away from them."""
+        self._layout_before = None
+        self.show()
+
+    def _enter_comparison(self, parameters: Any) -> None:
+        warped = self._warped(parameters)
+        self._layout.compares = True
+        self._layout_before = review.show_comparison(slicer.mrmlScene, parameters.fixedVolume, warped,
+                                                     self._ui.opacitySlider.value)
+
+    def _leave_comparison(self) -> None:
+        if self._layout.compares:
+            self._layout.compares = False
+            review.leave_comparison(slicer.mrmlScene, self._layout_before)
+        self._layout_before = None
 
     def _fill(self) -> None:
         ui = self._ui
@@ -216,7 +234,7 @@ class Review:
     def _put_over(self, fixed: Any, warped: Any) -> None:
         """What is shown beside and over the comparison."""
         ui, log_jacobian = self._ui, self._jacobian()
-        if self._layout_before is not None:
+        if self._layout.compares:
             self._put_side_by_side(fixed, warped)
         if log_jacobian is not None:
             if ui.jacobianCheckBox.checked:
@@ -231,9 +249,7 @@ class Review:
     def _views(self) -> list[Any]:
         """The composite nodes that show the comparison: the third of three, or all of the user's own layout."""
         scene = slicer.mrmlScene
-        if self._layout_before is not None:
-            return review.composites(scene, review.COMPARED[2:])
-        return review.composites(scene)
+        return review.composites(scene, review.COMPARED[2:] if self._layout.compares else None)
 
     def _warped(self, parameters: Any) -> Any:
         """The volume that shows the moving volume carried over: the output itself, or one of our own."""
