@@ -56,6 +56,37 @@ def test_landmark_lists_of_different_lengths_are_refused_with_both_counts(opened
     assert opened.ui.statusLabel.text.startswith("There are 3 fixed and 2 moving landmarks;")
 
 
+def test_landmarks_that_are_placed_or_deleted_later_are_noticed(opened):
+    opened.choose_pair()
+    fixed, moving = add_points("F", 3), add_points("M", 2)
+    opened.ui.fixedLandmarksSelector.setCurrentNode(fixed)
+    opened.ui.movingLandmarksSelector.setCurrentNode(moving)
+    assert not opened.ui.registerButton.enabled
+    moving.AddControlPoint(2.0, 0.0, 0.0)
+    assert shown(opened.ui) == ("Register", True, "")
+    fixed.RemoveNthControlPoint(0)
+    assert opened.ui.statusLabel.text.startswith("There are 2 fixed and 3 moving landmarks;")
+
+
+def test_voxels_that_are_read_later_are_noticed(opened):
+    fixed, _moving = opened.choose_pair()
+    image = fixed.GetImageData()
+    fixed.SetAndObserveImageData(None)
+    assert shown(opened.ui) == ("Register", False, "Fixed has no voxels; load it or choose another volume.")
+    fixed.SetAndObserveImageData(image)
+    assert shown(opened.ui) == ("Register", True, "")
+
+
+def test_an_input_that_is_no_longer_chosen_is_no_longer_followed(opened):
+    opened.choose_pair()
+    points = add_points("F", 3)
+    before = points.HasObserver(points.PointAddedEvent)
+    opened.ui.fixedLandmarksSelector.setCurrentNode(points)
+    assert points.HasObserver(points.PointAddedEvent)
+    opened.ui.fixedLandmarksSelector.setCurrentNode(None)
+    assert points.HasObserver(points.PointAddedEvent) == before
+
+
 def test_no_output_at_all_is_refused(opened):
     opened.choose_pair()
     opened.ui.createOutputsCheckBox.checked = False

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ..session.values import Outputs
 from . import presets
+from .node_watch import NodeWatch
 from .numbers import Numbers
 from .options_form import OptionsForm
 from .review import Review
@@ -41,6 +42,7 @@ class Panel(Actions):
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
         self.run = RunSection(ui, self, parameters, self.torch.obstacle)
+        self.inputs = NodeWatch(self.run.update)
         self.review = Review(ui, parameters, self._say)
         self.numbers = Numbers(ui, logic.saveTransform, self._load, self._say)
 
@@ -56,6 +58,8 @@ class Panel(Actions):
         parameters = self._parameters()
         if parameters is None:
             return
+        self.inputs.follow((parameters.fixedVolume, parameters.movingVolume, parameters.fixedLandmarks,
+                            parameters.movingLandmarks))
         combo = self._ui.presetComboBox
         if combo.currentData != parameters.preset:
             before = combo.blockSignals(True)
@@ -70,6 +74,7 @@ class Panel(Actions):
 
     def forget(self) -> None:
         """The scene is gone."""
+        self.inputs.follow(())
         self.run.forget()
         self.review.forget()
         self.numbers.show({}, None)
@@ -77,6 +82,7 @@ class Panel(Actions):
     def close(self) -> None:
         """The panel goes: end what runs by itself."""
         self._closed = True
+        self.inputs.follow(())
         self.review.close()
 
     def onPreset(self, _index: int) -> None:
