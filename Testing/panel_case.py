@@ -73,8 +73,13 @@ class ScriptedTask:
             jacobian.write_log_jacobian(self.outputs.logJacobian, values, geometry)
 
     def finish(self) -> None:
+        from NePhiRegistrationLib.mrml import archive, tables
         self.make_outputs()
         self.state, self.report, self.histogram = "finished", REPORT, HISTOGRAM
+        if self.outputs.table is not None:
+            tables.write_metrics(self.outputs.table, REPORT, HISTOGRAM)
+        if self.outputs.forward is not None:
+            archive.store(self.outputs.forward, b"exact")
         self.told["on_finished"](self)
 
     def fail(self, message: str, state: str = "failed") -> None:
@@ -111,8 +116,8 @@ class ScriptedLogic:
     def close(self) -> None:
         self.calls.append(("close",))
 
-    def saveTransform(self, path: str) -> None:
-        self.calls.append(("saveTransform", path))
+    def saveTransform(self, path: str, transform: Any = None) -> None:
+        self.calls.append(("saveTransform", path, transform))
 
     def loadTransform(self, path: str, fixed: Any = None, moving: Any = None, outputs: Any = None) -> Any:
         if not path.endswith(".nephi"):

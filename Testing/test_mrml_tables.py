@@ -76,7 +76,7 @@ def test_a_second_report_replaces_the_first(report):
 
 
 def test_the_file_has_the_rows_of_the_table(report, tmp_path):
-    tables.metrics_csv(report, tmp_path / "numbers.csv")
+    tables.metrics_csv(tables.rows(report), tmp_path / "numbers.csv")
     with open(tmp_path / "numbers.csv", newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
     assert tuple(lines[0]) == tables.COLUMNS
@@ -92,3 +92,19 @@ def test_slicer_saves_and_reads_the_table(report, tmp_path):
     loaded = add_node("Table", "loaded")
     assert storage.WriteData(node) and storage.ReadData(loaded)
     assert as_rows(loaded) == as_rows(node)
+
+
+def test_what_was_written_is_read_back_with_its_histogram(report):
+    node, histogram = add_node("Table", "numbers"), {"edges": [0.5, 1.0, 2.0], "counts": [3, 4], "folds": 1}
+    tables.write_metrics(node, report, histogram)
+    assert tables.read_metrics(node) == (tables.rows(report), histogram)
+    tables.write_metrics(node, report)
+    assert tables.read_metrics(node) == (tables.rows(report), None)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"edges": [1], "counts": "x", "folds": 0}'])
+def test_a_histogram_that_was_damaged_is_none(report, text):
+    node = add_node("Table", "numbers")
+    tables.write_metrics(node, report)
+    node.SetAttribute(tables.HISTOGRAM, text)
+    assert tables.read_metrics(node) == (tables.rows(report), None)

@@ -13,6 +13,7 @@ pytest.importorskip("PySide6", reason="PySide6 is not installed")
 import panel_case  # noqa: F401  # isort: skip  (it makes `import qt` work)
 
 import qt
+import slicer
 from panel_case import HISTOGRAM, REPORT
 
 pytest_plugins = ["panel_fixture"]
@@ -43,9 +44,10 @@ def test_a_result_fills_the_table_with_units(opened):
 
 
 def test_where_both_directions_were_measured_each_is_named(opened):
+    from NePhiRegistrationLib.mrml import tables
     report = json.loads(json.dumps(REPORT))
     report["metrics"]["folds_percent"]["inverse"] = {"analytic": 0.5}
-    opened.widget.panel.numbers.show(report, HISTOGRAM)
+    opened.widget.panel.numbers.show(tables.rows(report), HISTOGRAM)
     assert ("Folds, exact derivative, inverse", "0.5 % of voxels") in cells(opened.ui.numbersTable)
     assert ("Folds, exact derivative, forward", "0 % of voxels") in cells(opened.ui.numbersTable)
 
@@ -81,7 +83,60 @@ def test_the_transform_is_saved_through_the_logic(opened, monkeypatch, tmp_path)
     ui, path = finished(opened), str(tmp_path / "t.nephi")
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: path)
     ui.saveTransformButton.click()
-    assert ("saveTransform", path) in opened.logic.calls
+    assert ("saveTransform", path, opened.parameters.forwardTransform) in opened.logic.calls
+
+
+def test_another_result_that_is_chosen_is_the_one_that_is_shown_and_saved(opened, monkeypatch):
+    from NePhiRegistrationLib.mrml import archive, tables
+    ui = finished(opened)
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Other")
+    archive.store(other, b"other")
+    numbers = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Other numbers")
+    tables.write_metrics(numbers, {"runtime": {"seconds": 7.0}})
+    opened.parameters.forwardTransform = other
+    opened.parameters.metricsTable = numbers
+    assert cells(ui.numbersTable) == [("Time", "7 s")]
+    assert not ui.histogramLabel.isVisibleTo(ui.histogramLabel.parent())
+    monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: "t.nephi")
+    ui.saveTransformButton.click()
+    assert opened.logic.calls[-1] == ("saveTransform", "t.nephi", other)
+
+
+def test_a_table_of_another_kind_shows_no_numbers(opened):
+    ui = finished(opened)
+    opened.parameters.metricsTable = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Ages")
+    assert ui.numbersTable.rowCount == 0 and not ui.csvButton.enabled
+
+
+def test_a_scene_that_is_opened_again_shows_its_numbers_histogram_preset_and_can_be_saved(opened, tmp_path):
+    opened.parameters.preset = "lung-ct"
+    ui = finished(opened)
+    shown = cells(ui.numbersTable)
+    table = opened.parameters.metricsTable
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableStorageNode")
+    table.SetAndObserveStorageNodeID(storage.GetID())
+    storage.SetFileName(str(tmp_path / "numbers.tsv"))
+    assert storage.WriteData(table)
+    scene = slicer.mrmlScene
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    scene.Clear(0)
+    assert ui.numbersTable.rowCount == 0 and not ui.saveTransformButton.enabled
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    scene.Import()
+    assert cells(ui.numbersTable) == shown
+    assert ui.histogramLabel.isVisibleTo(ui.histogramLabel.parent())
+    assert ui.csvButton.enabled and ui.saveTransformButton.enabled
+    assert (opened.parameters.preset, ui.presetComboBox.currentText) == ("lung-ct", "Lung CT")
+
+
+def test_a_transform_that_was_loaded_can_be_saved_and_old_numbers_are_not_shown_with_it(opened, monkeypatch):
+    ui = finished(opened)
+    table = opened.parameters.metricsTable
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
+    ui.loadTransformButton.click()
+    assert ui.numbersTable.rowCount == 0 and ui.saveTransformButton.enabled
+    assert table.GetScene() is slicer.mrmlScene and table.GetTable().GetNumberOfRows() > 0
 
 
 def test_a_file_that_is_no_transform_is_told_in_a_sentence(opened, monkeypatch):

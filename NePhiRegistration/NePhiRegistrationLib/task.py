@@ -189,7 +189,7 @@ class Task:
         fixed = report["provenance"]["fixed"]
         geometries = {"warped": fixed, "log_jacobian": fixed,
                       **{side: fields[side]["geometry"] for side in ("forward", "inverse")}}
-        yield from self._outputs.fill(arrays, geometries, report, exact)
+        yield from self._outputs.fill(arrays, geometries, report, exact, fields.get("histogram"))
         self.report, self.histogram, self.transform = report, fields.get("histogram"), exact
         self.history = fields.get("history") or []
         self._restored, self._end = True, "finished"

@@ -32,6 +32,11 @@ def store(transform_node: Any, data: bytes) -> Any:
     return node
 
 
+def present(transform_node: Any) -> bool:
+    """Whether a transform node has kept something; it is not looked at."""
+    return transform_node.GetNodeReference(ROLE) is not None
+
+
 def load(transform_node: Any) -> Optional[bytes]:
     """What :func:`store` kept, or None when the node has nothing or something that is no longer whole."""
     node = transform_node.GetNodeReference(ROLE)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import vtk
 
 COLUMNS = ("Measure", "Direction", "Value", "Unit")
+HISTOGRAM = "NePhi.Histogram"
+"""The attribute of a table node with the histogram of the Jacobian determinant, as JSON."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One number of a report."""
 
     measure: str
@@ -30,22 +32,43 @@ def rows(report: dict) -> list[Row]:
     return [row for row in found if row is not None]
 
 
-def write_metrics(node: Any, report: dict) -> None:
-    """Fill a vtkMRMLTableNode with the rows of a report; a table that was there is replaced."""
+def write_metrics(node: Any, report: dict, histogram: Optional[dict] = None) -> None:
+    """Fill a vtkMRMLTableNode with the rows of a report; a table that was there is replaced.
+
+    Args:
+        histogram: {"edges", "counts", "folds"} of the Jacobian determinant, kept with the node.
+    """
     table, lines = vtk.vtkTable(), rows(report)
     for position, title in enumerate(COLUMNS):
         column = vtk.vtkDoubleArray() if title == "Value" else vtk.vtkStringArray()
         column.SetName(title)
         for row in lines:
-            column.InsertNextValue(astuple(row)[position])
+            column.InsertNextValue(row[position])
         table.AddColumn(column)
+    node.SetAttribute(HISTOGRAM, None if histogram is None else json.dumps(histogram))
     node.SetAndObserveTable(table)
     node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)
 
 
-def metrics_csv(report: dict, path: Union[str, Path]) -> None:
-    """Write the same rows as a CSV file.
+def read_metrics(node: Any) -> tuple[list[Row], Optional[dict]]:
+    """The rows and the histogram that :func:`write_metrics` wrote, in this session or before the scene was saved.
+
+    Returns:
+        No rows for a table of another kind.
+    """
+    table = node.GetTable()
+    if table is None or [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] != list(COLUMNS):
+        return [], None
+    found = []
+    for line in range(table.GetNumberOfRows()):
+        measure, direction, value, unit = (table.GetValue(line, column) for column in range(len(COLUMNS)))
+        found.append(Row(measure.ToString(), direction.ToString(), value.ToDouble(), unit.ToString()))
+    return found, _histogram(node.GetAttribute(HISTOGRAM))
+
+
+def metrics_csv(lines: Sequence[Row], path: Union[str, Path]) -> None:
+    """Write rows as a CSV file.
 
     Raises:
         OSError: it cannot be written.
@@ -53,7 +76,17 @@ def metrics_csv(report: dict, path: Union[str, Path]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(astuple(row) for row in rows(report))
+        writer.writerows(lines)
+
+
+def _histogram(text: Optional[str]) -> Optional[dict]:
+    """A histogram that can be drawn, or None; a scene may have been edited."""
+    try:
+        found = json.loads(text) if text else None
+        return {"edges": [float(edge) for edge in found["edges"]], "counts": [int(count) for count in found["counts"]],
+                "folds": int(found["folds"])} if found else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _row(measure: str, direction: str, value: Any, unit: str) -> Optional[Row]:

@@ -1,4 +1,4 @@
-"""Numbers: the report of a registration as a table and a histogram, and the files it can be saved to."""
+"""Numbers: what a registration measured as a table and a histogram, and the files it can be saved to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .plots import draw_histogram
 
 
 class Numbers:
-    """Shows the last report.
+    """Shows the rows of a report, from a task or from a table node.
 
     Args:
         ui: the widgets of the .ui file.
@@ -23,7 +23,7 @@ class Numbers:
     def __init__(self, ui: Any, save: Callable[[str], Any], load: Callable[[str], Any], say: Callable[[str], None]
                  ) -> None:
         self._ui, self._save, self._load, self._say = ui, save, load, say
-        self._report: dict = {}
+        self._rows: list[tables.Row] = []
         titles = (_("Measure"), _("Value"))
         ui.numbersTable.setColumnCount(len(titles))
         ui.numbersTable.setHorizontalHeaderLabels(list(titles))
@@ -35,17 +35,15 @@ class Numbers:
         ui.csvButton.connect("clicked()", self.onSaveNumbers)
         ui.saveTransformButton.connect("clicked()", self.onSaveTransform)
         ui.loadTransformButton.connect("clicked()", self.onLoadTransform)
-        self.show({}, None)
+        self.show([], None)
 
-    def show(self, report: dict, histogram: Optional[dict]) -> None:
-        """Show a report, or nothing for an empty one.
+    def show(self, rows: list[tables.Row], histogram: Optional[dict]) -> None:
+        """Show measurements, or nothing where there are none.
 
         Args:
-            report: as docs/report-schema.md has it.
             histogram: {"edges", "counts", "folds"} of the Jacobian determinant, or None.
         """
-        self._report = report
-        rows, table = tables.rows(report), self._ui.numbersTable
+        self._rows, table = rows, self._ui.numbersTable
         table.setRowCount(len(rows))
         for index, cells in enumerate(lines(rows)):
             for column, text in enumerate(cells):
@@ -56,12 +54,21 @@ class Numbers:
         if histogram:
             draw_histogram(self._ui.histogramLabel, histogram["edges"], histogram["counts"], histogram["folds"])
         self._ui.csvButton.enabled = bool(rows)
-        self._ui.saveTransformButton.enabled = bool(rows)
+
+    def show_table(self, node: Any) -> None:
+        """Show what a table node holds, when it is not what is shown already."""
+        rows, histogram = tables.read_metrics(node)
+        if rows != self._rows:
+            self.show(rows, histogram)
+
+    def allow_saving(self, there_is_one: bool) -> None:
+        """Whether there is a transform to save."""
+        self._ui.saveTransformButton.enabled = there_is_one
 
     def onSaveNumbers(self) -> None:
         """Ask for a file and write the numbers."""
         path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save numbers"), "numbers.csv", "CSV (*.csv)")
-        self._try(path, lambda: tables.metrics_csv(self._report, path), _("The numbers are in {path}."))
+        self._try(path, lambda: tables.metrics_csv(self._rows, path), _("The numbers are in {path}."))
 
     def onSaveTransform(self) -> None:
         """Ask for a file and write the transform."""

@@ -9,6 +9,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ..mrml import archive, tables
 from ..session.values import Outputs
 from . import presets
 from .node_watch import NodeWatch
@@ -44,7 +45,9 @@ class Panel(Actions):
         self.run = RunSection(ui, self, parameters, self.torch.obstacle)
         self.inputs = NodeWatch(self.run.update)
         self.review = Review(ui, parameters, self._say)
-        self.numbers = Numbers(ui, logic.saveTransform, self._load, self._say)
+        self.numbers = Numbers(ui, self._save, self._load, self._say)
+        self._result = False  # whether the logic has one; a transform node may have its own beside
+        self._update_numbers()
 
     def enter(self) -> None:
         """The user opened the module: get the worker ready once the window has been drawn."""
@@ -70,6 +73,7 @@ class Panel(Actions):
             choice.update()
         self.options.update()
         self.review.update()
+        self._update_numbers()
         self.run.changed()
 
     def forget(self) -> None:
@@ -77,7 +81,9 @@ class Panel(Actions):
         self.inputs.follow(())
         self.run.forget()
         self.review.forget()
-        self.numbers.show({}, None)
+        self.numbers.show([], None)
+        self._result = False
+        self._update_numbers()
 
     def close(self) -> None:
         """The panel goes: end what runs by itself."""
@@ -115,7 +121,9 @@ class Panel(Actions):
     def finished(self, task: Any) -> None:
         """Show the numbers and the result."""
         self._choose_outputs(task.outputs)
-        self.numbers.show(task.report or {}, task.histogram)
+        self.numbers.show(tables.rows(task.report or {}), task.histogram)
+        self._result = True
+        self._update_numbers()
         self.review.result()
 
     def failed(self, _task: Any) -> None:
@@ -138,11 +146,29 @@ class Panel(Actions):
         except (RuntimeError, OSError, ValueError) as error:
             self._say(str(error))
 
+    def _update_numbers(self) -> None:
+        parameters = self._parameters()
+        if parameters is not None and parameters.metricsTable is not None:
+            self.numbers.show_table(parameters.metricsTable)
+        self.numbers.allow_saving(self._result or self._kept() is not None)
+
+    def _kept(self) -> Any:
+        """The chosen forward transform when it has its exact map with it, as after a scene was opened; else None."""
+        parameters = self._parameters()
+        node = parameters.forwardTransform if parameters is not None else None
+        return node if node is not None and archive.present(node) else None
+
+    def _save(self, path: str) -> None:
+        self._logic.saveTransform(path, self._kept())
+
     def _load(self, path: str) -> None:
         parameters = self._parameters()
         wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
         self._choose_outputs(self._logic.loadTransform(path, parameters.fixedVolume, parameters.movingVolume, wanted))
-        self.numbers.show({}, None)
+        parameters.metricsTable = None  # whose numbers are those of another transform
+        self.numbers.show([], None)
+        self._result = True
+        self._update_numbers()
         self.review.result()
 
     def _say(self, message: str) -> None:

@@ -70,7 +70,7 @@ class OutputNodes:
             jacobian.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
 
     def fill(self, arrays: Mapping[str, np.ndarray], geometries: Mapping[str, dict], report: dict,
-             exact: Optional[bytes]) -> Steps:
+             exact: Optional[bytes], histogram: Optional[dict] = None) -> Steps:
         """Write a result, in small steps.
 
         Args:
@@ -78,6 +78,7 @@ class OutputNodes:
             geometries: of the same names, LPS mm.
             report: docs/report-schema.md; without metrics the table is left alone.
             exact: the bytes of the .nephi file.
+            histogram: of the Jacobian determinant, for the table.
         """
         for name, array in (("forward", "forward"), ("inverse", "inverse"), ("warped", "warped"),
                             ("logJacobian", "log_jacobian")):
@@ -87,7 +88,7 @@ class OutputNodes:
             archive.store(self.nodes.forward, exact)
             yield
         if "metrics" in report and self.present("table"):
-            tables.write_metrics(self.nodes.table, report)
+            tables.write_metrics(self.nodes.table, report, histogram)
         self._sign(report)
         yield
 
