@@ -44,10 +44,14 @@ def choose(combo, data) -> None:
     combo.setCurrentIndex(combo.findData(data))
 
 
+def hidden_or_not() -> list:
+    nodes = (slicer.mrmlScene.GetNthNode(index) for index in range(slicer.mrmlScene.GetNumberOfNodes()))
+    return [node for node in nodes if node.GetName()]
+
+
 def hidden_names() -> set[str]:
-    return {node.GetName() for node in (slicer.mrmlScene.GetNthNode(index)
-                                        for index in range(slicer.mrmlScene.GetNumberOfNodes()))
-            if node.GetName() and node.GetName().startswith("NePhi ") and node.GetHideFromEditors()}
+    return {node.GetName() for node in hidden_or_not()
+            if node.GetName().startswith("NePhi ") and node.GetHideFromEditors()}
 
 
 def test_before_a_result_nothing_can_be_compared(opened):
@@ -75,6 +79,71 @@ def test_while_running_the_moving_volume_is_shown_through_the_forward_transform(
     assert (background, node.GetParentTransformNode()) == ("Fixed", task.outputs.forward)
     assert np.array_equal(slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(moving))
     assert moving.GetParentTransformNode() is None
+
+
+def test_own_nodes_are_hidden_before_they_join_the_scene(opened):
+    """Slicer's lists show a node that is not hidden when it is added."""
+    seen = []
+    tag = slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.NodeAddedEvent, lambda *_: seen.extend(
+        node for node in hidden_or_not() if node.GetName().startswith("NePhi ") and not node.GetHideFromEditors()))
+    finished(opened)
+    opened.ui.amountSlider.value = 30
+    choose(opened.ui.compareComboBox, "checkerboard")
+    layers()
+    slicer.mrmlScene.RemoveObserver(tag)
+    assert {"NePhi mixed", "NePhi moving", "NePhi part"} <= hidden_names() and seen == []
+
+
+@pytest.mark.parametrize("choice", ["checkerboard", "difference", "amount"])
+def test_pictures_that_have_to_be_made_follow_the_previews_too(opened, monkeypatch, choice):
+    from NePhiRegistrationLib.panel import review
+    opened.choose_pair()
+    task = opened.press()
+    task.make_outputs(bend=1.0)
+    task.run()
+    if choice == "amount":
+        opened.ui.amountSlider.value = 50
+    else:
+        choose(opened.ui.compareComboBox, choice)
+
+    def picture() -> np.ndarray:
+        shown = slicer.mrmlScene.GetFirstNodeByName([name for name in layers()[0] if name][-1])
+        if choice == "amount":
+            return np.array(shown.GetParentTransformNode().GetTransformFromParent().TransformPoint((5, 5, 5)))
+        return slicer.util.arrayFromVolume(shown).copy()
+
+    before = picture()
+    task.make_outputs(bend=3.0)
+    task.run()
+    monkeypatch.setattr(review, "FOLLOW_INTERVAL", 0.0)
+    task.run()
+    assert not np.array_equal(picture(), before)
+
+
+def test_the_jacobian_lies_over_the_picture_while_a_task_runs(opened):
+    opened.choose_pair()
+    opened.ui.jacobianCheckBox.checked = True
+    task = opened.press()
+    task.make_outputs()
+    image = task.outputs.logJacobian.GetImageData()
+    task.outputs.logJacobian.SetAndObserveImageData(None)
+    task.run()  # the forward transform's preview comes first
+    assert not opened.ui.jacobianGroupBox.enabled
+    task.outputs.logJacobian.SetAndObserveImageData(image)
+    task.run()
+    assert opened.ui.jacobianGroupBox.enabled and set(layers()) == {("Fixed", "logJacobian")}
+
+
+def test_pictures_are_made_anew_at_most_once_a_second(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.make_outputs()
+    task.run()
+    choose(opened.ui.compareComboBox, "checkerboard")
+    layers()
+    for _ in range(5):
+        task.run()
+    assert not opened.widget.panel.review._turns
 
 
 def test_a_failure_takes_the_moving_picture_away(opened):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 OVERLAY, CHECKERBOARD, DIFFERENCE, FLICKER, REVEAL = "overlay", "checkerboard", "difference", "flicker", "reveal"
 NOTHING, GRID, ARROWS = "nothing", "grid", "arrows"
 FLICKER_INTERVAL = 500  # ms
+FOLLOW_INTERVAL = 1.0  # s between two pictures of a running task that have to be made anew
 ONLY_FOLDS = 1e3  # a threshold that only the colour of folds survives
 OWN = {"moving": "vtkMRMLScalarVolumeNode", "part": "vtkMRMLTransformNode", "mixed": "vtkMRMLScalarVolumeNode"}
 
@@ -45,6 +47,7 @@ class Review:
         self._layout_before: Optional[int] = None  # what to go back to from the three views
         self._reveal: Any = None
         self._running = False
+        self._shown = 0.0
         self._layers_before: list[tuple] = []
         self._turns = Turns(self._failed)
         self._timer = qt.QTimer()
@@ -85,10 +88,18 @@ class Review:
         ui.deformationGroupBox.enabled = self.forward is not None
 
     def follow(self) -> None:
-        """A task is running: show the moving volume as the forward transform carries it, from now on by itself."""
-        if not self._running and self.forward is not None:
+        """A task is running: show the moving volume as the forward transform carries it, which from now on moves by
+        itself; a part of the deformation and mixed pictures are made anew every second."""
+        if self.forward is None:
+            return
+        if not self._running:
             self._running = True
             self._layers_before = review.layers(self._views())
+            self.show()
+        elif self._ui.jacobianGroupBox.enabled != (self._jacobian() is not None):  # the first of its previews
+            self.color()
+            self.show()
+        elif self._has_to_be_made() and not self._turns and time.monotonic() - self._shown >= FOLLOW_INTERVAL:
             self.show()
 
     def result(self) -> None:
@@ -128,6 +139,7 @@ class Review:
 
     def show(self) -> None:
         """Put the chosen picture into the slice views, at once or, when it has to be made, as soon as it is."""
+        self._shown = time.monotonic()
         self._turns.clear()
         self._timer.stop()
         self._end_reveal()
@@ -263,6 +275,10 @@ class Review:
         review.show_moving(shown, parameters.movingVolume, transform)
         return shown
 
+    def _has_to_be_made(self) -> bool:
+        """Whether the chosen picture does not follow the forward transform by itself."""
+        return self._ui.amountSlider.value < 100 or self._ui.compareComboBox.currentData in (CHECKERBOARD, DIFFERENCE)
+
     def _something(self) -> bool:
         parameters = self._parameters()
         if self.forward is not None and parameters.movingVolume is not None:
@@ -279,10 +295,11 @@ class Review:
         """A node of our own, made on first use and again when the user removed it."""
         node = self._own.get(role)
         if node is None or node.GetScene() is None:
-            node = slicer.mrmlScene.AddNewNodeByClass(OWN[role], f"NePhi {role}")
-            node.SetHideFromEditors(True)
+            node = getattr(slicer, OWN[role])()
+            node.SetName(f"NePhi {role}")
+            node.SetHideFromEditors(True)  # before it is added: lists of nodes look only then
             node.SetSaveWithScene(False)
-            self._own[role] = node
+            self._own[role] = slicer.mrmlScene.AddNode(node)
         return node
 
     def _end_reveal(self) -> None:
