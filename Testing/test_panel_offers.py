@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import types
 
 import pytest
@@ -11,6 +12,9 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
+import panel_case  # noqa: F401  # isort: skip  (it makes `import qt` work)
+
+import qt
 import slicer
 
 pytest_plugins = ["panel_fixture"]
@@ -135,3 +139,41 @@ def test_a_phantom_that_cannot_be_made_is_one_sentence(opened):
     from NePhiRegistrationLib.panel.samples import add_phantom
     with pytest.raises(RuntimeError, match=r"The phantom could not be made \(.*\); is PyTorch installed\?"):
         add_phantom(size=0)
+
+
+def offered_phantom(opened, monkeypatch):
+    """What Slicer calls when the user clicks on the phantom's picture; it ignores what is raised."""
+    from NePhiRegistrationLib.panel import samples
+    offered = []
+    module = types.ModuleType("SampleData")
+    module.SampleDataLogic = types.SimpleNamespace(
+        registerCustomSampleDataSource=lambda **source: offered.append(source))
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    samples.register("")
+    return samples, lambda: offered[1]["customDownloader"](None)
+
+
+def test_the_phantom_without_pytorch_is_told_to_the_user_and_leaves_the_scene_alone(opened, monkeypatch, tmp_path):
+    samples, click = offered_phantom(opened, monkeypatch)
+    program, told = tmp_path / "phantom.py", []
+    program.write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
+    monkeypatch.setattr(samples, "PROGRAM", str(program))
+    monkeypatch.setattr(slicer.util, "errorDisplay", told.append)
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    click()
+    assert told == ["The phantom could not be made (ModuleNotFoundError: No module named 'torch'); is PyTorch "
+                    "installed?"]
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_the_window_answers_while_the_phantom_is_made(opened, monkeypatch):
+    samples, click = offered_phantom(opened, monkeypatch)
+    monkeypatch.setattr(samples, "add_phantom", lambda make=samples.add_phantom: make(16))
+    ticks, timer = [], qt.QTimer()
+    timer.setInterval(10)
+    timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
+    timer.start()
+    click()
+    timer.stop()
+    assert max(second - first for first, second in zip(ticks, ticks[1:])) < 0.5
+    assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, breathed in") is not None

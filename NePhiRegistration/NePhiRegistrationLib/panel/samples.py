@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Optional
 
@@ -42,7 +43,15 @@ def register(icons: str) -> None:
     # Slicer wants an address, a file and a node name of every source, even of one that is not downloaded.
     offer(category=CATEGORY, sampleName="BreathingChestPhantom", thumbnailFileName=thumbnail, uris="generated",
           fileNames="phantom.npz", nodeNames=_("Chest, breathed {breath}").format(breath=_("in")),
-          customDownloader=lambda _source: list(add_phantom().values()))
+          customDownloader=lambda _source: onPhantom())
+
+
+def onPhantom() -> None:
+    """The user asked for the made-up pair."""
+    try:
+        add_phantom()
+    except (RuntimeError, OSError) as error:
+        slicer.util.errorDisplay(str(error))
 
 
 def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -> dict[str, Any]:
@@ -79,15 +88,23 @@ def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -
 
 def _made(size: int, seed: int, python: str) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "phantom.npz")
-        run = subprocess.run([python, PROGRAM, path, str(size), str(seed)], stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, check=False)
+        path, said = os.path.join(folder, "phantom.npz"), os.path.join(folder, "said.txt")
+        with open(said, "wb") as output, subprocess.Popen(
+                [python, PROGRAM, path, str(size), str(seed)], stdout=output, stderr=subprocess.STDOUT,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)) as run:
+            while run.poll() is None:  # it takes seconds: the window shall answer
+                slicer.app.processEvents()
+                time.sleep(0.01)
         if run.returncode:
-            logger.error("The phantom could not be made:\n%s", run.stdout)
-            last = (run.stdout.strip().splitlines() or [""])[-1]
-            raise RuntimeError(_("The phantom could not be made ({reason}); is PyTorch installed?").format(reason=last))
+            _refuse(Path(said).read_text(encoding="utf-8", errors="replace"))
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
+
+
+def _refuse(said: str) -> None:
+    logger.error("The phantom could not be made:\n%s", said)
+    last = (said.strip().splitlines() or [""])[-1]
+    raise RuntimeError(_("The phantom could not be made ({reason}); is PyTorch installed?").format(reason=last))
 
 
 def _segmentation(mask: np.ndarray, geometry: dict, name: str) -> Any:
