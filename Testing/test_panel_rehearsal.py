@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
 import sys
+import unittest
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +33,57 @@ def test_the_scenarios_for_slicer_pass_on_the_double(capsys):
         said = capsys.readouterr().out
         assert "NePhi: all scenarios passed." in said and "FAILED" not in said
     assert not pythonqt.slot_errors
+
+
+@pytest.fixture
+def script():
+    """The file that runs in Slicer, as a module."""
+    path = panel_case.MODULE.parent / "Testing" / "Python" / "NePhiRegistrationModuleTest.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_scenario_through_the_panel_passes_on_the_double(real, script, monkeypatch, capsys):
+    real.running.app._q._options.window = True
+    monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)  # it is open
+    monkeypatch.setattr(script.selftest, "SIZE", 32)
+    case = script.NePhiRegistrationModuleTest("test_panel")
+    case.setUp()
+    case.test_panel()
+    assert "after a reload the choices are the same" in capsys.readouterr().out
+
+
+def test_where_pytorch_is_missing_the_scenarios_are_skipped_and_do_not_fail(real, script, monkeypatch, capsys):
+    monkeypatch.setattr(script, "has_torch", lambda: False)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(script.NePhiRegistrationModuleTest).run(result)
+    assert (len(result.skipped), result.failures, result.errors) == (2, [], [])
+    script.NePhiRegistrationModuleTest().runTest()
+    assert capsys.readouterr().out.count("PyTorch is not installed") == 2
+
+
+def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome():
+    """``Slicer --no-main-window --python-script``, with the application that the double has in its place."""
+    code = f"""if True:
+        import runpy, sys
+        sys.path[:0] = {[str(panel_case.MODULE.parent), str(Path(__file__).parent)]!r}
+        import panel_case
+        import slicer
+        from pythonqt.slicer_module import running_slicer
+        with running_slicer() as running:
+            panel_case.new_scene(slicer.mrmlScene)
+            running.load(panel_case.MODULE)
+            slicer.util.exit = sys.exit
+            runpy.run_path({str(panel_case.MODULE.parent / "Testing/Python/NePhiRegistrationModuleTest.py")!r},
+                           run_name="__main__")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NePhi: all scenarios passed." in done.stdout
+    assert "test_panel was skipped: there is no main window" in done.stdout
 
 
 def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real):

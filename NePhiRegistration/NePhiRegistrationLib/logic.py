@@ -274,6 +274,11 @@ class RegistrationLogic:
         """Have the worker ready before it is needed; returns at once."""
         self._engine.start(self)
 
+    @property
+    def workerPid(self) -> Optional[int]:
+        """The process ID of the worker once it is ready, to look at its memory or time, or None."""
+        return (self._engine.worker.client.hello or {}).get("pid")
+
     def close(self) -> None:
         """Stop what runs, and the worker when nobody else needs it."""
         if self._task is not None and not self._task.done:

@@ -12,10 +12,11 @@ from .widgets import ModuleManager, ModuleWidget
 
 
 class CommandOptions(QtCore.QObject):
-    """qSlicerCommandOptions of ``Slicer --testing --no-main-window``."""
+    """qSlicerCommandOptions of ``Slicer --testing``, with ``--no-main-window`` until a test says otherwise."""
 
+    window = False
     testingEnabled = Property(bool, lambda self: True)
-    noMainWindow = Property(bool, lambda self: True)
+    noMainWindow = Property(bool, lambda self: not self.window)
 
 
 class LayoutManager(QtCore.QObject):

@@ -11,6 +11,7 @@ import unittest
 import slicer
 from NePhiRegistrationLib import selftest
 from NePhiRegistrationLib.panel.samples import add_phantom
+from NePhiRegistrationLib.panel.torch_offer import has_torch
 
 from NePhiRegistration import NePhiRegistrationLogic
 
@@ -19,6 +20,8 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
     """The same scenarios from a script and through the panel."""
 
     def setUp(self):
+        if not has_torch():
+            self.skipTest("PyTorch is not installed; open the module and press Install PyTorch, then run this again")
         slicer.mrmlScene.Clear()
 
     def test_scripts(self):
@@ -42,12 +45,17 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
         selftest.check(ui.registerButton.text == "Continue", f"at the end: {ui.statusLabel.text}")
         selftest.check(ui.numbersTable.rowCount > 0, f"{ui.numbersTable.rowCount} numbers are shown")
         selftest.check(parameters.warpedVolume is not None, "the outputs were made and chosen")
+        slicer.util.reloadScriptedModule("NePhiRegistration")
+        again = slicer.modules.NePhiRegistrationWidget
+        selftest.check(again is not widget and again.ui.movingSelector.currentNode() is nodes["moving"],
+                       "after a reload the choices are the same")
+        selftest.check(again.ui.registerButton.enabled, f"and the button says {again.ui.registerButton.text!r}")
 
     def runTest(self):
         """All of them; slicer.testing.runUnitTest finds the tests by itself."""
         for name in ("test_scripts", "test_panel"):
-            self.setUp()
             try:
+                self.setUp()
                 getattr(self, name)()
             except unittest.SkipTest as skipped:
                 print(f"NePhi: {name} was skipped: {skipped}")
