@@ -138,6 +138,27 @@ def test_callbacks_that_raise_disturb_nothing(logic):  # noqa: F811
     assert spin(lambda: task.done) and task.state == "finished"
 
 
+def test_signals_are_connected_and_disconnected_while_the_task_runs(logic):  # noqa: F811
+    pair, heard, once = add_pair(), [], []
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK)
+
+    def first(fields: dict) -> None:
+        once.append(fields["phase"])
+        task.progress.disconnect(first)
+
+    task.progress.connect(first)
+    task.finished.connect(heard.append)
+    task.failed.connect(heard.append)
+    assert spin(lambda: task.done)
+    assert heard == [task] and task.state == "finished" and len(once) == 1
+    with pytest.raises(ValueError, match="is not connected"):
+        task.progress.disconnect(first)
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", ENDLESS)
+    task.failed.connect(heard.append)
+    task.cancel()
+    assert spin(lambda: task.done) and heard[1:] == [task]
+
+
 @UNIX
 def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic):  # noqa: F811
     pair = add_pair()

@@ -17,7 +17,7 @@ from .session.engine import BUSY, Engine, failure, shared
 from .session.points import carry as carry_points
 from .session.reading import Onwards, Reading, check
 from .session.remembered import Remembered
-from .session.values import Inputs, Listeners, Outputs, RegistrationError, Result
+from .session.values import Inputs, Outputs, RegistrationError, Result
 from .session.writing import OutputNodes
 from .task import Task
 
@@ -54,17 +54,18 @@ class RegistrationLogic:
             outputs: what to fill; by default all are made.
             preset: "generic", "lung-ct" or "brain-mri".
             options: of the engine, where they differ from the preset's.
-            told: ``on_progress``, ``on_finished``, ``on_failed``, ``on_log``; see :class:`session.values.Listeners`.
+            told: ``on_progress``, ``on_finished``, ``on_failed``, ``on_log``: what to connect to the signals of the
+                :class:`Task`, which says what they carry.
 
         Raises:
             NodeError: (a ValueError) a choice that cannot be, one sentence. What shows only when voxels are looked at
                 makes the task fail instead.
             RegistrationError: (a RuntimeError) a registration is running.
         """
-        wanted, listeners = outputs or Outputs(), Listeners(**told)
+        wanted = outputs or Outputs()
         check(inputs, wanted)
         order = Reading(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
-        return self._begin(order, inputs, wanted, listeners)
+        return self._begin(order, inputs, wanted, **told)
 
     def resume(self, iterations: int, **told: Callable) -> Task:
         """Go on from the last result for more iterations of its finest level, into the same outputs.
@@ -81,7 +82,7 @@ class RegistrationLogic:
         order = Onwards(last.name, int(iterations), last.label_names)
         there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
         wanted = replace(last.outputs, **there, createMissing=False)
-        return self._begin(order, last.inputs, wanted, Listeners(**told))
+        return self._begin(order, last.inputs, wanted, **told)
 
     def register(self, fixed: Any, moving: Any, preset: str = "generic", outputs: Optional[Outputs] = None,
                  on_progress: Optional[Callable[[dict], None]] = None, **options: Any) -> Result:
@@ -274,11 +275,6 @@ class RegistrationLogic:
         """Have the worker ready before it is needed; returns at once."""
         self._engine.start(self)
 
-    @property
-    def workerPid(self) -> Optional[int]:
-        """The process ID of the worker once it is ready, to look at its memory or time, or None."""
-        return (self._engine.worker.client.hello or {}).get("pid")
-
     def close(self) -> None:
         """Stop what runs, and the worker when nobody else needs it."""
         if self._task is not None and not self._task.done:
@@ -291,21 +287,20 @@ class RegistrationLogic:
 
     # ---------------------------------------------------------------------------------------------- private
 
-    def _begin(self, order: Union[Reading, Onwards], inputs: Inputs, wanted: Outputs, listeners: Listeners) -> Task:
+    def _begin(self, order: Union[Reading, Onwards], inputs: Inputs, wanted: Outputs,
+               on_progress: Optional[Callable] = None, on_finished: Optional[Callable] = None,
+               on_failed: Optional[Callable] = None, on_log: Optional[Callable] = None) -> Task:
         if self._engine.busy or (self._task is not None and not self._task.done):
             raise RegistrationError(BUSY)
         self._engine.start(self)
         scene = slicer.mrmlScene
         self._last.watch(scene)
-
-        def finished(task: Task) -> None:
-            self._last.keep(task.transform, task.inputs, task.outputs, task)
-            if listeners.on_finished is not None:
-                listeners.on_finished(task)
-
-        self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene,
-                          replace(listeners, on_finished=finished))
-        return self._task
+        task = self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene)
+        task.finished.connect(lambda task: self._last.keep(task.transform, task.inputs, task.outputs, task))
+        for signal, slot in ((task.progress, on_progress), (task.finished, on_finished), (task.failed, on_failed),
+                             (task.log, on_log)):
+            signal.connect(slot)
+        return task
 
 
 def _check_side(to: str) -> None:

@@ -14,6 +14,7 @@ from vtk.util import numpy_support
 
 from .mrml import markups, transforms, volumes
 from .panel.samples import add_phantom
+from .session.engine import shared
 from .session.values import Inputs, Outputs
 
 SIZE = 48
@@ -185,7 +186,7 @@ def survives_a_killed_worker(logic: Any, nodes: dict[str, Any]) -> None:
     """A worker that is killed ends its task with a sentence, and the next registration works."""
     before, ended = slicer.mrmlScene.GetNumberOfNodes(), []
     task = _running(logic, nodes, ended)
-    os.kill(logic.workerPid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    os.kill(shared().worker.client.hello["pid"], getattr(signal, "SIGKILL", signal.SIGTERM))
     wait(lambda: bool(ended))
     check(task.failure == "died", f"the worker was killed: {task.message}")
     check(slicer.mrmlScene.GetNumberOfNodes() == before, "the scene is as it was")

@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import Any, Callable, Optional, Union
+from typing import Any, Optional, Union
 
 import qt
 
 from .mrml.errors import NodeError
 from .session.engine import Engine
 from .session.reading import Onwards, Reading
+from .session.signal import Signal
 from .session.turns import Steps, Turns
-from .session.values import Inputs, Listeners, Outputs, Result
+from .session.values import Inputs, Outputs, Result
 from .session.writing import OutputNodes
 from .worker.client import Request
 from .worker.messages import Message
@@ -33,17 +34,18 @@ SCENE_CLOSED = "The scene was closed; the registration was stopped."
 class Task:
     """One registration.
 
-    Callbacks are called on the main thread. One that raises is logged and disturbs nothing else.
-
     Args:
         engine: with the worker.
         order: the request, and how its inputs are read.
         outputs: the nodes to fill.
         inputs: what is registered.
         scene: where the nodes are.
-        listeners: who is told.
 
     Attributes:
+        progress: signal, on the main thread as all are, with the fields of each progress message (docs/worker.md).
+        finished: signal with the task, when the outputs are filled.
+        failed: signal with the task, when it has failed or was cancelled and the outputs are what they were before.
+        log: signal with a level ("info", ...) and a line of the worker's log.
         state: see above.
         message: when it failed, one sentence for the user.
         failure: when it failed, "input", "memory", "disk", "missing", "internal" or "died".
@@ -55,8 +57,9 @@ class Task:
         name: on the wire, once it was sent.
     """
 
-    def __init__(self, engine: Engine, order: Union[Reading, Onwards], outputs: OutputNodes, inputs: Inputs, scene: Any,
-                 listeners: Listeners) -> None:
+    def __init__(self, engine: Engine, order: Union[Reading, Onwards], outputs: OutputNodes, inputs: Inputs, scene: Any
+                 ) -> None:
+        self.progress, self.finished, self.failed, self.log = Signal(), Signal(), Signal(), Signal()
         self.inputs, self.state = inputs, "starting"
         self.message = self.failure = self.details = self.name = ""
         self.report: Optional[dict] = None
@@ -64,7 +67,6 @@ class Task:
         self.history: list[dict] = []
         self.transform: Optional[bytes] = None
         self._engine, self._order, self._outputs, self._scene = engine, order, outputs, scene
-        self._told = listeners
         self._turns = Turns(self._raised)
         self._request: Optional[Request] = None
         self._preview: Optional[Message] = None
@@ -150,7 +152,7 @@ class Task:
             return
         if self.state == "starting":
             self.state = "running"
-        _tell(self._told.on_progress, fields)
+        self.progress.emit(fields)
 
     def _previewed(self, message: Message) -> None:
         if self._end is not None:
@@ -166,7 +168,7 @@ class Task:
 
     def _line(self, level: str, line: str) -> None:
         if not self.done:
-            _tell(self._told.on_log, level, line)
+            self.log.emit(level, line)
 
     # ------------------------------------------------------------------------------------------------- ends
 
@@ -242,7 +244,7 @@ class Task:
         if self._engine.on_line == self._line:
             self._engine.on_line = None
         self._turns.close()
-        _tell(self._told.on_finished if self.state == "finished" else self._told.on_failed, self)
+        (self.finished if self.state == "finished" else self.failed).emit(self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
         """The nodes go by themselves; only the worker has to be stopped."""
@@ -274,13 +276,3 @@ class Task:
             self._deadline = float("inf")
             logger.warning("The worker did not stop in time and is started anew.")
             self._engine.worker.restart("The worker did not stop in time and was started anew.")
-
-
-def _tell(callback: Optional[Callable], *arguments: Any) -> None:
-    """A callback's failure is its owner's."""
-    if callback is None:
-        return
-    try:
-        callback(*arguments)
-    except Exception:
-        logger.exception("A callback of a registration failed.")

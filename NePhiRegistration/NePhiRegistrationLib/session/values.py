@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 NODES = ("forward", "inverse", "warped", "logJacobian", "table")
 """The outputs of :class:`Outputs` that are nodes, in the order in which they are filled."""
@@ -80,23 +80,6 @@ class Outputs:
         for name in NODES:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Who is told of a registration, on the main thread; each may be None.
-
-    Attributes:
-        on_progress: called with the fields of each progress message (docs/worker.md).
-        on_finished: called with the task when the outputs are filled.
-        on_failed: called with the task when it has failed or was cancelled, and the outputs are what they were before.
-        on_log: called with a level ("info", ...) and a line of the worker's log.
-    """
-
-    on_progress: Optional[Callable[[dict], None]] = None
-    on_finished: Optional[Callable[[Any], None]] = None
-    on_failed: Optional[Callable[[Any], None]] = None
-    on_log: Optional[Callable[[str, str], None]] = None
 
 
 @dataclass(frozen=True)
