@@ -46,7 +46,8 @@ def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_bac
     logic.warmUp()
     assert spin(lambda: engine().worker.client.hello is not None)
     turns, before = Turns(), time.thread_time()
-    task = logic.start(Inputs(fixed, moving, fixedMask=mask), Outputs(gridSpacing=0.8), "generic", OPTIONS)
+    judged = Inputs(fixed, moving, fixedMask=mask, fixedLabels=mask, movingLabels=mask)
+    task = logic.start(judged, Outputs(gridSpacing=0.8), "generic", OPTIONS)
     assert time.thread_time() - before < LIMIT
     assert turns.until(lambda: task.done) and task.state == "finished", task.message + task.details
     field = transforms.grid_transform(task.outputs.forward).GetDisplacementGrid()

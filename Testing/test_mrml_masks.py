@@ -22,6 +22,7 @@ from mrml_scene import (
 )
 from NePhiRegistrationLib.mrml import masks, segments, transforms, volumes
 from NePhiRegistrationLib.mrml.errors import NodeError
+from NePhiRegistrationLib.mrml.resample import onto
 
 SHAPE = (20, 24, 28)
 
@@ -202,3 +203,21 @@ def test_segments_are_carried_by_a_transform_with_names_and_colours(make):
         color = [node.GetSegmentation().GetSegment(id_of(node, "heart")).GetColor() for node in (source, target)]
         assert color[0] == color[1] and not id_of(target, "old")
 
+
+@pytest.mark.parametrize("turned", [0.0, 1e-9, 0.4])
+def test_a_segmentation_on_the_volumes_lattice_is_taken_over_as_it_is_and_any_other_resampled(turned):
+    """Both ways must say the same; a smaller and shifted extent is filled up with nothing."""
+    image, place = volume(), oblique_matrix()
+    crop = LUNG[2:, 1:-1, :-3]
+    moved = place.copy()
+    moved[:3, 3] += place[:3, :3] @ [0, 1, 2]
+    moved[:3, :3] = moved[:3, :3] @ turn_matrix(turned, (0, 0, 1))[:3, :3]
+    node = add_segmentation({"lung": crop}, moved)
+    (part,) = masks.parts(node, None, "x")
+    assert (masks._on_lattice(part.shape, image.geometry) is None) == (turned == 0.4)
+    expected = onto(part.shape, image.geometry) == part.label
+    assert np.array_equal(masks.read_mask(node, None, image, "fixed"), expected)
+    if turned < 0.4:
+        whole = np.zeros_like(LUNG)
+        whole[2:, 1:-1, :-3] = crop
+        assert np.array_equal(expected, whole)

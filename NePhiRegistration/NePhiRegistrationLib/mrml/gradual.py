@@ -5,8 +5,7 @@ Nodes change with the last step; until then they hold what they held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import numpy as np
 import vtk
@@ -15,24 +14,21 @@ from vtk.util import numpy_support
 from . import jacobian, transforms, volumes
 from .geometry import FLIP
 from .resample import image_array
-
-SLAB = 1 << 20  # values in a step: a few milliseconds
-
-Steps = Iterator[None]
+from .slabs import Steps, fill
 
 
 def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Steps:
     """See :func:`transforms.write_displacement`."""
     flip = FLIP.astype(np.float32)
     image = empty(displacement.shape[:3], 3, np.float32)
-    yield from fill(image, lambda part: displacement[part] * flip)
+    yield from fill(image_array(image), lambda part: displacement[part] * flip)
     transforms.write_field(node, image, geometry)
 
 
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Steps:
     """See :func:`volumes.write_volume`; ``array`` is not bool."""
     image = empty(array.shape, 1, array.dtype)
-    yield from fill(image, lambda part: array[part])
+    yield from fill(image_array(image), lambda part: array[part])
     volumes.write_image(node, image, geometry, like)
 
 
@@ -45,7 +41,7 @@ def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Steps:
         found.append(jacobian.largest(values))
         return values
 
-    yield from fill(image, clean)
+    yield from fill(image_array(image), clean)
     volumes.add_display(node)
     node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
     volumes.write_image(node, image, geometry)
@@ -58,18 +54,3 @@ def empty(shape: tuple, components: int, kind: Any) -> vtk.vtkImageData:
     image.SetDimensions(*reversed(shape))
     image.AllocateScalars(numpy_support.get_vtk_array_type(np.dtype(kind)), components)
     return image
-
-
-def fill(image: vtk.vtkImageData, make: Callable[[slice], np.ndarray], most: int = SLAB) -> Steps:
-    """Fill an image, a few slices in each step.
-
-    Args:
-        make: gives the values of slices k.
-        most: values in a step, one slice at least.
-    """
-    target = image_array(image)
-    height = max(1, most // max(1, target[0].size))
-    for start in range(0, len(target), height):
-        part = slice(start, min(start + height, len(target)))
-        target[part] = make(part)
-        yield

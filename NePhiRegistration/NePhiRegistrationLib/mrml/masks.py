@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
-import slicer
 import vtk
 
+from . import slabs
 from .errors import NodeError
-from .geometry import ijk_to_ras, vtk_matrix
+from .geometry import ijk_to_ras, numpy_matrix, vtk_matrix
 from .resample import image_array, onto, oriented, transform_to_world, volume_matrix
+from .slabs import SLAB, Making, fill, outcome, slab_geometry
 from .volumes import VolumeData
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,11 @@ class Labels:
 
 
 def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: str) -> Optional[np.ndarray]:
+    """As :func:`mask_steps`, at once."""
+    return outcome(mask_steps(node, segment_id, volume, role))
+
+
+def mask_steps(node: Any, segment_id: Optional[str], volume: VolumeData, role: str) -> Making[Optional[np.ndarray]]:
     """A mask on a volume's grid, nearest voxel; parent transforms of the node are honoured, and so are the volume's.
 
     Args:
@@ -54,44 +60,53 @@ def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: st
     if node is None:
         return None
     name = f"{role} mask '{node.GetName()}'"
-    mask = np.zeros(volume.array.shape, dtype=np.uint8)
-    used, filled = [], False
-    for part in parts(node, segment_id, name):
-        filled = filled or not part.empty
-        mask |= part.onto(volume.geometry)
-        used.append(part.name)
-    if not filled:
+    mask, used = np.zeros(volume.array.shape, dtype=np.uint8), list(parts(node, segment_id, name))
+    for part in used:
+        inside = part.reader(volume.geometry)
+        yield from fill(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
+    count = int(np.count_nonzero(mask.view(bool)))
+    if not count and all(part.empty for part in used):
         raise NodeError(f"The {name} is empty; draw something in it, or choose another or none.")
-    if not mask.any():
+    if not count:
         raise NodeError(f"The {name} has nothing inside the {volume.name}; choose one that belongs to it, or none.")
-    log.info("The %s is %s, %d voxels.", name, " and ".join(used), int(mask.sum()))
+    log.info("The %s is %s, %d voxels.", name, " and ".join(part.name for part in used), count)
     return mask
 
 
 def read_labels(node: Any, volume: VolumeData, role: str) -> Labels:
+    """As :func:`label_steps`, at once."""
+    return outcome(label_steps(node, volume, role))
+
+
+def label_steps(node: Any, volume: VolumeData, role: str) -> Making[Labels]:
     """All segments of a segmentation, or all values of a label map, on a volume's grid, nearest voxel.
 
     Where segments overlap the later one is taken.
 
     Raises:
-        NodeError: as :func:`read_mask` does.
+        NodeError: as :func:`mask_steps` does.
     """
     name = f"{role} labels '{node.GetName()}'"
+    array, found = np.zeros(volume.array.shape, dtype=np.int32), list(parts(node, None, name, visible=False))
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        (part,) = parts(node, None, name)
-        array = onto(part.shape, volume.geometry, part.transform).astype(np.int32)
-        names = {int(value): str(value) for value in np.unique(array) if value != 0}
+        yield from fill(array, found[0].values(volume.geometry))
+        names = {value: str(value) for value in (yield from _values(array))}
     else:
-        array, names = np.zeros(volume.array.shape, dtype=np.int32), {}
-        for label, part in enumerate(parts(node, None, name, visible=False), start=1):
-            array[part.onto(volume.geometry) > 0] = label
-            names[label] = part.name
-    if not array.any():
+        names = {label: part.name for label, part in enumerate(found, start=1)}
+        for label, part in enumerate(found, start=1):
+            inside = part.reader(volume.geometry)
+            yield from fill(array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
+    if not (yield from _values(array)):
         raise NodeError(f"The {name} have nothing inside the {volume.name}; choose labels that belong to it, or none.")
     return Labels(array, names, name)
 
 
 def match_labels(fixed: Labels, moving: Labels) -> tuple[Labels, Labels]:
+    """As :func:`match_steps`, at once."""
+    return outcome(match_steps(fixed, moving))
+
+
+def match_steps(fixed: Labels, moving: Labels) -> Making[tuple[Labels, Labels]]:
     """Both with only the labels whose names they share, and the same number for the same name.
 
     Raises:
@@ -103,18 +118,37 @@ def match_labels(fixed: Labels, moving: Labels) -> tuple[Labels, Labels]:
                         f"({', '.join(moving.names.values())}) have no name in common; give what belongs together the "
                         "same name.")
     numbers = {name: number for number, name in enumerate(shared, start=1)}
-    return _renumbered(fixed, numbers), _renumbered(moving, numbers)
+    return (yield from _renumbered(fixed, numbers)), (yield from _renumbered(moving, numbers))
 
 
-def _renumbered(labels: Labels, numbers: dict[str, int]) -> Labels:
-    array = np.zeros_like(labels.array)
-    for label, name in labels.names.items():
-        if name in numbers:
-            array[labels.array == label] = numbers[name]
+def _renumbered(labels: Labels, numbers: dict[str, int]) -> Making[Labels]:
+    old = np.array(sorted(labels.names), dtype=np.int32)
+    new = np.array([numbers.get(labels.names[label], 0) for label in old.tolist()], dtype=np.int32)
+
+    def renumber(part: slice) -> np.ndarray:
+        values = labels.array[part]
+        at = np.minimum(np.searchsorted(old, values), len(old) - 1)
+        return np.where(old[at] == values, new[at], 0)
+
+    array = np.empty_like(labels.array)
+    yield from fill(array, renumber, SLAB // 4)
     return Labels(array, {number: name for name, number in numbers.items()}, labels.name)
 
 
+def _values(array: np.ndarray) -> Making[list[int]]:
+    """The values beside 0, in their order."""
+    found: set[int] = set()
+    for part in slabs.parts(array.shape, SLAB // 4):
+        found.update(np.unique(array[part]).tolist())
+        yield
+    return sorted(found - {0})
+
+
 # -------------------------------------------------------------------------------------------------- parts of a node
+
+
+Reader = Callable[[slice], np.ndarray]
+"""Gives slices k of something on a grid."""
 
 
 @dataclass(frozen=True)
@@ -123,30 +157,48 @@ class Part:
 
     Attributes:
         name: of the segment.
-        shape: a vtkOrientedImageData, or a closed vtkPolyData.
+        shape: a vtkOrientedImageData, which segments may share, or a closed vtkPolyData.
         transform: takes it to the world (RAS); None is where it is.
         color: RGB 0 to 1, or None.
+        label: the value of its voxels; None is all but 0.
     """
 
     name: str
     shape: Any
     transform: Optional[vtk.vtkAbstractTransform]
     color: Optional[tuple[float, float, float]] = None
+    label: Optional[int] = None
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing in it."""
-        if self.shape is None or self.shape.GetNumberOfPoints() == 0:
-            return True
-        return self.shape.IsA("vtkImageData") and not image_array(self.shape).any()
+        return self._shapeless or (self.shape.IsA("vtkImageData") and not self._mine(image_array(self.shape)).any())
 
     def onto(self, geometry: dict) -> np.ndarray:
         """On a grid, nearest voxel: (k, j, i) uint8 of 0 and 1."""
-        if self.empty:
-            return np.zeros(tuple(reversed(geometry["size"])), dtype=np.uint8)
-        if self.shape.IsA("vtkImageData"):
-            return (onto(self.shape, geometry, self.transform) != 0).astype(np.uint8)
-        return _inside(self.shape, geometry, self.transform)
+        return self.reader(geometry)(slice(None))
+
+    def reader(self, geometry: dict) -> Reader:
+        """Gives slices k of the part on a grid, nearest voxel: uint8 of 0 and 1."""
+        if not self._shapeless and not self.shape.IsA("vtkImageData"):
+            return _inside(self.shape, geometry, self.transform)
+        values = self.values(geometry)
+        return lambda part: self._mine(values(part)).astype(np.uint8)
+
+    def values(self, geometry: dict) -> Reader:
+        """Gives slices k of the voxels' values on a grid, nearest voxel."""
+        if self._shapeless:
+            i, j, k = geometry["size"]
+            return lambda part: np.zeros((len(range(k)[part]), j, i), dtype=np.uint8)
+        same = _on_lattice(self.shape, geometry) if self.transform is None else None
+        return same or (lambda part: onto(self.shape, slab_geometry(geometry, part), self.transform))
+
+    @property
+    def _shapeless(self) -> bool:
+        return self.shape is None or self.shape.GetNumberOfPoints() == 0
+
+    def _mine(self, values: np.ndarray) -> np.ndarray:
+        return values != 0 if self.label is None else values == self.label
 
 
 def parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True) -> Iterator[Part]:
@@ -166,7 +218,8 @@ def parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True)
     segmentation = node.GetSegmentation()
     for segment in _segment_ids(node, segment_id, name, visible):
         found = segmentation.GetSegment(segment)
-        yield Part(found.GetName(), _shape(node, segment, name), transform, found.GetColor())
+        shape, label = _shape(found, name)
+        yield Part(found.GetName(), shape, transform, found.GetColor(), label)
 
 
 def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool) -> list[str]:
@@ -186,21 +239,47 @@ def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool)
     return shown
 
 
-def _shape(node: Any, segment_id: str, name: str) -> Any:
-    """The voxels of a segment, or the surface of one that has no voxels; the node is not converted."""
-    segmentation = node.GetSegmentation()
-    if segmentation.ContainsRepresentation(_LABELMAP):
-        image = slicer.vtkOrientedImageData()
-        node.GetBinaryLabelmapRepresentation(segment_id, image)
-        return image
-    if segmentation.ContainsRepresentation(_SURFACE):
-        return segmentation.GetSegment(segment_id).GetRepresentation(_SURFACE)
-    raise NodeError(f"The {name} has neither voxels nor closed surfaces; create its binary labelmap in the "
-                    "Segmentations module.")
+def _shape(segment: Any, name: str) -> tuple[Any, Optional[int]]:
+    """The voxels of a segment and their value, or the surface of one that has no voxels; nothing is converted."""
+    image = segment.GetRepresentation(_LABELMAP)
+    if image is not None:
+        return image, segment.GetLabelValue()
+    surface = segment.GetRepresentation(_SURFACE)
+    if surface is None:
+        raise NodeError(f"The {name} has neither voxels nor closed surfaces; create its binary labelmap in the "
+                        "Segmentations module.")
+    return surface, None
 
 
-def _inside(surface: vtk.vtkPolyData, geometry: dict, transform: Optional[vtk.vtkAbstractTransform]) -> np.ndarray:
-    """The voxels whose centres lie inside a closed surface, (k, j, i) uint8 of 0 and 1."""
+def _on_lattice(image: Any, geometry: dict) -> Optional[Reader]:
+    """Gives slices k of an oriented image whose voxels lie on those of a grid, as far as it reaches; else None."""
+    to_world = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(to_world)
+    between = np.linalg.inv(numpy_matrix(to_world)) @ ijk_to_ras(geometry)
+    extent, size = np.reshape(image.GetExtent(), (3, 2)), np.asarray(geometry["size"])
+    first = np.rint(between[:3, 3]).astype(int) - extent[:, 0]  # of the grid, in the image's array
+    off = np.abs(between[:3, :3] - np.eye(3)) @ size + np.abs(between[:3, 3] - np.rint(between[:3, 3]))
+    if off.max() > 1e-3:  # voxels
+        return None
+    array = image_array(image)
+    shape = np.array(array.shape[::-1])
+    low, high = np.clip(-first, 0, size), np.clip(shape - first, 0, size)  # of the image, in the grid
+
+    def read(part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(int(size[2]))
+        values = np.zeros((stop - start, size[1], size[0]), array.dtype)
+        bottom, top = max(start, low[2]), min(stop, high[2])
+        if bottom < top:
+            values[bottom - start:top - start, low[1]:high[1], low[0]:high[0]] = array[
+                bottom + first[2]:top + first[2], low[1] + first[1]:high[1] + first[1],
+                low[0] + first[0]:high[0] + first[0]]
+        return values
+
+    return read
+
+
+def _inside(surface: vtk.vtkPolyData, geometry: dict, transform: Optional[vtk.vtkAbstractTransform]) -> Reader:
+    """Gives slices k of the voxels whose centres lie inside a closed surface, uint8 of 0 and 1."""
     to_index = vtk.vtkGeneralTransform()
     to_index.Concatenate(vtk_matrix(np.linalg.inv(ijk_to_ras(geometry))))
     if transform is not None:
@@ -210,9 +289,15 @@ def _inside(surface: vtk.vtkPolyData, geometry: dict, transform: Optional[vtk.vt
     moved.SetTransform(to_index)
     stencil = vtk.vtkPolyDataToImageStencil()
     stencil.SetInputConnection(moved.GetOutputPort())
-    stencil.SetOutputWholeExtent(*(bound for n in geometry["size"] for bound in (0, n - 1)))
     image = vtk.vtkImageStencilToImage()
     image.SetInputConnection(stencil.GetOutputPort())
     image.SetOutputScalarTypeToUnsignedChar()
-    image.Update()
-    return image_array(image.GetOutput())
+    i, j, k = geometry["size"]
+
+    def read(part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(k)
+        stencil.SetOutputWholeExtent(0, i - 1, 0, j - 1, start, stop - 1)
+        image.Update()
+        return image_array(image.GetOutput())
+
+    return read

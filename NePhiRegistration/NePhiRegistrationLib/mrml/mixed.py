@@ -9,8 +9,9 @@ import numpy as np
 
 from . import volumes
 from .geometry import same_geometry
-from .gradual import SLAB, Steps, empty, fill
+from .gradual import empty
 from .resample import image_array, onto, oriented, transform_to_world, volume_matrix
+from .slabs import SLAB, Making, Steps, fill, slab_geometry
 
 SAMPLES = 1 << 17  # voxels that the range of a difference is taken from
 
@@ -29,9 +30,8 @@ def write_checkerboard(node: Any, fixed: Any, warped: Any, cells: int = 8) -> St
     Raises:
         NodeError: fixed or warped is no volume that can be read.
     """
-    first = volumes.read_volume(fixed, "fixed")
-    yield
-    shape, spacing, read = first.array.shape, first.geometry["spacing"], _reader(warped, first.geometry)
+    first = yield from volumes.volume_steps(fixed, "fixed")
+    shape, spacing, read = first.array.shape, first.geometry["spacing"], (yield from _reader(warped, first.geometry))
     windows = _window(fixed), _window(warped)
     yield
 
@@ -40,7 +40,7 @@ def write_checkerboard(node: Any, fixed: Any, warped: Any, cells: int = 8) -> St
         return np.where(pattern, _windowed(read(part), *windows[1]), _windowed(first.array[part], *windows[0]))
 
     image = empty(shape, 1, np.uint8)
-    yield from fill(image, mixed, SLAB // 8)
+    yield from fill(image_array(image), mixed, SLAB // 8)
     _show(node, image, first.geometry, 0.0, 255.0)
 
 
@@ -50,12 +50,11 @@ def write_difference(node: Any, fixed: Any, warped: Any) -> Steps:
     Raises:
         NodeError: fixed or warped is no volume that can be read.
     """
-    first = volumes.read_volume(fixed, "fixed")
-    yield
-    read = _reader(warped, first.geometry)
-    yield
+    first = yield from volumes.volume_steps(fixed, "fixed")
+    read = yield from _reader(warped, first.geometry)
     image = empty(first.array.shape, 1, np.float32)
-    yield from fill(image, lambda part: np.subtract(first.array[part], read(part), dtype=np.float32), SLAB // 8)
+    yield from fill(image_array(image), lambda part: np.subtract(first.array[part], read(part), dtype=np.float32),
+                    SLAB // 8)
     every = max(2, int(np.ceil((first.array.size / SAMPLES) ** (1 / 3))))
     spread = float(np.percentile(np.abs(image_array(image)[::every, ::every, ::every]), 99.5)) or 1.0
     yield
@@ -74,25 +73,16 @@ def checkerboard(shape: Sequence[int], spacing: Sequence[float], cells: int, par
     return (k[part][:, None, None] + j[None, :, None] + i[None, None, :]) % 2 == 1
 
 
-def _reader(warped: Any, geometry: dict) -> Reader:
+def _reader(warped: Any, geometry: dict) -> Making[Reader]:
     """Gives slices k of the warped volume on the fixed grid; it may be the moving volume under a transform."""
     transform = transform_to_world(warped)
     if transform is None:
-        second = volumes.read_volume(warped, "warped")
+        second = yield from volumes.volume_steps(warped, "warped")
         if same_geometry(geometry, second.geometry):
             return lambda part: second.array[part]
     image = oriented(warped.GetImageData(), volume_matrix(warped))
     background = float(image_array(image).min())  # VTK takes ten times as long to find it
-    return lambda part: onto(image, _part(geometry, part), transform, True, background)
-
-
-def _part(geometry: dict, part: slice) -> dict:
-    """The geometry of some slices k of a grid."""
-    i, j, k = geometry["size"]
-    start, stop, _ = part.indices(k)
-    along_k = np.asarray(geometry["direction"], float).reshape(3, 3)[:, 2] * geometry["spacing"][2]
-    origin = np.asarray(geometry["origin"]) + start * along_k
-    return {**geometry, "size": [i, j, stop - start], "origin": origin.tolist()}
+    return lambda part: onto(image, slab_geometry(geometry, part), transform, True, background)
 
 
 def _window(node: Any) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import vtk
 from .geometry import ijk_to_ras, vtk_matrix
 from .resample import image_array, new_image
 from .transforms import grid_transform
-from .volumes import read_volume
+from .volumes import add_display, checked_kind, copy_display, place, read_volume
 
 LAYOUT = 7411
 """The number of the layout fixed | warped | overlay; any that no other module uses."""
@@ -154,20 +154,21 @@ def show_moving(node: Any, moving: Any, transform: Any) -> None:
     Raises:
         NodeError: moving is no volume that can be read.
     """
-    data, image = read_volume(moving, "moving"), moving.GetImageData()
-    shared = data.array.shape == image_array(image).shape and np.shares_memory(data.array, image_array(image))
+    checked_kind(moving, "moving")
+    image, (matrix, _parents) = moving.GetImageData(), place(moving)
+    if matrix is None:
+        data = read_volume(moving, "moving")
+        image, matrix = new_image(data.array), ijk_to_ras(data.geometry)
     modified = node.StartModify()
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
-    node.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(data.geometry)))
-    node.SetAndObserveImageData(image if shared else new_image(data.array))
+    add_display(node, moving)
+    node.SetIJKToRASMatrix(vtk_matrix(matrix))
+    node.SetAndObserveImageData(image)
     node.SetAndObserveTransformNodeID(transform.GetID())
     node.EndModify(modified)
-    if node.GetDisplayNode() is None:
-        node.CreateDefaultDisplayNodes()
     if moving.GetDisplayNode() is not None:
-        node.GetDisplayNode().CopyContent(moving.GetDisplayNode())
-        node.GetDisplayNode().SetAndObserveColorNodeID(moving.GetDisplayNode().GetColorNodeID())
+        copy_display(moving.GetDisplayNode(), node.GetDisplayNode())
 
 
 def show_grid(transform: Any, spacing_mm: float = 10.0) -> Any:

@@ -15,6 +15,7 @@ from . import kept
 from .errors import NodeError
 from .geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
 from .resample import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
+from .slabs import SLAB, Making, fill, outcome, parts, slab_geometry
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,11 @@ class VolumeData:
 
 
 def read_volume(node: Any, role: str) -> VolumeData:
+    """As :func:`volume_steps`, at once."""
+    return outcome(volume_steps(node, role))
+
+
+def volume_steps(node: Any, role: str) -> Making[VolumeData]:
     """The voxels of a scalar volume node and their place in the world.
 
     Linear parent transforms that keep the voxels on a grid change only the geometry. Under any other (shear, nonlinear)
@@ -50,19 +56,26 @@ def read_volume(node: Any, role: str) -> VolumeData:
         NodeError: no node or no voxels, colour or label voxels, fewer than 8 voxels along an axis, voxels that are not
             finite, the same value everywhere.
     """
-    name = _checked_kind(node, role)
+    name = checked_kind(node, role)
     array = image_array(node.GetImageData())
-    _check_values(array, name)
+    low = yield from _checked_values(array, name)
     array.setflags(write=False)
-    size, matrix, transform = tuple(reversed(array.shape)), volume_matrix(node), transform_to_world(node)
-    if transform is not None:
-        linear = _linear_to_world(node)
-        if linear is None or not is_grid(linear @ matrix):
-            return _resampled(node, transform, name)
-        matrix = linear @ matrix
-    if not is_grid(matrix):
-        return _resampled(node, transform, name)
-    return VolumeData(array, geometry_from(matrix, size), name)
+    matrix, transform = place(node)
+    if matrix is None:
+        return (yield from _resampled(node, transform, name, low))
+    return VolumeData(array, geometry_from(matrix, tuple(reversed(array.shape))), name)
+
+
+def place(node: Any) -> tuple[Optional[np.ndarray], Optional[vtk.vtkAbstractTransform]]:
+    """Where the voxels of a volume node are in the world.
+
+    Returns:
+        (4, 4) from voxel indices to RAS mm, or None where its parent transforms bend or shear its grid; and those.
+    """
+    matrix, transform = volume_matrix(node), transform_to_world(node)
+    linear = np.eye(4) if transform is None else _linear_to_world(node)
+    there = None if linear is None else linear @ matrix
+    return (there if there is not None and is_grid(there) else None), transform
 
 
 def check_pair(fixed: Any, moving: Any) -> None:
@@ -121,14 +134,14 @@ def write_image(node: Any, image: vtk.vtkImageData, geometry: dict, like: Option
 
 
 def add_display(node: Any, like: Optional[Any] = None) -> None:
-    """Give a volume node that has none a display, with the window and level of another volume's or automatic ones.
+    """Give a volume node that has none a display, as another volume has it or with an automatic window and level.
 
     Before there are voxels: the automatic ones, which take long to find, are then only looked for when they are needed.
     """
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
         if like is not None and like.GetDisplayNode() is not None:
-            _copy_window(like.GetDisplayNode(), node.GetDisplayNode())
+            copy_display(like.GetDisplayNode(), node.GetDisplayNode())
 
 
 @contextlib.contextmanager
@@ -157,14 +170,27 @@ def _put_voxels(node: Any, array: np.ndarray) -> None:
     node.SetAndObserveImageData(new_image(values))
 
 
-def _copy_window(source: Any, target: Any) -> None:
-    target.SetAutoWindowLevel(False)
-    target.SetWindowLevel(source.GetWindow(), source.GetLevel())
-    target.SetAndObserveColorNodeID(source.GetColorNodeID())
+def copy_display(source: Any, target: Any) -> None:
+    """Show a volume as another is shown. An automatic window is taken over as it is: looking for one takes long."""
+    modified = target.StartModify()
+    try:
+        target.SetAutoWindowLevel(False)
+        target.SetWindowLevel(source.GetWindow(), source.GetLevel())
+        target.SetAutoThreshold(False)
+        target.SetThreshold(source.GetLowerThreshold(), source.GetUpperThreshold())
+        target.SetApplyThreshold(source.GetApplyThreshold())
+        target.SetInterpolate(source.GetInterpolate())
+        target.SetAndObserveColorNodeID(source.GetColorNodeID())
+    finally:
+        target.EndModify(modified)
 
 
-def _checked_kind(node: Any, role: str) -> str:
-    """What messages call the node, when it is a scalar volume with voxels enough."""
+def checked_kind(node: Any, role: str) -> str:
+    """What messages call a node, when it is a scalar volume with voxels enough; their values are not looked at.
+
+    Raises:
+        NodeError: it is not.
+    """
     if node is None:
         raise NodeError(f"No {role} volume is chosen; choose one.")
     name = f"{role} volume '{node.GetName()}'"
@@ -186,14 +212,21 @@ def _checked_kind(node: Any, role: str) -> str:
     return name
 
 
-def _check_values(array: np.ndarray, name: str) -> None:
-    low, high = array.min(), array.max()
+def _checked_values(array: np.ndarray, name: str) -> Making[float]:
+    """The lowest value, when all are finite and not the same."""
+    lows, highs = [], []
+    for part in parts(array.shape, 4 * SLAB):
+        lows.append(array[part].min())
+        highs.append(array[part].max())
+        yield
+    low, high = np.min(lows), np.max(highs)
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         count = array.size - int(np.count_nonzero(np.isfinite(array)))
         raise NodeError(f"The {name} has {count} of {array.size} voxels that are not numbers (NaN or infinite); "
                         "replace them, for instance by the background value.")
     if low == high:
         raise NodeError(f"The {name} is constant ({low:g} everywhere); choose a volume that shows something.")
+    return float(low)
 
 
 def _linear_to_world(node: Any) -> Optional[np.ndarray]:
@@ -206,13 +239,17 @@ def _linear_to_world(node: Any) -> Optional[np.ndarray]:
     return numpy_matrix(matrix)
 
 
-def _resampled(node: Any, transform: Optional[vtk.vtkAbstractTransform], name: str) -> VolumeData:
+def _resampled(node: Any, transform: Optional[vtk.vtkAbstractTransform], name: str, background: float
+               ) -> Making[VolumeData]:
     """The volume on a box along the world's axes, at its own spacing."""
     image, matrix = node.GetImageData(), volume_matrix(node)
     geometry = _bounding_geometry(image.GetDimensions(), matrix, transform)
     log.info("The %s lies under a transform that bends or shears its grid; it is resampled to %s voxels.",
              name, geometry["size"])
-    values = onto(oriented(image, matrix), geometry, transform, True, float(image.GetScalarRange()[0]))
+    source = oriented(image, matrix)
+    values = np.empty(tuple(reversed(geometry["size"])), image_array(image).dtype)
+    yield from fill(values, lambda part: onto(source, slab_geometry(geometry, part), transform, True, background),
+                    SLAB // 8)
     return VolumeData(values, geometry, name)
 
 

@@ -79,7 +79,7 @@ class Reading:
         self.label_names: dict[str, str] = {}
 
     def steps(self) -> Steps:
-        """Read one node in each step.
+        """Read a part of a node in each step.
 
         Raises:
             NodeError: a node that cannot be used, one sentence.
@@ -88,13 +88,14 @@ class Reading:
         initial = transforms.read_initial(inputs.initialTransform, inputs.moving)
         self.fields.update(initial=None if initial is None else initial.tolist(), names={})
         for role in ("fixed", "moving"):
-            read[role] = volumes.read_volume(getattr(inputs, role), role)
+            read[role] = yield from volumes.volume_steps(getattr(inputs, role), role)
             self.fields[role], self.arrays[role] = read[role].geometry, read[role].array
             self.fields["names"][role] = getattr(inputs, role).GetName()
             yield
         for role, volume in read.items():
             node = getattr(inputs, f"{role}Mask")
-            mask = masks.read_mask(node, _segment_id(node, getattr(inputs, f"{role}Segment")), volume, role)
+            segment = _segment_id(node, getattr(inputs, f"{role}Segment"))
+            mask = yield from masks.mask_steps(node, segment, volume, role)
             if mask is not None:
                 self.arrays[f"{role}_mask"] = mask
             yield
@@ -109,11 +110,9 @@ class Reading:
             self.arrays[f"{name}_fixed"], self.arrays[f"{name}_moving"] = pairs
 
     def _labels(self, read: dict[str, volumes.VolumeData]) -> Steps:
-        fixed = masks.read_labels(self._inputs.fixedLabels, read["fixed"], "fixed")
-        yield
-        moving = masks.read_labels(self._inputs.movingLabels, read["moving"], "moving")
-        yield
-        fixed, moving = masks.match_labels(fixed, moving)
+        fixed = yield from masks.label_steps(self._inputs.fixedLabels, read["fixed"], "fixed")
+        moving = yield from masks.label_steps(self._inputs.movingLabels, read["moving"], "moving")
+        fixed, moving = yield from masks.match_steps(fixed, moving)
         self.arrays["fixed_labels"], self.arrays["moving_labels"] = fixed.array, moving.array
         self.label_names = {str(label): name for label, name in fixed.names.items()}
         yield
