@@ -87,12 +87,34 @@ class ScriptedTask:
         self.told["on_failed"](self)
 
 
+class ScriptedLoading:
+    """A file that is read when the test says so."""
+
+    def __init__(self, outputs: Any) -> None:
+        from NePhiRegistrationLib.session.signal import Signal
+        self.finished, self.failed, self.nodes, self.error = Signal(), Signal(), None, None
+        self._outputs = outputs
+
+    def finish(self) -> None:
+        there = any(node.GetScene() is not None for _name, node in self._outputs.nodes())
+        task = ScriptedTask(self._outputs, {})
+        if there:  # nodes that have left the scene are passed over
+            task.make_outputs()
+        self.nodes = task.outputs
+        self.finished.emit(self)
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.failed.emit(self)
+
+
 class ScriptedLogic:
     """Follows the interface of RegistrationLogic and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.calls: list[tuple] = []
         self.tasks: list[ScriptedTask] = []
+        self.loadings: list[ScriptedLoading] = []
         self.refusal: Optional[Exception] = None
 
     def start(self, inputs: Any, outputs: Any, preset: str = "generic", options: Optional[dict] = None,
@@ -119,12 +141,11 @@ class ScriptedLogic:
     def saveTransform(self, path: str, transform: Any = None) -> None:
         self.calls.append(("saveTransform", path, transform))
 
-    def loadTransform(self, path: str, fixed: Any = None, moving: Any = None, outputs: Any = None) -> Any:
+    def startLoading(self, path: str, fixed: Any = None, moving: Any = None, outputs: Any = None) -> ScriptedLoading:
         if not path.endswith(".nephi"):
             raise ValueError(f"{path} is no .nephi file; choose one that NePhi wrote.")
-        task = ScriptedTask(outputs, {})
-        task.make_outputs()
-        return task.outputs
+        self.loadings.append(ScriptedLoading(outputs))
+        return self.loadings[-1]
 
     def _task(self, outputs: Any, **told: Callable) -> ScriptedTask:
         self.tasks.append(ScriptedTask(outputs, told))

@@ -154,6 +154,23 @@ def test_loading_fills_the_nodes_that_are_given(registered, tmp_path):
     assert loaded.forward is mine and transforms.grid_transform(mine) is not None and content() == before
 
 
+def test_a_file_is_loaded_while_the_event_loop_runs(registered, tmp_path):
+    path, heard = tmp_path / "t.nephi", []
+    registered.logic.saveTransform(path)
+    logic = RegistrationLogic(engine())
+    loading = logic.startLoading(path)
+    loading.finished.connect(heard.append)
+    assert loading.nodes is None
+    assert spin(lambda: bool(heard))
+    assert heard == [loading] and transforms.grid_transform(loading.nodes.forward) is not None
+    logic.applyToPoints([[0.0, 0.0, 0.0]])  # it is what is meant where no transform is named
+    path.write_bytes(b"nothing")
+    loading = logic.startLoading(path)
+    loading.failed.connect(heard.append)
+    assert spin(lambda: len(heard) == 2)
+    assert str(loading.error).startswith(f"{path} cannot be loaded: ") and loading.nodes is None
+
+
 def test_files_that_cannot_be_read_or_written_are_told_by_name(registered, tmp_path):
     before = content()
     with pytest.raises(ValueError, match="Cannot read .*nothing.nephi"):

@@ -135,6 +135,10 @@ def test_a_transform_that_was_loaded_can_be_saved_and_old_numbers_are_not_shown_
     table = opened.parameters.metricsTable
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
     ui.loadTransformButton.click()
+    assert (ui.statusLabel.text, ui.loadTransformButton.enabled) == ("/tmp/x.nephi is being read…", False)
+    opened.logic.loadings[-1].finish()
+    assert (ui.statusLabel.text, ui.loadTransformButton.enabled) == (
+        "/tmp/x.nephi was read; the outputs hold its maps.", True)
     assert ui.numbersTable.rowCount == 0 and ui.saveTransformButton.enabled
     assert table.GetScene() is slicer.mrmlScene and table.GetTable().GetNumberOfRows() > 0
 
@@ -143,3 +147,22 @@ def test_a_file_that_is_no_transform_is_told_in_a_sentence(opened, monkeypatch):
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.txt")
     opened.ui.loadTransformButton.click()
     assert opened.ui.statusLabel.text == "/tmp/x.txt is no .nephi file; choose one that NePhi wrote."
+
+
+def test_a_file_that_cannot_be_loaded_is_told_when_it_shows_and_the_numbers_stay(opened, monkeypatch):
+    ui = finished(opened)
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
+    ui.loadTransformButton.click()
+    opened.logic.loadings[-1].fail(ValueError("/tmp/x.nephi cannot be loaded: it is damaged; choose another."))
+    assert ui.statusLabel.text == "/tmp/x.nephi cannot be loaded: it is damaged; choose another."
+    assert ui.loadTransformButton.enabled and ui.numbersTable.rowCount > 0
+
+
+def test_a_file_that_is_read_after_its_scene_was_closed_does_no_harm(opened, monkeypatch):
+    ui = finished(opened)
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
+    ui.loadTransformButton.click()
+    slicer.mrmlScene.Clear(0)
+    opened.logic.loadings[-1].finish()
+    assert ui.loadTransformButton.enabled
+    assert opened.parameters.forwardTransform is None

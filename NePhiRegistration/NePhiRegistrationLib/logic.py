@@ -14,6 +14,7 @@ from .mrml import jacobian, segments, volumes
 from .mrml.errors import NodeError
 from .session import files
 from .session.engine import BUSY, Engine, failure, shared
+from .session.loading import Loading
 from .session.points import carry as carry_points
 from .session.reading import Onwards, Reading, check
 from .session.remembered import Remembered
@@ -252,22 +253,26 @@ class RegistrationLogic:
 
         Raises:
             NodeError: (a ValueError) the file is not one, or damaged.
+            RegistrationError: (a RuntimeError) the worker could not do it.
         """
-        exact = files.read_bytes(path)
-        wanted = outputs or Outputs()
-        try:
-            reply = self._engine.ask("maps", {"grid_spacing": wanted.gridSpacing}, {"transform": exact})
-        except NodeError as error:
-            raise NodeError(f"{path} cannot be loaded: {error}") from error
-        inputs = Inputs(fixed, moving)
-        nodes = OutputNodes(slicer.mrmlScene, wanted, inputs, ("forward", "inverse", "logJacobian"))
-        geometries = {"log_jacobian": reply.fields["fixed"],
-                      **{side: reply.fields[side]["geometry"] for side in ("forward", "inverse")}}
-        for _ in nodes.fill(reply.arrays, geometries, {"provenance": reply.fields["provenance"]}, exact.tobytes()):
-            pass
-        self._last.keep(exact.tobytes(), inputs, nodes.nodes)
-        self._last.watch(slicer.mrmlScene)
-        return nodes.nodes
+        loading = self.startLoading(path, fixed, moving, outputs)
+        loading.wait()
+        if loading.error is not None:
+            raise loading.error
+        return loading.nodes
+
+    def startLoading(self, path: Union[str, os.PathLike], fixed: Optional[Any] = None, moving: Optional[Any] = None,
+                     outputs: Optional[Outputs] = None) -> Loading:
+        """As :meth:`loadTransform`, but return at once; the event loop does the rest.
+
+        Raises:
+            NodeError: (a ValueError) the file cannot be read.
+        """
+        scene = slicer.mrmlScene
+        loading = Loading(self._engine, path, Inputs(fixed, moving), outputs or Outputs(), scene)
+        self._last.watch(scene)
+        loading.finished.connect(lambda done: self._last.keep(done.exact, done.inputs, done.nodes))
+        return loading
 
     # ----------------------------------------------------------------------------------------------- worker
 

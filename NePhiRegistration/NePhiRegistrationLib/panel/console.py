@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 METHODS = ("register", "start", "resume", "evaluate", "jacobian", "applyToPoints", "applyToSegmentation",
-           "registerPairs", "saveTransform", "loadTransform", "warmUp", "close")
+           "registerPairs", "saveTransform", "loadTransform", "startLoading", "warmUp", "close")
 
 _lent: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
 

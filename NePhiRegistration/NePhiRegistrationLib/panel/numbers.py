@@ -16,7 +16,8 @@ class Numbers:
 
     Args:
         ui: the widgets of the .ui file.
-        save, load: take the path of a .nephi file; they raise ValueError or OSError with one sentence.
+        save, load: take the path of a .nephi file; they raise ValueError or OSError with one sentence. ``load`` returns
+            at once, and :meth:`loaded` is to be called when it is done.
         say: takes a sentence for the user.
     """
 
@@ -79,17 +80,25 @@ class Numbers:
     def onLoadTransform(self) -> None:
         """Ask for a file and read the transform."""
         path = qt.QFileDialog.getOpenFileName(self._ui.numbersTable, _("Load transform"), "", "NePhi (*.nephi)")
-        self._try(path, lambda: self._load(path), _("{path} was read; the outputs hold its maps."))
+        self._ui.loadTransformButton.enabled = not path
+        if not self._try(path, lambda: self._load(path), _("{path} is being read…")):
+            self._ui.loadTransformButton.enabled = True
 
-    def _try(self, path: str, action: Callable[[], Any], done: str) -> None:
+    def loaded(self, said: str) -> None:
+        """A file was read, or could not be."""
+        self._ui.loadTransformButton.enabled = True
+        self._say(said)
+
+    def _try(self, path: str, action: Callable[[], Any], done: str) -> bool:
         if not path:
-            return
+            return False
         try:
             action()
         except (ValueError, RuntimeError, OSError) as error:
             self._say(str(error))
-        else:
-            self._say(done.format(path=path))
+            return False
+        self._say(done.format(path=path))
+        return True
 
 
 def lines(rows: list[tables.Row]) -> list[tuple[str, str]]:

@@ -135,7 +135,7 @@ class Panel(Actions):
         if parameters is not None:
             for name, field in OUTPUTS.items():
                 node = getattr(made, name)
-                if node is not None and getattr(parameters, field) is not node:
+                if node is not None and node.GetScene() is not None and getattr(parameters, field) is not node:
                     setattr(parameters, field, node)
 
     def _warm_up(self) -> None:
@@ -164,12 +164,21 @@ class Panel(Actions):
     def _load(self, path: str) -> None:
         parameters = self._parameters()
         wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
-        self._choose_outputs(self._logic.loadTransform(path, parameters.fixedVolume, parameters.movingVolume, wanted))
+        loading = self._logic.startLoading(path, parameters.fixedVolume, parameters.movingVolume, wanted)
+        loading.finished.connect(lambda loading: self._loaded(loading, path))
+        loading.failed.connect(lambda loading: self.numbers.loaded(str(loading.error)))
+
+    def _loaded(self, loading: Any, path: str) -> None:
+        parameters = self._parameters()
+        if self._closed or parameters is None:
+            return
+        self._choose_outputs(loading.nodes)
         parameters.metricsTable = None  # whose numbers are those of another transform
         self.numbers.show([], None)
         self._result = True
         self._update_numbers()
         self.review.result()
+        self.numbers.loaded(_("{path} was read; the outputs hold its maps.").format(path=path))
 
     def _say(self, message: str) -> None:
         self.run.say(message)
