@@ -157,15 +157,15 @@ def test_loading_fills_the_nodes_that_are_given(registered, tmp_path):
 def test_a_file_is_loaded_while_the_event_loop_runs(registered, tmp_path):
     path, heard = tmp_path / "t.nephi", []
     registered.logic.saveTransform(path)
-    logic = RegistrationLogic(engine())
-    loading = logic.startLoading(path)
+    other = RegistrationLogic(engine())
+    loading = other.startLoading(path)
     loading.finished.connect(heard.append)
     assert loading.nodes is None
     assert spin(lambda: bool(heard))
     assert heard == [loading] and transforms.grid_transform(loading.nodes.forward) is not None
-    logic.applyToPoints([[0.0, 0.0, 0.0]])  # it is what is meant where no transform is named
+    other.applyToPoints([[0.0, 0.0, 0.0]])  # it is what is meant where no transform is named
     path.write_bytes(b"nothing")
-    loading = logic.startLoading(path)
+    loading = other.startLoading(path)
     loading.failed.connect(heard.append)
     assert spin(lambda: len(heard) == 2)
     assert str(loading.error).startswith(f"{path} cannot be loaded: ") and loading.nodes is None

@@ -195,7 +195,7 @@ def test_the_console_reaches_the_logic_through_the_module(opened):
     logic = slicer.modules.nephiregistration.logic()
     logic.warmUp()
     with pytest.raises(ValueError, match="is no .nephi file"):
-        logic.loadTransform("x.txt")
+        logic.startLoading("x.txt")
 
 
 def test_every_text_of_the_panel_is_marked_for_translation(opened):
