@@ -65,7 +65,8 @@ def test_a_file_that_cannot_be_written_is_told_and_breaks_nothing(opened, monkey
     ui = finished(opened)
     monkeypatch.setattr(qt.QFileDialog, "getSaveFileName", lambda *_: str(tmp_path / "none" / "numbers.csv"))
     ui.csvButton.click()
-    assert "No such file or directory" in ui.statusLabel.text
+    assert ui.statusLabel.text.endswith("choose a folder with write permission and free space.")
+    assert "No such file or directory" in ui.statusLabel.text and not list(tmp_path.iterdir())
     assert ui.registerButton.enabled
 
 

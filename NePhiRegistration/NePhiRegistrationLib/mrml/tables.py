@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional
 
 import vtk
 
@@ -67,16 +67,13 @@ def read_metrics(node: Any) -> tuple[list[Row], Optional[dict]]:
     return found, _histogram(node.GetAttribute(HISTOGRAM))
 
 
-def metrics_csv(lines: Sequence[Row], path: Union[str, Path]) -> None:
-    """Write rows as a CSV file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(lines)
+def metrics_csv(lines: Sequence[Row]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(COLUMNS)
+    writer.writerows(lines)
+    return text.getvalue()
 
 
 def _histogram(text: Optional[str]) -> Optional[dict]:

@@ -8,6 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ..mrml import tables
+from ..session import files
 from .plots import draw_histogram
 
 
@@ -69,7 +70,8 @@ class Numbers:
     def onSaveNumbers(self) -> None:
         """Ask for a file and write the numbers."""
         path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save numbers"), "numbers.csv", "CSV (*.csv)")
-        self._try(path, lambda: tables.metrics_csv(self._rows, path), _("The numbers are in {path}."))
+        self._try(path, lambda: files.write_bytes(path, tables.metrics_csv(self._rows).encode("utf-8")),
+                  _("The numbers are in {path}."))
 
     def onSaveTransform(self) -> None:
         """Ask for a file and write the transform."""
