@@ -23,6 +23,8 @@ import qt
 import slicer
 from mrml_scene import add_segmentation
 from panel_case import MODULE, add_volume
+from PySide6 import QtCore, QtWidgets
+from pythonqt.wrapping import unwrap
 
 pytest_plugins = ["panel_fixture"]
 UI = MODULE.parent / "Resources" / "UI" / "NePhiRegistration.ui"
@@ -230,6 +232,30 @@ def test_every_field_of_the_form_has_a_tip_and_a_label_with_a_buddy():
     assert without == []
     buddies = {item.findtext("cstring") for item in tree.iter("property") if item.get("name") == "buddy"}
     assert {widget.get("name") for widget in fields if widget.get("class") != "QCheckBox"} <= buddies
+
+
+def test_the_tab_key_leads_through_every_control_from_top_to_bottom(opened):
+    opened.choose_pair()
+    opened.press().finish()
+    ui = opened.ui
+    ui.optionalGroupBox.collapsed = ui.advancedCollapsibleButton.collapsed = False
+    root = unwrap(ui.registerButton).window()
+    root.resize(420, 4000)
+    root.show()
+    QtWidgets.QApplication.processEvents()
+    walked, widget = [], root.nextInFocusChain()
+    while widget is not root:
+        if widget.focusPolicy() & QtCore.Qt.TabFocus and widget.isVisibleTo(root) and widget.isEnabledTo(root):
+            walked.append(widget)
+        widget = widget.nextInFocusChain()
+    names = {name for widget in walked for name in (widget.objectName(), widget.parent().objectName())}
+    controls = ("Selector", "ComboBox", "Button", "CheckBox", "SpinBox", "Slider", "Table")
+    wanted = {name for name, widget in vars(ui).items() if name.endswith(controls) and widget.enabled
+              and unwrap(widget).isVisibleTo(root)}
+    assert wanted <= names, wanted - names
+    tops = [widget.mapTo(root, QtCore.QPoint(0, 0)).y() for widget in walked]
+    assert all(second > first - 12 for first, second in zip(tops, tops[1:])), "a step upwards"
+    assert not ui.numbersTable.tabKeyNavigation, "the Tab key would stay in the table"
 
 
 def test_no_two_fields_share_a_key():
