@@ -201,6 +201,33 @@ def test_the_reveal_cursor_is_offered_only_where_slicer_has_it(opened):
     assert opened.ui.compareComboBox.findData("reveal") == -1
 
 
+def test_the_reveal_cursor_of_slicer_comes_and_goes_with_its_choice(opened, monkeypatch):
+    """With what CompareVolumes has, under the names and arguments that it gives them."""
+    alive = []
+
+    class LayerReveal:
+        def __init__(self, parent=None, width=400, height=400, showWidget=False, scale=False):
+            alive.append(self)
+
+        def cleanup(self):
+            alive.remove(self)
+
+    monkeypatch.setitem(sys.modules, "CompareVolumes", mock.Mock(spec=["LayerReveal"], LayerReveal=LayerReveal))
+    slicer.modules.comparevolumes = object()
+    opened.widget.cleanup()
+    opened.widget = opened.running.open(opened.module)
+    finished(opened)
+    choose(opened.ui.compareComboBox, "reveal")
+    assert len(alive) == 1 and set(layers()) == {("Fixed", "warped")} and opened.ui.opacitySlider.enabled
+    opened.ui.amountSlider.value = 60
+    assert len(alive) == 1
+    choose(opened.ui.compareComboBox, "overlay")
+    assert alive == []
+    choose(opened.ui.compareComboBox, "reveal")
+    slicer.mrmlScene.Clear(0)
+    assert alive == []
+
+
 def test_the_jacobian_lies_over_the_fixed_volume_with_its_threshold(opened):
     task = finished(opened)
     opened.ui.jacobianCheckBox.checked = True
