@@ -1,4 +1,4 @@
-"""Writes the files that are made from others: the list of files that ship, and the options' description.
+"""Writes the files that are made from others: the list of files that ship, the options' description and their words.
 
     python Testing/generated_files.py
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 import typing
 from pathlib import Path
 
@@ -75,7 +76,47 @@ def _described(item: dataclasses.Field, kind: typing.Any) -> dict:
             "help": item.metadata["help"], **limits}
 
 
-GENERATED = {MODULE / "Resources" / "options.json": options_json, MODULE / "CMakeLists.txt": cmake_list}
+def words_py() -> str:
+    """What the panel shows from files of data, as calls that the translators' tools find."""
+    from nephi.options import Options
+
+    help_texts = {item.name: item.metadata["help"] for item in dataclasses.fields(Options)}
+    presets = {path.stem: json.loads(path.read_text(encoding="utf-8"))["description"]
+               for path in sorted((MODULE / "Resources" / "Presets").glob("*.json"))}
+    return f'''"""What the panel shows from files of data, marked for translation (Testing/generated_files.py)."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+
+def option_help() -> dict[str, str]:
+    """Option -> what it does."""
+    return {{
+{_marked(help_texts)}
+    }}
+
+
+def preset_descriptions() -> dict[str, str]:
+    """Preset -> what it is for."""
+    return {{
+{_marked(presets)}
+    }}
+'''
+
+
+def _marked(texts: dict[str, str]) -> str:
+    lines = []
+    for name, text in texts.items():
+        pieces = textwrap.wrap(text, 96, drop_whitespace=False, break_on_hyphens=False)
+        quoted = "\n          ".join(json.dumps(piece, ensure_ascii=False) for piece in pieces)
+        lines.append(f"        {json.dumps(name)}:\n        _({quoted}),")
+    return "\n".join(lines)
+
+
+LIBRARY = MODULE / "NePhiRegistrationLib"
+GENERATED = {MODULE / "Resources" / "options.json": options_json, LIBRARY / "panel" / "words.py": words_py,
+             MODULE / "CMakeLists.txt": cmake_list}
 
 
 def main() -> None:

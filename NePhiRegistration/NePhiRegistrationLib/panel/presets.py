@@ -10,6 +10,8 @@ from typing import Any, Optional
 
 from slicer.i18n import tr as _
 
+from . import words
+
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 DEFAULT = "generic"
 
@@ -71,7 +73,9 @@ class Option:
 @cache
 def options() -> tuple[Option, ...]:
     """Every option of the engine, in its order."""
-    return tuple(Option(**item) for item in json.loads((RESOURCES / "options.json").read_text(encoding="utf-8")))
+    said = words.option_help()
+    found = json.loads((RESOURCES / "options.json").read_text(encoding="utf-8"))
+    return tuple(Option(**{**item, "help": said[item["name"]]}) for item in found)
 
 
 def names() -> list[str]:
@@ -82,7 +86,8 @@ def names() -> list[str]:
 @cache
 def preset(name: str) -> dict:
     """A preset: its description and its option values."""
-    return json.loads((RESOURCES / "Presets" / f"{name}.json").read_text(encoding="utf-8"))
+    found = json.loads((RESOURCES / "Presets" / f"{name}.json").read_text(encoding="utf-8"))
+    return {**found, "description": words.preset_descriptions()[name]}
 
 
 def title(name: str) -> str:
