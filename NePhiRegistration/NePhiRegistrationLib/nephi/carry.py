@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from .geometry import Grid
-from .latent import LatentCode
+from .latent import LatentBox, LatentCode
 from .model import FORWARD, INVERSE, NePhi
+from .volume import Volume
 
 MAP_STRIDE = 2  # samples between the lattice's points
-_POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
+_POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,12 @@ class Carried:
     Attributes:
         displacement: phi(x) - x, where phi is their forward map.
         error: psi(phi(x)) - x, where psi is their inverse map: what a finer level can still make good.
+        error_values: (d, k, j, i) the same at the lattice's points, to be read linearly.
     """
 
     displacement: LatentCode
     error: LatentCode
+    error_values: Volume
 
 
 class Carrier:
@@ -68,10 +71,13 @@ def shifts(carried: Carried, grid: Grid) -> Tensor:
 
 def _on_lattice(models: tuple[NePhi, ...], before: Optional[Carried], lattice: Grid, device: torch.device) -> Carried:
     """The finest model acts first and what was there before last; on the way back the finest acts last."""
-    parts = []
-    for start, stop in lattice.chunks(_POINTS_AT_ONCE):
-        points = moved = lattice.points(start, stop, device)
-        for model in reversed(models):
+    parts, finest = [], models[-1]
+    codes = finest.code.on_lattice(_axes(lattice, finest.code.box, device)).flatten(0, -2)
+    for (start, stop), local in zip(lattice.chunks(_POINTS_AT_ONCE), codes.split(_POINTS_AT_ONCE)):
+        points = lattice.points(start, stop, device)
+        inside = finest.code.box.nearest(points)
+        moved = points + finest.forward_field(inside, local, finest.code.shared)
+        for model in reversed(models[:-1]):
             moved = model.map(moved, FORWARD)
         back = moved if before is None else moved + before.error.at(before.error.box.nearest(moved))
         if before is not None:
@@ -79,6 +85,14 @@ def _on_lattice(models: tuple[NePhi, ...], before: Optional[Carried], lattice: G
         for model in models:
             back = model.map(back, INVERSE)
         parts.append(torch.cat([moved - points, back - points], dim=-1))
-    values = torch.cat(parts).view(*lattice.shape, 2 * lattice.dim)
-    return Carried(*(LatentCode.through(part, lattice.origin, lattice.spacing[0]).requires_grad_(False)
-                     for part in values.split(lattice.dim, dim=-1)))
+    values = torch.cat(parts).view(*lattice.shape, 2 * lattice.dim).split(lattice.dim, dim=-1)
+    displacement, error = (LatentCode.through(part, lattice.origin, lattice.spacing[0]).requires_grad_(False)
+                           for part in values)
+    return Carried(displacement, error, Volume(values[1].movedim(-1, 0).contiguous(), lattice))
+
+
+def _axes(lattice: Grid, box: LatentBox, device: torch.device) -> list[Tensor]:
+    """The coordinates of a lattice's points along (x, y, z), those outside a box at its border."""
+    axes = zip(lattice.size, lattice.spacing, lattice.origin, box.low, box.cells)
+    return [(origin + spacing * torch.arange(n, device=device)).clamp(low, low + cells * box.cell)
+            for n, spacing, origin, low, cells in axes]

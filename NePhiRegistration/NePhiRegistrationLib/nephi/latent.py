@@ -69,7 +69,7 @@ class LatentCode(nn.Module):
         if tuple(local.shape[:-1]) != box.shape:
             raise ValueError(f"A local code of shape {tuple(local.shape)} does not fit the box's nodes {box.shape}.")
         self.box = box
-        self.local = nn.Parameter(local)
+        self.local = nn.Parameter(local.contiguous())  # as the many reads want it
         self.shared = nn.Parameter(shared)
 
     @classmethod
@@ -128,17 +128,20 @@ class LatentCode(nn.Module):
     def _read(self, points: Tensor, derivatives: bool) -> Tensor:
         """(n, 1 or d + 1, C): the value, then the derivative along each axis."""
         n, dim = points.shape
-        steps = torch.arange(4, device=points.device)
-        index = torch.zeros(n, 1, dtype=torch.long, device=points.device)
+        in_bags = not torch.is_grad_enabled() and points.device.type == "cpu"
+        kind = torch.int32 if in_bags else torch.long
+        index = torch.zeros(n, 1, dtype=kind, device=points.device)
+        offsets = torch.zeros(1, dtype=kind, device=points.device)
         rows = [points.new_ones(n, 1)] * (1 + dim * derivatives)
         for axis in reversed(range(dim)):
+            nodes = self.box.cells[axis] + MARGIN
             first, weights, slopes = self._axis_weights(points[:, axis], axis)
-            index = (index * (self.box.cells[axis] + MARGIN))[:, :, None] + (first[:, None] + steps)[:, None]
-            index = index.flatten(1)
+            index = index * nodes + first[:, None].to(kind)
+            offsets = (offsets[:, None] * nodes + torch.arange(4, dtype=kind, device=points.device)).flatten()
             rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None]).flatten(1)
                     for r, row in enumerate(rows)]
-        table = self.local.flatten(0, -2)
-        if torch.is_grad_enabled() or points.device.type != "cpu":
+        index, table = index + offsets, self.local.flatten(0, -2)
+        if not in_bags:
             return torch.stack(rows, dim=1) @ table[index]
         # Many times faster on the CPU, but without second derivatives.
         return torch.stack([F.embedding_bag(index, table, per_sample_weights=row, mode="sum") for row in rows], dim=1)

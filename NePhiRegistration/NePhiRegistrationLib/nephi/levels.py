@@ -93,7 +93,7 @@ def make_level(pair: Pair, transform: Transform, spacing: float, options: Option
     moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, spacing, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
     fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** dim)
-    error = None if carried is None else carried.error
+    error = None if carried is None else carried.error_values
     return Level(fixed, moving, lattice, fraction, frame.scale, error, _carried_landmarks(pair, transform))
 
 

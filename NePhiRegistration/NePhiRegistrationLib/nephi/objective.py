@@ -15,7 +15,6 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from .latent import LatentCode
 from .losses import consistency, local_ncc, ncc, prior, round_trip, similarity_named
 from .model import DIRECTIONS, FORWARD, NePhi
 from .options import Options
@@ -23,7 +22,7 @@ from .sampling import Patches, PatchLattice, uniform_points
 from .volume import Volume
 
 MM_PER_LANDMARK_UNIT = 10.0
-NODES_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
+NODES_AT_ONCE = 1 << 12  # keeps a layer's values within the processor's cache
 
 Terms = Iterable[tuple[str, Tensor, float]]
 """Name, value, weight."""
@@ -52,7 +51,7 @@ class Level:
         lattice: of the sample patches.
         fraction: of the patches within the mask that are drawn.
         mm: millimetres per frame unit.
-        error: inverse-consistency error of the coarser levels, psi(phi(x)) - x in frame units, a spline, or None.
+        error: inverse-consistency error of the coarser levels, psi(phi(x)) - x in frame units, (d, k, j, i), or None.
         landmarks: fixed points and moving points carried to the fixed image's frame, each (m, d), or None.
     """
 
@@ -61,7 +60,7 @@ class Level:
     lattice: PatchLattice
     fraction: float
     mm: float
-    error: Optional[LatentCode]
+    error: Optional[Volume]
     landmarks: Optional[tuple[Tensor, Tensor]]
 
     def sides(self, direction: str) -> tuple[Side, Side]:
@@ -72,17 +71,16 @@ class Level:
         """Whether points (n, d) lie where either image is sampled: (n) bool."""
         return self.fixed.volume.covers(points) | self.moving.volume.covers(points)
 
-
     def coarser_error(self, points: Tensor) -> Tensor:
         """The inverse-consistency error of the coarser levels at points (n, d), frame coordinates: (n, d)."""
-        return torch.zeros_like(points) if self.error is None else self.error.at(self.error.box.nearest(points))
+        return torch.zeros_like(points) if self.error is None else self.error.at(self.error.to_unit(points)).T
 
 
 def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
                ) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
-    Both directions are averaged.
+    Both directions are averaged; the regularity is that of one of them, drawn anew each time, at twice the points.
 
     Args:
         share: of the points that the options ask for.
@@ -100,9 +98,10 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
             _descend(total, [("inverse_consistency", error, options.inverse_consistency)], 1.0)
         if leaves.grad is not None:
             displacements.backward(leaves.grad)
-    for direction in DIRECTIONS:
-        _descend(total, _regularity_terms(model, level, direction, options, share, generator), 0.5)
-        if level.landmarks is not None:
+    drawn = DIRECTIONS[int(torch.randint(len(DIRECTIONS), (1,), generator=generator))]
+    _descend(total, _regularity_terms(model, level, drawn, options, share, generator), 1.0)
+    if level.landmarks is not None:
+        for direction in DIRECTIONS:
             _descend(total, _landmark_terms(model, level, direction, options), 0.5)
     _descend(total, [("prior", prior(model), options.prior)], 1.0)
     return total
@@ -166,7 +165,7 @@ def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -
 
 def _regularity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
                       generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
-    count = max(1, int(share * options.regularity_points))
+    count = max(1, int(len(DIRECTIONS) * share * options.regularity_points))
     points = uniform_points(level.lattice.low, level.lattice.high, count, generator, model.code.local.device)
     found = consistency(model, points, direction, options.fold_margin)
     yield "regularity", found.gradient, options.regularity

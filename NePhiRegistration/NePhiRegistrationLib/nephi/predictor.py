@@ -22,14 +22,15 @@ from .errors import InputError
 from .geometry import Frame, Grid, apply_affine
 from .images import Image, atomic_path, downsample, sample
 from .latent import LatentBox, LatentCode
-from .model import FORWARD, Architecture, NePhi
+from .model import Architecture, NePhi
 from .options import resources_folder
+from .volume import Volume
 
 FORMAT = "nephi-weights"
 FORMAT_VERSION = 1
 SUFFIX = ".npz"
 READ_AT_ONCE = 1 << 18  # points of an image
-FIELD_POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
+FIELD_POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 GENERAL = {3: "universal"}  # dimension -> shipped weights for images of any kind
 SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
 
@@ -118,10 +119,15 @@ class Predictor(nn.Module):
         self.check_dimension(fixed)
         self.eval()
         sizes, to_world = self.design.sizes, Frame.of(fixed.grid).to_world_matrix
-        here = on_cube(fixed, sizes.grid.points(), to_world, sizes.grid)
+        points = sizes.grid.points()
+        here = on_cube(fixed, points, to_world, sizes.grid)
         models: tuple[NePhi, ...] = ()
-        for _ in range(self.design.passes):
-            there = on_cube(moving, carried_points(models, sizes), affine @ to_world, sizes.grid)
+        shift: Optional[Volume] = None
+        while len(models) < self.design.passes:
+            if models:
+                shift = carried_on(models[-1], shift, sizes)
+                points = sizes.grid.points() + shift.values.flatten(1).T
+            there = on_cube(moving, points, affine @ to_world, sizes.grid)
             local, shared = self.encoder(torch.stack([here, there])[None])
             models = (*models, copy.deepcopy(self.model(local[0], shared[0])).requires_grad_(False))
         return models
@@ -220,29 +226,27 @@ def on_cube(image: Image, points: Tensor, matrix: np.ndarray, cube: Grid) -> Ten
     return torch.cat(parts).view(cube.shape)
 
 
-def carried_points(models: tuple[NePhi, ...], sizes: EncoderSizes) -> Tensor:
-    """Where models take the points of the encoder's cube, (n^d, d) frame coordinates.
+def carried_on(model: NePhi, before: Optional[Volume], sizes: EncoderSizes) -> Volume:
+    """Where a model and those before it take the points of the encoder's cube: the displacements (d, k, j, i) there.
 
-    They are evaluated at every half latent cell, or every second voxel if that is more, and interpolated linearly
-    between, which their smoothness allows.
+    The model, which acts first, is evaluated at every half latent cell, or every second voxel if that is more, and
+    interpolated linearly between, which its smoothness allows.
+
+    Args:
+        before: what this function gave for the model before, or None.
     """
     cube = sizes.grid
-    if not models:
-        return cube.points()
     lattice = cube.with_spacing(cube.spacing[0] * max(2.0, sizes.stride / 2))
-    device = models[0].code.local.device
+    device = model.code.local.device
     axis = torch.arange(lattice.size[0], device=device) * lattice.spacing[0] + lattice.origin[0]
-    codes = models[-1].code.on_lattice([axis] * cube.dim).flatten(0, -2)  # the finest model acts first
+    codes = model.code.on_lattice([axis] * cube.dim).flatten(0, -2)
     parts = []
     for (start, stop), local in zip(lattice.chunks(FIELD_POINTS_AT_ONCE), codes.split(FIELD_POINTS_AT_ONCE)):
         points = lattice.points(start, stop, device)
-        moved = points + models[-1].forward_field(points, local, models[-1].code.shared)
-        for model in reversed(models[:-1]):
-            moved = model.map(moved, FORWARD)
-        parts.append(moved - points)
+        shift = model.forward_field(points, local, model.code.shared)
+        parts.append(shift if before is None else shift + before.at(before.to_unit(points + shift)).T)
     shift = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
-    mode = "trilinear" if cube.dim == 3 else "bilinear"
-    return cube.points(device=device) + F.interpolate(shift, size=cube.shape, mode=mode)[0].flatten(1).T
+    return Volume(F.interpolate(shift, size=cube.shape, mode="trilinear" if cube.dim == 3 else "bilinear")[0], cube)
 
 
 def _mm(matrix: np.ndarray, cube: Grid) -> float:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "nephi-transform"
 FORMAT_VERSION = 1
-POINTS_AT_ONCE = 1 << 14  # keeps a layer's values within the processor's cache
+POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..encoder import EncoderSizes
 from ..geometry import Grid
 from ..losses import similarity_named
 from ..model import INVERSE, NePhi
 from ..objective import Level, Side
 from ..options import Options
-from ..predictor import carried_points
 from ..sampling import PatchLattice
 from ..volume import Volume
 
@@ -54,10 +52,14 @@ class Example:
                        fixed_masks=self.fixed_masks.to(device), moving_masks=self.moving_masks.to(device))
 
     @torch.no_grad()
-    def carried(self, models: tuple[NePhi, ...], sizes: EncoderSizes) -> Example:
-        """The pair that remains after models: its moving image carried by them."""
-        grid = sizes.grid
-        points = carried_points(models, sizes)
+    def carried(self, models: tuple[NePhi, ...], shift: Volume) -> Example:
+        """The pair that remains after models: its moving image carried by them.
+
+        Args:
+            shift: where they take the points of the encoder's cube, see :func:`predictor.carried_on`.
+        """
+        grid = shift.grid
+        points = grid.points(device=shift.values.device) + shift.values.flatten(1).T
         inside = grid.contains(points).to(self.moving.dtype)
         values = torch.cat([self.moving, self.moving_masks.to(self.moving.dtype)])
         volume = Volume(values, grid)

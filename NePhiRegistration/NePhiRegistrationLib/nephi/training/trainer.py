@@ -26,7 +26,7 @@ from torch import Tensor
 from ..errors import InputError, NePhiError
 from ..model import NePhi
 from ..objective import accumulate
-from ..predictor import Predictor
+from ..predictor import Predictor, carried_on
 from .config import Config
 from .datasets import Source
 from .examples import Example, level_of
@@ -174,12 +174,13 @@ def _at_a_pass(predictor: Predictor, example: Example, generator: torch.Generato
         return example
     predictor.eval()
     models: tuple[NePhi, ...] = ()
-    remaining = example
+    remaining, shift = example, None
     with torch.no_grad():
         for _ in range(passes):
             local, shared = predictor.encoder(remaining.images[None])
             models = (*models, predictor.model(local[0], shared[0]))
-            remaining = example.carried(models, predictor.design.sizes)
+            shift = carried_on(models[-1], shift, predictor.design.sizes)
+            remaining = example.carried(models, shift)
     predictor.train()
     return remaining
 
