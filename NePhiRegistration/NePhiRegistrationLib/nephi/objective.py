@@ -80,7 +80,7 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
                ) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
-    Both directions are averaged; the regularity is that of one of them, drawn anew each time, at twice the points.
+    Both directions are averaged.
 
     Args:
         share: of the points that the options ask for.
@@ -98,10 +98,9 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
             _descend(total, [("inverse_consistency", error, options.inverse_consistency)], 1.0)
         if leaves.grad is not None:
             displacements.backward(leaves.grad)
-    drawn = DIRECTIONS[int(torch.randint(len(DIRECTIONS), (1,), generator=generator))]
-    _descend(total, _regularity_terms(model, level, drawn, options, share, generator), 1.0)
-    if level.landmarks is not None:
-        for direction in DIRECTIONS:
+    for direction in DIRECTIONS:
+        _descend(total, _regularity_terms(model, level, direction, options, share, generator), 0.5)
+        if level.landmarks is not None:
             _descend(total, _landmark_terms(model, level, direction, options), 0.5)
     _descend(total, [("prior", prior(model), options.prior)], 1.0)
     return total
@@ -165,7 +164,7 @@ def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -
 
 def _regularity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
                       generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
-    count = max(1, int(len(DIRECTIONS) * share * options.regularity_points))
+    count = max(1, int(share * options.regularity_points))
     points = uniform_points(level.lattice.low, level.lattice.high, count, generator, model.code.local.device)
     found = consistency(model, points, direction, options.fold_margin)
     yield "regularity", found.gradient, options.regularity
