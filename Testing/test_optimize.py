@@ -114,6 +114,19 @@ def test_closing_the_generator_stops_the_optimisation():
     assert torch.equal(model.code.local, before)
 
 
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_regularity_is_looked_at_in_both_directions_or_in_turn(monkeypatch, in_turn):
+    options, looked = _options(), []
+
+    def watched(model, points, direction, margin):
+        looked.append(direction)
+        return consistency(model, points, direction, margin)
+
+    monkeypatch.setattr(nephi.objective, "consistency", watched)
+    list(optimise(_model(), _level(options), 4, options, torch.Generator().manual_seed(1), in_turn))
+    assert looked == (2 if in_turn else 4) * ["forward", "inverse"]
+
+
 def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to allocate 2.00 GiB."):
     """Regularity terms at more than ``most`` points fail; returns the counts that were tried."""
     tried = []

@@ -8,7 +8,7 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -76,14 +76,15 @@ class Level:
         return torch.zeros_like(points) if self.error is None else self.error.at(self.error.to_unit(points)).T
 
 
-def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
-               ) -> dict[str, float]:
+def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
+               regular: Sequence[str] = DIRECTIONS) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
     Both directions are averaged.
 
     Args:
         share: of the points that the options ask for.
+        regular: the directions whose regularity is looked at.
     """
     total: dict[str, float] = {}
     device = model.code.local.device
@@ -99,7 +100,8 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
         if leaves.grad is not None:
             displacements.backward(leaves.grad)
     for direction in DIRECTIONS:
-        _descend(total, _regularity_terms(model, level, direction, options, share, generator), 0.5)
+        if direction in regular:
+            _descend(total, _regularity_terms(model, level, direction, options, share, generator), 1 / len(regular))
         if level.landmarks is not None:
             _descend(total, _landmark_terms(model, level, direction, options), 0.5)
     _descend(total, [("prior", prior(model), options.prior)], 1.0)

@@ -12,7 +12,7 @@ import torch
 
 from .adam import Adam
 from .errors import DeviceMemoryError
-from .model import NePhi
+from .model import DIRECTIONS, NePhi
 from .objective import Level, accumulate
 from .options import Options
 
@@ -35,12 +35,16 @@ class Step:
     terms: dict[str, float]
 
 
-def optimise(model: NePhi, level: Level, iterations: int, options: Options, generator: torch.Generator
-             ) -> Iterator[Step]:
+def optimise(model: NePhi, level: Level, iterations: int, options: Options, generator: torch.Generator,
+             in_turn: bool = False) -> Iterator[Step]:
     """Fit a model to a level in place; a step is yielded after each iteration, closing the generator stops.
 
     Adam with a warm-up and a cosine decay. When the loss no longer falls, the decay is entered at once, so that easy
     pairs are cheap. Out of memory, half as many points are used from then on.
+
+    Args:
+        in_turn: look at the regularity of one direction in each iteration and not of both, which is enough for a model
+            that is regular already.
 
     Raises:
         DeviceMemoryError: even few points do not fit.
@@ -53,7 +57,8 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
     while position < iterations:
         adam.zero_grad()
         try:
-            values = accumulate(model, level, options, share, generator)
+            regular = (DIRECTIONS[position % len(DIRECTIONS)],) if in_turn else DIRECTIONS
+            values = accumulate(model, level, options, share, generator, regular)
         except RuntimeError as error:
             share = _smaller_share(error, share, level)
             continue

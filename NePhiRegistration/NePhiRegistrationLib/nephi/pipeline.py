@@ -112,7 +112,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         level, model = _predicted_level(pair, transform, options)
         transform = replace(transform, models=(*predicted[:-1], model))
         clock.begin(0, [options.refinement, *(i for _, i in spacings)])
-        for step in optimise(model, level, options.refinement, _eager(options), generator):
+        for step in optimise(model, level, options.refinement, _eager(options), generator, in_turn=True):
             history.append({"level": 0, "iteration": step.iteration, "loss": sum(step.terms.values()), **step.terms})
             yield clock.progress("refinement", step, transform, history)
         model.requires_grad_(False)
