@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 from learned import tiny_config
+from nephi.encoder import EncoderSizes
 from nephi.errors import InputError
 from nephi.geometry import Grid
 from nephi.images import Image
 from nephi.metrics import similarity
-from nephi.model import DIRECTIONS
+from nephi.model import DIRECTIONS, Architecture
 from nephi.options import Options
 from nephi.phantom import shapes_2d
 from nephi.pipeline import register, run
-from nephi.predictor import Predictor, find, widened
+from nephi.predictor import Design, Predictor, find, resized, widened
 from nephi.resample import warp
 from nephi.transform import Transform
 
@@ -232,3 +233,15 @@ def test_after_a_prediction_coarser_levels_are_left_out_and_the_others_are_short
     assert [(entry["level"], entry["iteration"]) for entry in last.history] == [(1, 1), (1, 2), (1, 3)]
     *_, whole = register(*_pair(), options.changed(weights="none"))
     assert len(whole.history) == 20
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_weights_for_cubes_of_another_size_say_the_same_of_a_pair_without_structure(dim):
+    small = Predictor(Design(EncoderSizes(dim, 16, (4, 8, 8), 1, 4, 4, norm="group"), Architecture(dim, 4, 8, 4, 4)))
+    small.eval()
+    large = resized(small, 24).eval()
+    assert large.design.sizes.size == 24 and resized(small, 16).hash == small.hash
+    with torch.no_grad():
+        codes = [predictor.encoder(torch.full((1, 2, *(predictor.design.sizes.size,) * dim), 0.5))[1]
+                 for predictor in (small, large)]
+    assert torch.allclose(*codes, atol=0.1 * float(codes[0].abs().max()))

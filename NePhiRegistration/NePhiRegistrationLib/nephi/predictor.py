@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Optional, Union
@@ -32,6 +32,7 @@ SUFFIX = ".npz"
 READ_AT_ONCE = 1 << 18  # points of an image
 FIELD_POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 GENERAL = {3: "universal"}  # dimension -> shipped weights for images of any kind
+WHOLE = "encoder.whole.1.weight"  # of the only layer that depends on the size of the cube
 SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
 
 
@@ -163,6 +164,22 @@ class Predictor(nn.Module):
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {key: _half(tensor.detach().cpu().numpy()) for key, tensor in self.state_dict().items()}
+
+
+def resized(predictor: Predictor, size: int) -> Predictor:
+    """The same weights for cubes of another size, to be trained further.
+
+    Only one layer knows the size, the global code's, which reads the whole grid of the last block: its weights are
+    interpolated linearly over that grid, their sum kept.
+    """
+    sizes = predictor.design.sizes
+    result = Predictor(replace(predictor.design, sizes=replace(sizes, size=size)), name=predictor.name)
+    state, (before, after) = predictor.state_dict(), (sizes.coarsest, result.design.sizes.coarsest)
+    weights = state[WHOLE].view(-1, sizes.widths[-1], *(before,) * sizes.dim)
+    mode = "trilinear" if sizes.dim == 3 else "bilinear"
+    weights = F.interpolate(weights, size=(after,) * sizes.dim, mode=mode) * (before / after) ** sizes.dim
+    result.load_state_dict({**state, WHOLE: weights.flatten(1)})
+    return result
 
 
 def widened(model: NePhi, low: Sequence[float], high: Sequence[float]) -> NePhi:

@@ -113,7 +113,8 @@ class Training(_Checked):
     mixed_precision: bool = option(True, "half precision in the encoder on a GPU")
     device: str = option("auto", "where to compute", choices=DEVICES)
     seed: int = option(0, "of every random draw", low=0, high=2**31 - 1)
-    start: str = option("", "weights to start from: shipped ones by their name, or a file; none for random ones")
+    start: str = option("", "weights to start from, for cubes of any size: shipped ones by their name, or a file; "
+                            "none for random ones")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from torch import Tensor
 from ..errors import InputError, NePhiError
 from ..model import NePhi
 from ..objective import accumulate
-from ..predictor import Predictor, carried_on
+from ..predictor import Predictor, carried_on, resized
 from .config import Config
 from .datasets import Source
 from .examples import Example, level_of
@@ -84,11 +84,13 @@ def new_state(config: Config, device: torch.device) -> State:
     """
     predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
     if config.training.start:
-        trained = Predictor.load(config.training.start, device)
-        if trained.design != predictor.design:
+        trained, size = Predictor.load(config.training.start), predictor.design.sizes.size
+        design = trained.design.to_dict()
+        design["sizes"]["size"] = size  # the only difference that can be made good
+        if design != predictor.design.to_dict():
             raise InputError(f"The weights {config.training.start} are of another design than [model] describes; copy "
                              "theirs into the configuration, or start from none.")
-        predictor.load_state_dict(trained.state_dict())
+        predictor.load_state_dict(resized(trained, size).state_dict())
     predictor.provenance = {"config": config.to_dict()}
     average = copy.deepcopy(predictor).requires_grad_(False) if config.training.average else predictor
     fields = [*predictor.forward_field.parameters(), *predictor.inverse_field.parameters()]
