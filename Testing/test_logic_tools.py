@@ -171,6 +171,18 @@ def test_a_file_is_loaded_while_the_event_loop_runs(registered, tmp_path):
     assert str(loading.error).startswith(f"{path} cannot be loaded: ") and loading.nodes is None
 
 
+def test_a_file_is_not_loaded_into_the_scene_after_the_one_it_was_for(tmp_path):
+    made = Registered()
+    path, heard = tmp_path / "t.nephi", []
+    made.logic.saveTransform(path)
+    loading = made.logic.startLoading(path)
+    loading.failed.connect(heard.append)
+    slicer.mrmlScene.Clear(0)
+    assert heard == [loading] and str(loading.error) == f"The scene was closed; {path} was not loaded."
+    assert spin(lambda: not engine().worker.client.open_requests)
+    assert content() == set() and loading.nodes is None
+
+
 def test_files_that_cannot_be_read_or_written_are_told_by_name(registered, tmp_path):
     before = content()
     with pytest.raises(ValueError, match="Cannot read .*nothing.nephi"):

@@ -7,6 +7,9 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
+import numpy as np
+import slicer
+from mrml_scene import add_segmentation
 from panel_case import add_points, add_volume
 
 pytest_plugins = ["panel_fixture"]
@@ -66,6 +69,25 @@ def test_landmarks_that_are_placed_or_deleted_later_are_noticed(opened):
     assert shown(opened.ui) == ("Register", True, "")
     fixed.RemoveNthControlPoint(0)
     assert opened.ui.statusLabel.text.startswith("There are 2 fixed and 3 moving landmarks;")
+
+
+@pytest.mark.parametrize("change", ["landmark", "voxels", "segment"])
+def test_a_result_of_inputs_that_have_changed_since_is_not_continued(opened, change):
+    _fixed, moving = opened.choose_pair()
+    points = [add_points(name, 3) for name in "FM"]
+    opened.parameters.fixedLandmarks, opened.parameters.movingLandmarks = points
+    mask = add_segmentation({"lung": np.ones((4, 4, 4), bool)}, np.eye(4), "Lungs")
+    opened.parameters.fixedMask = mask
+    opened.press().finish()
+    assert opened.ui.registerButton.text == "Continue"
+    if change == "landmark":
+        points[0].SetNthControlPointPosition(1, 5.0, 5.0, 5.0)
+    elif change == "voxels":
+        slicer.util.updateVolumeFromArray(moving, np.ones((12, 12, 12), np.float32))
+    else:
+        mask.GetSegmentation().RemoveSegment(mask.GetSegmentation().GetNthSegmentID(0))
+        mask.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
+    assert opened.ui.registerButton.text == "Register"
 
 
 def test_voxels_that_are_read_later_are_noticed(opened):

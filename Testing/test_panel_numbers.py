@@ -167,3 +167,36 @@ def test_a_file_that_is_read_after_its_scene_was_closed_does_no_harm(opened, mon
     opened.logic.loadings[-1].finish()
     assert ui.loadTransformButton.enabled
     assert opened.parameters.forwardTransform is None
+
+
+def test_a_transform_without_an_exact_map_cannot_be_saved_under_the_last_results_name(opened):
+    ui = finished(opened)
+    assert ui.saveTransformButton.enabled
+    opened.parameters.forwardTransform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Linear")
+    assert not ui.saveTransformButton.enabled
+    opened.parameters.forwardTransform = None
+    assert ui.saveTransformButton.enabled
+
+
+def test_after_a_file_was_loaded_there_is_nothing_to_continue(opened, monkeypatch):
+    ui = finished(opened)
+    assert ui.registerButton.text == "Continue"
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
+    ui.loadTransformButton.click()
+    opened.logic.loadings[-1].finish()
+    assert ui.registerButton.text == "Register"
+
+
+def test_a_panel_that_was_closed_hears_nothing_of_its_task_and_file(opened, monkeypatch):
+    ui = finished(opened)
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
+    ui.loadTransformButton.click()
+    opened.parameters.continueIterations = 5
+    task = opened.press()
+    task.run()
+    opened.widget.cleanup()
+    said = ui.statusLabel.text
+    opened.logic.loadings[-1].finish()
+    opened.logic.loadings[-1].fail(ValueError("late"))
+    task.fail("late", "cancelled")
+    assert ui.statusLabel.text == said

@@ -1,4 +1,4 @@
-"""Inputs that change after they were chosen: a landmark placed, voxels read."""
+"""Inputs that change after they were chosen: a landmark placed, voxels read, a segment drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import slicer
 
 
 class NodeWatch:
-    """Calls when a chosen node gets or loses points or voxels.
+    """Calls when the points, voxels or segments of a chosen node change.
 
     Args:
         changed: called without arguments.
@@ -34,5 +34,7 @@ class NodeWatch:
 
 def _events(node: Any) -> tuple[int, ...]:
     if node.IsA("vtkMRMLMarkupsNode"):
-        return node.PointAddedEvent, node.PointRemovedEvent
+        return node.PointAddedEvent, node.PointRemovedEvent, node.PointModifiedEvent
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return (slicer.vtkSegmentation.SourceRepresentationModified,)
     return (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,) if node.IsA("vtkMRMLVolumeNode") else ()

@@ -43,7 +43,7 @@ class Panel(Actions):
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
         self.run = RunSection(ui, self, parameters, self.torch.obstacle)
-        self.inputs = NodeWatch(self.run.update)
+        self.inputs = NodeWatch(self.run.outdate)
         self.review = Review(ui, parameters, self._say)
         self.numbers = Numbers(ui, self._save, self._load, self._say)
         self._result = False  # whether the logic has one; a transform node may have its own beside
@@ -61,8 +61,8 @@ class Panel(Actions):
         parameters = self._parameters()
         if parameters is None:
             return
-        self.inputs.follow((parameters.fixedVolume, parameters.movingVolume, parameters.fixedLandmarks,
-                            parameters.movingLandmarks))
+        self.inputs.follow(getattr(parameters, side + kind) for side in ("fixed", "moving")
+                           for kind in ("Volume", "Mask", "Landmarks", "Labels"))
         combo = self._ui.presetComboBox
         if combo.currentData != parameters.preset:
             before = combo.blockSignals(True)
@@ -88,6 +88,7 @@ class Panel(Actions):
     def close(self) -> None:
         """The panel goes: end what runs by itself."""
         self._closed = True
+        self.run.close()
         self.inputs.follow(())
         self.review.close()
 
@@ -150,35 +151,40 @@ class Panel(Actions):
         parameters = self._parameters()
         if parameters is not None and parameters.metricsTable is not None:
             self.numbers.show_table(parameters.metricsTable)
-        self.numbers.allow_saving(self._result or self._kept() is not None)
+        chosen = self._forward()
+        self.numbers.allow_saving(self._result if chosen is None else archive.present(chosen))
 
-    def _kept(self) -> Any:
-        """The chosen forward transform when it has its exact map with it, as after a scene was opened; else None."""
+    def _forward(self) -> Any:
         parameters = self._parameters()
-        node = parameters.forwardTransform if parameters is not None else None
-        return node if node is not None and archive.present(node) else None
+        return parameters.forwardTransform if parameters is not None else None
 
     def _save(self, path: str) -> None:
-        self._logic.saveTransform(path, self._kept())
+        """The chosen transform, or the last result when none is chosen."""
+        self._logic.saveTransform(path, self._forward())
 
     def _load(self, path: str) -> None:
         parameters = self._parameters()
         wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
         loading = self._logic.startLoading(path, parameters.fixedVolume, parameters.movingVolume, wanted)
         loading.finished.connect(lambda loading: self._loaded(loading, path))
-        loading.failed.connect(lambda loading: self.numbers.loaded(str(loading.error)))
+        loading.failed.connect(self._not_loaded)
 
     def _loaded(self, loading: Any, path: str) -> None:
-        parameters = self._parameters()
-        if self._closed or parameters is None:
+        if self._closed:
             return
         self._choose_outputs(loading.nodes)
-        parameters.metricsTable = None  # whose numbers are those of another transform
+        if self._parameters() is not None:
+            self._parameters().metricsTable = None  # whose numbers are those of another transform
+        self.run.outdate()
         self.numbers.show([], None)
         self._result = True
         self._update_numbers()
         self.review.result()
         self.numbers.loaded(_("{path} was read; the outputs hold its maps.").format(path=path))
+
+    def _not_loaded(self, loading: Any) -> None:
+        if not self._closed:
+            self.numbers.loaded(str(loading.error))
 
     def _say(self, message: str) -> None:
         self.run.say(message)

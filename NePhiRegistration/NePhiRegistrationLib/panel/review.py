@@ -96,6 +96,7 @@ class Review:
             self._running = True
             self._layers_before = review.layers(self._views())
             self.show()
+            self.draw()
         elif self._ui.jacobianGroupBox.enabled != (self._jacobian() is not None):  # the first of its previews
             self.color()
             self.show()

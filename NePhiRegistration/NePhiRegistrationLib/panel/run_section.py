@@ -107,6 +107,16 @@ class RunSection:
         self._ui.lossLabel.clear()
         self._ui.progressLabel.text = ""
 
+    def outdate(self) -> None:
+        """The last result is not that of the inputs any more, or not the last: it cannot be continued."""
+        if not self._busy:
+            self._registered = None
+        self.update()
+
+    def close(self) -> None:
+        """The panel goes: nothing is heard any more."""
+        self._turn += 1
+
     def onProgress(self, fields: dict) -> None:
         """Show a progress message of the task."""
         ui = self._ui

@@ -11,7 +11,7 @@ from . import files
 from .engine import Engine, failure
 from .signal import Signal
 from .turns import Steps, Turns
-from .values import Inputs, Outputs
+from .values import Inputs, Outputs, RegistrationError
 from .writing import OutputNodes
 
 MAPS = ("forward", "inverse", "logJacobian")
@@ -48,13 +48,19 @@ class Loading:
         self._turns = Turns(self._raised)
         data = files.read_bytes(path)
         self.exact = data.tobytes()
+        self._ended = False
+        self._observer = scene.AddObserver(scene.StartCloseEvent, self._scene_closes)
         self._request = engine.request("maps", {"grid_spacing": wanted.gridSpacing}, {"transform": data},
-                                       on_done=lambda request: self._turns.add(self._fill(request)))
+                                       on_done=self._answered)
 
     def wait(self) -> None:
         """Block until it has ended, without an event loop."""
         self._engine.worker.waitForReply(self._request)
         self._turns.run()
+
+    def _answered(self, request: Request) -> None:
+        if not self._ended:
+            self._turns.add(self._fill(request))
 
     def _fill(self, request: Request) -> Steps:
         yield  # a request that was refused at once must not end before somebody listens
@@ -66,12 +72,22 @@ class Loading:
                       **{side: fields[side]["geometry"] for side in ("forward", "inverse")}}
         yield from made.fill(request.reply.arrays, geometries, {"provenance": fields["provenance"]}, self.exact)
         self.nodes = made.nodes
-        self._turns.close()
+        self._end()
         self.finished.emit(self)
 
     def _raised(self, error: Exception) -> None:
         self.error = error
         if isinstance(error, NodeError):
             self.error = NodeError(f"{self._path} cannot be loaded: {error}")
-        self._turns.close()
+        self._end()
         self.failed.emit(self)
+
+    def _scene_closes(self, _caller: Any, _event: Any) -> None:
+        """The nodes it is for go; what was read must not come into the next scene."""
+        self._turns.clear()
+        self._raised(RegistrationError(f"The scene was closed; {self._path} was not loaded."))
+
+    def _end(self) -> None:
+        self._ended = True
+        self._scene.RemoveObserver(self._observer)
+        self._turns.close()

@@ -4,6 +4,7 @@
         --python-script NePhiRegistration/Testing/Python/NePhiRegistrationModuleTest.py
 """
 
+import json
 import sys
 import traceback
 import unittest
@@ -38,10 +39,11 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
         parameters.fixedVolume, parameters.movingVolume = nodes["fixed"], nodes["moving"]
         parameters.fixedMask, parameters.movingMask = nodes["fixedMask"], nodes["movingMask"]
         parameters.preset = "lung-ct"
+        parameters.options = json.dumps(selftest.OPTIONS)
         selftest.check(ui.registerButton.enabled, f"the button says {ui.registerButton.text!r}")
         ui.registerButton.click()
         selftest.check(ui.registerButton.text == "Cancel", "while running it cancels")
-        selftest.wait(lambda: ui.registerButton.text != "Cancel", 120)
+        selftest.wait(lambda: ui.registerButton.text != "Cancel")
         selftest.check(ui.registerButton.text == "Continue", f"at the end: {ui.statusLabel.text}")
         selftest.check(ui.numbersTable.rowCount > 0, f"{ui.numbersTable.rowCount} numbers are shown")
         selftest.check(parameters.warpedVolume is not None, "the outputs were made and chosen")
