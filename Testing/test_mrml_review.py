@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import slicer
-from mrml_scene import add_colors, add_linear, add_node, add_volume, new_scene, oblique_matrix, turn_matrix
+from mrml_scene import add_colors, add_linear, add_node, add_volume, as_vtk, new_scene, oblique_matrix, turn_matrix
 from nephi.geometry import Grid
 from nephi.jacobian import finite_difference_determinant
 from nephi.phantom import Phantom, lung_phantom
@@ -181,6 +181,25 @@ def test_the_deformation_amount_moves_what_is_shown():
     transforms.show_amount(part, forward, 50)
     assert np.linalg.norm(end - start) > 80
     assert np.allclose(brightest(view), (start + end) / 2, atol=2)
+
+
+def test_the_copy_of_a_sheared_volume_is_made_anew_only_when_the_volume_or_its_transform_has_changed(monkeypatch):
+    reads, moving, shown, forward = [], anatomy(straight()), add_node("ScalarVolume", "shown"), shifted((0, 0, 0))
+    shear = np.eye(4)
+    shear[0, 1] = 0.3
+    parent = add_linear(shear)
+    moving.SetAndObserveTransformNodeID(parent.GetID())
+    monkeypatch.setattr(review, "read_volume", lambda *told: reads.append(told) or volumes.read_volume(*told))
+    for _ in range(3):
+        review.show_moving(shown, moving, forward)
+    assert len(reads) == 1
+    once, where = slicer.util.arrayFromVolume(shown).copy(), shown.GetOrigin()
+    slicer.util.updateVolumeFromArray(moving, slicer.util.arrayFromVolume(moving) * 2)
+    review.show_moving(shown, moving, forward)
+    assert len(reads) == 2 and np.allclose(slicer.util.arrayFromVolume(shown), 2 * once) and shown.GetOrigin() == where
+    parent.SetMatrixTransformToParent(as_vtk(np.diag([1.0, 1.0, 1.2, 1.0]) @ shear))
+    review.show_moving(shown, moving, forward)
+    assert len(reads) == 3
 
 
 def test_a_moving_volume_under_shear_is_shown_from_a_copy():

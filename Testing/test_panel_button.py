@@ -11,6 +11,7 @@ import numpy as np
 import slicer
 from mrml_scene import add_segmentation
 from panel_case import add_points, add_volume
+from PySide6 import QtWidgets
 
 pytest_plugins = ["panel_fixture"]
 
@@ -273,3 +274,20 @@ def test_without_pytorch_the_button_says_so_and_the_offer_shows(opened, monkeypa
     assert opened.ui.torchFrame.isVisibleTo(opened.ui.torchFrame.parent())
     opened.ui.torchButton.click()
     assert opened.ui.statusLabel.text.startswith("Install the extension PyTorch with Slicer's Extensions Manager")
+
+
+def test_progress_shows_phase_bar_speed_and_time_left(opened):
+    opened.choose_pair()
+    opened.press().run(step=3)
+    bar = opened.ui.progressBar
+    assert (bar.minimum, bar.maximum, bar.value) == (0, 1000, 250)
+    assert opened.ui.progressLabel.text == "Level 2 of 3, iteration 3 of 12 · 7.25 iterations/s · 1:02 left"
+
+
+def test_success_opens_no_window(opened):
+    opened.choose_pair()
+    before = [widget for widget in QtWidgets.QApplication.topLevelWidgets() if widget.isVisible()]
+    opened.press().finish()
+    QtWidgets.QApplication.processEvents()
+    assert [widget for widget in QtWidgets.QApplication.topLevelWidgets() if widget.isVisible()] == before
+    assert QtWidgets.QApplication.activeModalWidget() is None

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 from .geometry import ijk_to_ras, vtk_matrix
-from .resample import image_array, new_image
+from .resample import image_array, new_image, volume_matrix
 from .transforms import grid_transform
 from .volumes import add_display, checked_kind, copy_display, place, read_volume
 
@@ -20,6 +20,7 @@ LAYOUT = 7411
 COMPARED = ("NePhiFixed", "NePhiWarped", "NePhiOverlay")
 """The layout names of its three slice views."""
 
+_RESAMPLED = "NePhi.Resampled"
 _VIEW = """<item><view class="vtkMRMLSliceNode" singletontag="{tag}">
 <property name="orientation" action="default">{orientation}</property>
 <property name="viewlabel" action="default">{label}</property>
@@ -157,8 +158,7 @@ def show_moving(node: Any, moving: Any, transform: Any) -> None:
     checked_kind(moving, "moving")
     image, (matrix, _parents) = moving.GetImageData(), place(moving)
     if matrix is None:
-        data = read_volume(moving, "moving")
-        image, matrix = new_image(data.array), ijk_to_ras(data.geometry)
+        image, matrix = _resampled(node, moving)
     modified = node.StartModify()
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
@@ -169,6 +169,17 @@ def show_moving(node: Any, moving: Any, transform: Any) -> None:
     node.EndModify(modified)
     if moving.GetDisplayNode() is not None:
         copy_display(moving.GetDisplayNode(), node.GetDisplayNode())
+
+
+def _resampled(node: Any, moving: Any) -> tuple[Any, np.ndarray]:
+    """The voxels of a volume under a transform that bends its grid; those that the node has, while nothing changed."""
+    state = f"{moving.GetID()} {moving.GetImageData().GetMTime()} " \
+            f"{moving.GetParentTransformNode().GetTransformToWorldMTime()}"
+    if node.GetAttribute(_RESAMPLED) == state and node.GetImageData() is not None:
+        return node.GetImageData(), volume_matrix(node)
+    data = read_volume(moving, "moving")
+    node.SetAttribute(_RESAMPLED, state)
+    return new_image(data.array), ijk_to_ras(data.geometry)
 
 
 def show_grid(transform: Any, spacing_mm: float = 10.0) -> Any:
