@@ -79,8 +79,8 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
             runpy.run_path({str(panel_case.MODULE.parent / "Testing/Python/NePhiRegistrationModuleTest.py")!r},
                            run_name="__main__")
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "QT_QPA_PLATFORM": "offscreen"})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300,
+                          env={**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONIOENCODING": "utf-8"})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NePhi: all scenarios passed." in done.stdout
     assert "test_panel was skipped: there is no main window" in done.stdout

@@ -74,7 +74,7 @@ def registers(logic: Any, nodes: dict[str, Any]) -> Outputs:
     longest = wait(lambda: bool(seen["ended"]))
     check(task.state == "finished", f"the registration ended as {task.state}: {task.message}")
     error = task.report["metrics"]["tre_mm"]
-    check(error["mean"] < 0.5 * error["before"], f"landmark error {error['before']:.1f} → {error['mean']:.1f} mm")
+    check(error["mean"] < 0.5 * error["before"], f"landmark error {error['before']:.1f} -> {error['mean']:.1f} mm")
     check(len(set(seen["phases"])) > 2, f"progress told of {', '.join(sorted(set(seen['phases'])))}")
     check(len(seen["moved"]) > 0, f"the forward transform was seen {len(seen['moved'])} times before the end")
     print(f"NePhi: the event loop waited {1000 * longest:.0f} ms at most between two turns")
