@@ -121,13 +121,19 @@ def test_a_missing_extension_is_offered_and_slicer_is_not_restarted_under_the_us
     assert not without_torch.ui.registerButton.enabled
 
 
-def test_sample_data_are_offered_at_start_up(opened, monkeypatch):
-    offered = []
+@pytest.fixture
+def offered(opened, monkeypatch) -> list[dict]:
+    """What was registered with Slicer's Sample Data at start-up."""
+    sources: list[dict] = []
     module = types.ModuleType("SampleData")
     module.SampleDataLogic = types.SimpleNamespace(
-        registerCustomSampleDataSource=lambda **source: offered.append(source))
+        registerCustomSampleDataSource=lambda **source: sources.append(source))
     monkeypatch.setitem(sys.modules, "SampleData", module)
     opened.running.app._q.startupCompleted.emit()
+    return sources
+
+
+def test_sample_data_are_offered_at_start_up(offered):
     brain, chest = offered
     assert brain["nodeNames"] == ["MRBrainTumor1", "MRBrainTumor2"]
     assert len(brain["uris"]) == len(brain["fileNames"]) == len(brain["checksums"]) == 2
@@ -141,39 +147,27 @@ def test_a_phantom_that_cannot_be_made_is_one_sentence(opened):
         add_phantom(size=0)
 
 
-def offered_phantom(opened, monkeypatch):
-    """What Slicer calls when the user clicks on the phantom's picture; it ignores what is raised."""
+def test_the_phantom_without_pytorch_is_told_to_the_user_and_leaves_the_scene_alone(offered, monkeypatch, tmp_path):
     from NePhiRegistrationLib.panel import samples
-    offered = []
-    module = types.ModuleType("SampleData")
-    module.SampleDataLogic = types.SimpleNamespace(
-        registerCustomSampleDataSource=lambda **source: offered.append(source))
-    monkeypatch.setitem(sys.modules, "SampleData", module)
-    samples.register("")
-    return samples, lambda: offered[1]["customDownloader"](None)
-
-
-def test_the_phantom_without_pytorch_is_told_to_the_user_and_leaves_the_scene_alone(opened, monkeypatch, tmp_path):
-    samples, click = offered_phantom(opened, monkeypatch)
     program, told = tmp_path / "phantom.py", []
     program.write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
     monkeypatch.setattr(samples, "PROGRAM", str(program))
     monkeypatch.setattr(slicer.util, "errorDisplay", told.append)
     before = slicer.mrmlScene.GetNumberOfNodes()
-    click()
+    offered[1]["customDownloader"](None)  # Slicer ignores what it raises
     assert told == ["The phantom could not be made (ModuleNotFoundError: No module named 'torch'); is PyTorch "
                     "installed?"]
     assert slicer.mrmlScene.GetNumberOfNodes() == before
 
 
-def test_the_window_answers_while_the_phantom_is_made(opened, monkeypatch):
-    samples, click = offered_phantom(opened, monkeypatch)
+def test_the_window_answers_while_the_phantom_is_made(offered, monkeypatch):
+    from NePhiRegistrationLib.panel import samples
     monkeypatch.setattr(samples, "add_phantom", lambda make=samples.add_phantom: make(16))
     ticks, timer = [], qt.QTimer()
     timer.setInterval(10)
     timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
     timer.start()
-    click()
+    offered[1]["customDownloader"](None)
     timer.stop()
     assert max(second - first for first, second in zip(ticks, ticks[1:])) < 0.5
     assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, breathed in") is not None

@@ -10,11 +10,10 @@ from typing import Any, Callable, Optional
 import numpy as np
 import vtk
 
-from . import slabs
 from .errors import NodeError
 from .geometry import ijk_to_ras, numpy_matrix, vtk_matrix
 from .resample import image_array, onto, oriented, transform_to_world, volume_matrix
-from .slabs import SLAB, Making, fill, outcome, slab_geometry
+from .slabs import SLAB, Making, fill, outcome, pieces, slab_geometry
 from .volumes import VolumeData
 
 log = logging.getLogger(__name__)
@@ -88,16 +87,18 @@ def label_steps(node: Any, volume: VolumeData, role: str) -> Making[Labels]:
     """
     name = f"{role} labels '{node.GetName()}'"
     array, found = np.zeros(volume.array.shape, dtype=np.int32), list(parts(node, None, name, visible=False))
-    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+    is_map = node.IsA("vtkMRMLLabelMapVolumeNode")
+    if is_map:
         yield from fill(array, found[0].values(volume.geometry))
-        names = {value: str(value) for value in (yield from _values(array))}
     else:
-        names = {label: part.name for label, part in enumerate(found, start=1)}
         for label, part in enumerate(found, start=1):
             inside = part.reader(volume.geometry)
             yield from fill(array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
-    if not (yield from _values(array)):
+    present = yield from _values(array)
+    if not present:
         raise NodeError(f"The {name} have nothing inside the {volume.name}; choose labels that belong to it, or none.")
+    names = {value: str(value) for value in present} if is_map else \
+        {label: part.name for label, part in enumerate(found, start=1)}
     return Labels(array, names, name)
 
 
@@ -138,7 +139,7 @@ def _renumbered(labels: Labels, numbers: dict[str, int]) -> Making[Labels]:
 def _values(array: np.ndarray) -> Making[list[int]]:
     """The values beside 0, in their order."""
     found: set[int] = set()
-    for part in slabs.parts(array.shape, SLAB // 4):
+    for part in pieces(array.shape, SLAB // 4):
         found.update(np.unique(array[part]).tolist())
         yield
     return sorted(found - {0})

@@ -24,7 +24,7 @@ def outcome(making: Making) -> Any:
             return end.value
 
 
-def parts(shape: tuple, most: int = SLAB) -> Iterator[slice]:
+def pieces(shape: tuple, most: int = SLAB) -> Iterator[slice]:
     """The slices k of an array (k, j, i, ...) in pieces of at most so many values, one slice at least."""
     height = max(1, most // max(1, int(np.prod(shape[1:]))))
     for start in range(0, shape[0], height):
@@ -38,7 +38,7 @@ def fill(target: np.ndarray, make: Callable[[slice], np.ndarray], most: int = SL
         make: gives the values of slices k.
         most: values in a step.
     """
-    for part in parts(target.shape, most):
+    for part in pieces(target.shape, most):
         target[part] = make(part)
         yield
 

@@ -15,7 +15,7 @@ from . import kept
 from .errors import NodeError
 from .geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
 from .resample import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
-from .slabs import SLAB, Making, fill, outcome, parts, slab_geometry
+from .slabs import SLAB, Making, fill, outcome, pieces, slab_geometry
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ def checked_kind(node: Any, role: str) -> str:
 def _checked_values(array: np.ndarray, name: str) -> Making[float]:
     """The lowest value, when all are finite and not the same."""
     lows, highs = [], []
-    for part in parts(array.shape, 4 * SLAB):
+    for part in pieces(array.shape, 4 * SLAB):
         lows.append(array[part].min())
         highs.append(array[part].max())
         yield
