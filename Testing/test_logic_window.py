@@ -87,6 +87,23 @@ def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa
     assert ranges[0] == ranges[1] and jacobian.fold_count(nodes[1][2]) == 1
 
 
+def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_shown(logic):  # noqa: F811
+    moving, parent, forward, shown = (add_volume(blob(3), name="moving"), add_node("Transform"), add_node("Transform"),
+                                      add_node("ScalarVolume"))
+    place, ramp = volumes.read_volume(moving, "moving").geometry, np.linspace(0, 6, SIZE, dtype=np.float32)
+    transforms.write_displacement(forward, np.zeros((SIZE, SIZE, SIZE, 3), np.float32), place)
+    bend = np.broadcast_to(ramp[:, None, None, None] ** 2 / 6, (SIZE,) * 3 + (3,))
+    transforms.write_displacement(parent, bend, place)
+    moving.SetAndObserveTransformNodeID(parent.GetID())
+    failures: list[Exception] = []
+    turns, queue = Turns(), session.Turns(failures.append)
+    queue.add(review.moving_steps(shown, moving, forward))
+    assert turns.until(lambda: not queue) and not failures
+    assert turns.longest < LIMIT
+    assert np.array_equal(slicer.util.arrayFromVolume(shown), volumes.read_volume(moving, "moving").array)
+    queue.close()
+
+
 def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic):  # noqa: F811
     fixed, warped = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="warped")
     forward, carried, node = add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")

@@ -189,7 +189,7 @@ def test_the_copy_of_a_sheared_volume_is_made_anew_only_when_the_volume_or_its_t
     shear[0, 1] = 0.3
     parent = add_linear(shear)
     moving.SetAndObserveTransformNodeID(parent.GetID())
-    monkeypatch.setattr(review, "read_volume", lambda *told: reads.append(told) or volumes.read_volume(*told))
+    monkeypatch.setattr(review, "volume_steps", lambda *told: reads.append(told) or volumes.volume_steps(*told))
     for _ in range(3):
         review.show_moving(shown, moving, forward)
     assert len(reads) == 1

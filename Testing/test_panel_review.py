@@ -12,6 +12,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 import slicer
+import vtk
 from panel_case import add_volume
 
 pytest_plugins = ["panel_fixture"]
@@ -146,6 +147,53 @@ def test_pictures_are_made_anew_at_most_once_a_second(opened):
     assert not opened.widget.panel.review._turns
 
 
+@pytest.fixture
+def bent(opened):
+    """The moving volume of a running task under a transform that shears it, so that its picture is made in steps."""
+    _fixed, moving = opened.choose_pair()
+    parent, matrix = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode"), vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 1, 0.3)
+    parent.SetMatrixTransformToParent(matrix)
+    moving.SetAndObserveTransformNodeID(parent.GetID())
+    task = opened.press()
+    task.make_outputs()
+    task.run()
+    return moving
+
+
+def test_the_picture_of_a_sheared_moving_volume_is_made_step_by_step(opened, bent):
+    assert opened.widget.panel.review._turns
+    assert set(layers()) == {("Fixed", "NePhi moving")}
+    sheared = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi moving"))
+    assert sheared.shape != slicer.util.arrayFromVolume(bent).shape
+
+
+def test_a_sheared_moving_volume_that_goes_while_its_picture_is_made_does_no_harm(opened, bent):
+    slicer.mrmlScene.RemoveNode(bent)
+    assert "NePhi moving" not in {shown for pair in layers() for shown in pair}
+    assert opened.ui.statusLabel.text == "Choose a moving volume."
+
+
+def test_a_part_of_the_deformation_follows_the_previews_without_disturbing_the_flicker(opened, monkeypatch):
+    from NePhiRegistrationLib.panel import review
+    opened.choose_pair()
+    task = opened.press()
+    task.make_outputs(bend=1.0)
+    task.run()
+    opened.ui.amountSlider.value = 50
+    choose(opened.ui.compareComboBox, "flicker")
+    layers()
+    opened.widget.panel.review.onFlicker()
+    before = {view.GetForegroundOpacity() for view in views()}
+    task.make_outputs(bend=3.0)
+    monkeypatch.setattr(review, "FOLLOW_INTERVAL", 0.0)
+    task.run()
+    part = slicer.util.getNode("NePhi part").GetTransformFromParent()
+    assert np.allclose(np.abs(np.array(part.TransformPoint((5, 5, 5))) - 5), 1.5)
+    assert {view.GetForegroundOpacity() for view in views()} == before == {1.0}
+    assert opened.widget.panel.review._timer.active
+
+
 def test_a_failure_takes_the_moving_picture_away(opened):
     opened.choose_pair()
     for view in views():
@@ -265,6 +313,25 @@ def test_the_deformation_is_drawn_as_chosen(opened):
     assert display.GetVisualizationMode() == display.VIS_MODE_GLYPH
     choose(opened.ui.drawComboBox, "nothing")
     assert not display.GetVisibility()
+
+
+def test_the_drawing_moves_to_another_transform_that_is_chosen(opened):
+    forward = finished(opened).outputs.forward
+    choose(opened.ui.drawComboBox, "grid")
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "other")
+    opened.parameters.forwardTransform = other  # which has nothing to draw yet
+    assert not forward.GetDisplayNode().GetVisibility()
+    opened.parameters.forwardTransform = forward
+    assert forward.GetDisplayNode().GetVisibility()
+
+
+def test_what_the_user_draws_of_a_transform_is_left_alone(opened):
+    forward = finished(opened).outputs.forward
+    forward.CreateDefaultDisplayNodes()
+    forward.GetDisplayNode().SetVisibility(True)
+    opened.widget.panel.review.result()
+    opened.parameters.warpedVolume = None
+    assert forward.GetDisplayNode().GetVisibility()
 
 
 def test_a_part_of_the_deformation_moves_the_picture_and_no_output(opened):

@@ -78,6 +78,13 @@ def main() -> None:
     timed("a preview of the forward transform", once(lambda: transforms.write_displacement(forward, field, coarse)))
     shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     timed("showing the moving volume through it", once(lambda: review.show_moving(shown, moving, forward)))
+    parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    transforms.write_displacement(parent, field + np.linspace(0, 5, len(field), dtype=np.float32)[:, None, None, None],
+                                  coarse)
+    moving.SetAndObserveTransformNodeID(parent.GetID())
+    bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    timed("showing it when it lies under a transform that bends it", review.moving_steps(bent, moving, forward))
+    moving.SetAndObserveTransformNodeID(None)
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     timed("a checkerboard", mixed.write_checkerboard(target, fixed, shown))
     warped = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")

@@ -10,9 +10,11 @@ import slicer
 import vtk
 
 from .geometry import ijk_to_ras, vtk_matrix
-from .resample import image_array, new_image, volume_matrix
+from .gradual import empty
+from .resample import image_array, volume_matrix
+from .slabs import Making, Steps, fill, outcome
 from .transforms import grid_transform
-from .volumes import add_display, checked_kind, copy_display, place, read_volume
+from .volumes import add_display, checked_kind, copy_display, place, volume_steps
 
 LAYOUT = 7411
 """The number of the layout fixed | warped | overlay; any that no other module uses."""
@@ -142,10 +144,16 @@ def _layout_xml(orientation: str) -> str:
 
 
 def show_moving(node: Any, moving: Any, transform: Any) -> None:
+    """As :func:`moving_steps`, at once."""
+    outcome(moving_steps(node, moving, transform))
+
+
+def moving_steps(node: Any, moving: Any, transform: Any) -> Steps:
     """Make a volume node show the moving volume as a transform carries it, while the moving volume stays as it is.
 
-    The voxels are shared, not copied; the node is not saved and not listed. It follows the transform by itself, so that
-    a preview written into it moves the image.
+    The voxels are shared, not copied, in a single step, unless the moving volume's parent transforms bend or shear its
+    grid. The node is not saved and not listed. It follows the transform by itself, so that a preview written into it
+    moves the image.
 
     Args:
         node: a vtkMRMLScalarVolumeNode of its own, never an output.
@@ -158,7 +166,7 @@ def show_moving(node: Any, moving: Any, transform: Any) -> None:
     checked_kind(moving, "moving")
     image, (matrix, _parents) = moving.GetImageData(), place(moving)
     if matrix is None:
-        image, matrix = _resampled(node, moving)
+        image, matrix = yield from _resampled(node, moving)
     modified = node.StartModify()
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
@@ -171,15 +179,17 @@ def show_moving(node: Any, moving: Any, transform: Any) -> None:
         copy_display(moving.GetDisplayNode(), node.GetDisplayNode())
 
 
-def _resampled(node: Any, moving: Any) -> tuple[Any, np.ndarray]:
+def _resampled(node: Any, moving: Any) -> Making[tuple[Any, np.ndarray]]:
     """The voxels of a volume under a transform that bends its grid; those that the node has, while nothing changed."""
     state = f"{moving.GetID()} {moving.GetImageData().GetMTime()} " \
             f"{moving.GetParentTransformNode().GetTransformToWorldMTime()}"
     if node.GetAttribute(_RESAMPLED) == state and node.GetImageData() is not None:
         return node.GetImageData(), volume_matrix(node)
-    data = read_volume(moving, "moving")
+    data = yield from volume_steps(moving, "moving")
+    image = empty(data.array.shape, 1, data.array.dtype)
+    yield from fill(image_array(image), lambda part: data.array[part])
     node.SetAttribute(_RESAMPLED, state)
-    return new_image(data.array), ijk_to_ras(data.geometry)
+    return image, ijk_to_ras(data.geometry)
 
 
 def show_grid(transform: Any, spacing_mm: float = 10.0) -> Any:

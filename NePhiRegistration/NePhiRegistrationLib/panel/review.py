@@ -18,12 +18,14 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..mrml import jacobian, mixed, review, transforms
-from ..session.turns import Steps, Turns
+from ..mrml.slabs import Making, Steps
+from ..session.turns import Turns
 from .layout_watch import LayoutWatch
 
 logger = logging.getLogger(__name__)
 
 OVERLAY, CHECKERBOARD, DIFFERENCE, FLICKER, REVEAL = "overlay", "checkerboard", "difference", "flicker", "reveal"
+MIXED = (CHECKERBOARD, DIFFERENCE)
 NOTHING, GRID, ARROWS = "nothing", "grid", "arrows"
 FLICKER_INTERVAL = 500  # ms
 FOLLOW_INTERVAL = 1.0  # s between two pictures of a running task that have to be made anew
@@ -49,6 +51,7 @@ class Review:
         self._running = False
         self._shown = 0.0
         self._layers_before: list[tuple] = []
+        self._drawn: Any = None  # the transform that is drawn in the slice views
         self._turns = Turns(self._failed)
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_INTERVAL)
@@ -86,6 +89,8 @@ class Review:
         ui.checkerSpinBox.enabled = shown and comparing == CHECKERBOARD
         ui.jacobianGroupBox.enabled = self._jacobian() is not None
         ui.deformationGroupBox.enabled = self.forward is not None
+        if self._to_draw() is not self._drawn:
+            self.draw()
 
     def follow(self) -> None:
         """A task is running: show the moving volume as the forward transform carries it, which from now on moves by
@@ -100,8 +105,8 @@ class Review:
         elif self._ui.jacobianGroupBox.enabled != (self._jacobian() is not None):  # the first of its previews
             self.color()
             self.show()
-        elif self._has_to_be_made() and not self._turns and time.monotonic() - self._shown >= FOLLOW_INTERVAL:
-            self.show()
+        elif not self._turns and time.monotonic() - self._shown >= FOLLOW_INTERVAL:
+            self._renew()
 
     def result(self) -> None:
         """The outputs are filled, or are what they were before: show them."""
@@ -119,7 +124,7 @@ class Review:
         self._timer.stop()
         self._end_reveal()
         self._own.clear()
-        self._running, self._layers_before = False, []
+        self._running, self._layers_before, self._drawn = False, [], None
         self._leave_comparison()
         for combo in (self._ui.compareComboBox, self._ui.drawComboBox):
             with _quiet(combo):
@@ -148,20 +153,18 @@ class Review:
         parameters = self._parameters()
         if parameters is None or parameters.fixedVolume is None or not self._something():
             return
-        with self._told():
-            self._put_layers(parameters.fixedVolume, self._warped(parameters))
+        self._own = {role: node for role, node in self._own.items() if node.GetScene() is not None}
+        self._turns.begin(self._while_there(self._picture(parameters),
+                                            (parameters.fixedVolume, parameters.movingVolume, parameters.warpedVolume)))
 
     def draw(self) -> None:
         """Draw the forward transform in slice views, or draw it no more."""
-        forward, choice = self.forward, self._ui.drawComboBox.currentData
-        if forward is None:
-            return
-        if choice == GRID:
-            review.show_grid(forward)
-        elif choice == ARROWS:
-            review.show_arrows(forward)
-        else:
-            review.hide_deformation(forward)
+        drawn, self._drawn = self._drawn, self._to_draw()
+        if drawn is not None and drawn is not self._drawn:
+            review.hide_deformation(drawn)
+        if self._drawn is not None:
+            draw = review.show_grid if self._ui.drawComboBox.currentData == GRID else review.show_arrows
+            draw(self._drawn)
 
     def color(self) -> None:
         """Hide the values of the Jacobian that are nearer to 0 than the threshold, or all but folds."""
@@ -185,8 +188,7 @@ class Review:
         if self._ui.layoutComboBox.currentIndex == 0:
             self._leave_comparison()
         elif not self._layout.compares:
-            with self._told():
-                self._enter_comparison(self._parameters())
+            self._enter_comparison()
         self.show()
 
     def onLayoutChanged(self) -> None:
@@ -194,10 +196,9 @@ class Review:
         self._layout_before = None
         self.show()
 
-    def _enter_comparison(self, parameters: Any) -> None:
-        warped = self._warped(parameters)
+    def _enter_comparison(self) -> None:
         self._layout.compares = True
-        self._layout_before = review.show_comparison(slicer.mrmlScene, parameters.fixedVolume, warped,
+        self._layout_before = review.show_comparison(slicer.mrmlScene, self._parameters().fixedVolume, None,
                                                      self._ui.opacitySlider.value)
 
     def _leave_comparison(self) -> None:
@@ -219,30 +220,33 @@ class Review:
         for text, choice in ((_("Nothing"), NOTHING), (_("Bent grid"), GRID), (_("Arrows"), ARROWS)):
             ui.drawComboBox.addItem(text, choice)
 
-    def _put_layers(self, fixed: Any, warped: Any) -> None:
-        choice = self._ui.compareComboBox.currentData
-        if choice in (CHECKERBOARD, DIFFERENCE):
-            self._turns.add(self._mix(choice, fixed, warped))
-            return
-        review.show_layers(self._views(), fixed, warped, self._ui.opacitySlider.value)
+    def _picture(self, parameters: Any) -> Steps:
+        """Show what is chosen; no step but the last is seen."""
+        fixed, choice = parameters.fixedVolume, self._ui.compareComboBox.currentData
+        warped = yield from self._warped(parameters)
+        if choice in MIXED:
+            mix = self._node("mixed")
+            yield from self._mix(mix, fixed, warped)
+            review.show_layers(self._views(), mix)
+        else:
+            review.show_layers(self._views(), fixed, warped, self._ui.opacitySlider.value)
         self._put_over(fixed, warped)
         if choice == FLICKER:
             self._timer.start()
         elif choice == REVEAL:
             self._reveal = importlib.import_module("CompareVolumes").LayerReveal()
 
-    def _mix(self, choice: str, fixed: Any, warped: Any) -> Steps:
-        """Make a picture of both, then show it; given up when one of the nodes is removed meanwhile."""
-        node = self._node("mixed")
-        cells = self._ui.checkerSpinBox.value
-        steps = mixed.write_checkerboard(node, fixed, warped, cells) if choice == CHECKERBOARD else \
-            mixed.write_difference(node, fixed, warped)
+    def _mix(self, node: Any, fixed: Any, warped: Any) -> Steps:
+        if self._ui.compareComboBox.currentData == CHECKERBOARD:
+            return mixed.write_checkerboard(node, fixed, warped, self._ui.checkerSpinBox.value)
+        return mixed.write_difference(node, fixed, warped)
+
+    def _while_there(self, steps: Steps, nodes: tuple) -> Steps:
+        """Steps that are given up when one of the nodes or of our own leaves the scene meanwhile."""
         for _step in steps:
             yield
-            if any(used.GetScene() is None for used in (node, fixed, warped)):
+            if any(node is not None and node.GetScene() is None for node in (*nodes, *self._own.values())):
                 return
-        review.show_layers(self._views(), node)
-        self._put_over(fixed, warped)
 
     def _put_over(self, fixed: Any, warped: Any) -> None:
         """What is shown beside and over the comparison."""
@@ -264,7 +268,7 @@ class Review:
         scene = slicer.mrmlScene
         return review.composites(scene, review.COMPARED[2:] if self._layout.compares else None)
 
-    def _warped(self, parameters: Any) -> Any:
+    def _warped(self, parameters: Any) -> Making[Any]:
         """The volume that shows the moving volume carried over: the output itself, or one of our own."""
         percent, warped = self._ui.amountSlider.value, parameters.warpedVolume
         if not self._running and (percent >= 100 or self.forward is None) and _filled(warped):
@@ -273,12 +277,20 @@ class Review:
         if percent < 100:
             transform = self._node("part")
             transforms.show_amount(transform, self.forward, percent)
-        review.show_moving(shown, parameters.movingVolume, transform)
+        yield from review.moving_steps(shown, parameters.movingVolume, transform)
         return shown
 
-    def _has_to_be_made(self) -> bool:
-        """Whether the chosen picture does not follow the forward transform by itself."""
-        return self._ui.amountSlider.value < 100 or self._ui.compareComboBox.currentData in (CHECKERBOARD, DIFFERENCE)
+    def _renew(self) -> None:
+        """Make anew what does not follow the forward transform by itself; the views stay as they are."""
+        self._shown, percent, part = time.monotonic(), self._ui.amountSlider.value, self._own.get("part")
+        if self._ui.compareComboBox.currentData in MIXED:
+            self.show()
+        elif percent < 100 and part is not None and part.GetScene() is not None:
+            transforms.show_amount(part, self.forward, percent)
+
+    def _to_draw(self) -> Any:
+        """The transform that is to be drawn in the slice views, or None."""
+        return self.forward if self._ui.drawComboBox.currentData != NOTHING else None
 
     def _something(self) -> bool:
         parameters = self._parameters()
@@ -307,14 +319,6 @@ class Review:
         if self._reveal is not None:
             self._reveal.cleanup()
             self._reveal = None
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """What goes wrong while showing is told, and breaks nothing else."""
-        try:
-            yield
-        except (ValueError, RuntimeError, ImportError) as error:
-            self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         logger.info("The comparison cannot be shown.", exc_info=error)

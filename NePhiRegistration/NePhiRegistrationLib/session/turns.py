@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
 from typing import Callable
 
 import qt
 
-Steps = Iterator[None]
+from ..mrml.slabs import Steps
 
 
 class Turns:
@@ -33,6 +32,12 @@ class Turns:
         """Do this after all that waits."""
         self._waiting.append(steps)
         self._timer.start()
+
+    def begin(self, steps: Steps) -> None:
+        """As :meth:`add`, but where nothing waits the first step is done now."""
+        self.add(steps)
+        if len(self._waiting) == 1:
+            self._turn()
 
     def clear(self) -> None:
         """Drop what waits."""
