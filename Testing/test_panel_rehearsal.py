@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -84,6 +85,7 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NePhi: all scenarios passed." in done.stdout
     assert "test_panel was skipped: there is no main window" in done.stdout
+    assert re.search(r"ok +scripts and panel together took \d+ s", done.stdout)
 
 
 def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real):

@@ -6,6 +6,7 @@
 
 import json
 import sys
+import time
 import traceback
 import unittest
 
@@ -54,13 +55,16 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
         selftest.check(again.ui.registerButton.enabled, f"and the button says {again.ui.registerButton.text!r}")
 
     def runTest(self):
-        """All of them; slicer.testing.runUnitTest finds the tests by itself."""
+        """All of them, in under a minute; slicer.testing.runUnitTest finds the tests by itself."""
+        started = time.monotonic()
         for name in ("test_scripts", "test_panel"):
             try:
                 self.setUp()
                 getattr(self, name)()
             except unittest.SkipTest as skipped:
                 print(f"NePhi: {name} was skipped: {skipped}")
+        seconds = time.monotonic() - started
+        selftest.check(seconds < selftest.LONGEST, f"scripts and panel together took {seconds:.0f} s")
 
 
 if __name__ == "__main__":
