@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import numpy as np
 import pythonqt
 import qt
 import slicer
+from marked_sentences import unfilled, unmarked
 from mrml_scene import add_segmentation
 from panel_case import MODULE, add_volume
 from PySide6 import QtCore, QtWidgets
@@ -28,6 +31,10 @@ from pythonqt.wrapping import unwrap
 
 pytest_plugins = ["panel_fixture"]
 UI = MODULE.parent / "Resources" / "UI" / "NePhiRegistration.ui"
+LIBRARY = MODULE.parent / "NePhiRegistrationLib"
+FOR_USERS = [LIBRARY / "logic.py", LIBRARY / "task.py",
+             *(path for folder in ("mrml", "panel", "session") for path in sorted((LIBRARY / folder).glob("*.py")))]
+"""The sources whose sentences users read; the engine and its worker speak English."""
 
 
 def test_the_module_says_what_it_is(opened):
@@ -215,12 +222,57 @@ def test_every_text_of_the_panel_is_marked_for_translation(opened):
 
 def test_every_sentence_in_the_sources_of_the_panel_is_marked_for_translation():
     """A string with a space that starts like a sentence is for people; docstrings and log lines aside."""
-    for path in sorted((MODULE.parent / "NePhiRegistrationLib" / "panel").glob("*.py")):
+    for path in sorted((LIBRARY / "panel").glob("*.py")):
         text = re.sub(r'"""(?s:.*?)"""', "", path.read_text(encoding="utf-8"))
         text = re.sub(r"(?s)_\((\s*\"(?:[^\"\\]|\\.)*\")+", "", text)
         text = re.sub(r"logger\.\w+\((\s*\"(?:[^\"\\]|\\.)*\")+", "", text)
         left = re.findall(r'"([A-Z][a-z]+ [^"]*)"', text)
         assert [item for item in left if not item.startswith("NePhi")] == [], path.name
+
+
+@pytest.mark.parametrize("path", FOR_USERS, ids=lambda path: path.relative_to(LIBRARY).as_posix())
+def test_every_sentence_that_users_read_is_marked_for_translation(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert unmarked(tree) == []
+    assert unfilled(tree) == []
+
+
+@pytest.mark.parametrize("line", [
+    'raise NodeError("No output is chosen.")', 'raise NodeError(f"The {name} is empty.")',
+    'raise NodeError("The {name} is empty.".format(name=name))', 'raise NodeError("The %s is empty." % name)',
+    'raise NodeError("The " + name + " is empty.")', 'raise NodeError(_(f"The {name} is empty."))',
+    'raise NodeError(f"{path} cannot be loaded: {error}")', 'raise NodeError("Empty" if name else name)',
+    'self._fail("memory", "There is not enough memory; crop "\n "the volumes.", details)',
+    'return Result(outputs, error=message or "The registration was cancelled.")',
+    'self._fail("input", f"Failed ({error}).")', 'CLOSED = "The scene was closed."',
+    'raise NodeError(_("Choose it.") + " Or choose none.")'])
+def test_a_sentence_that_is_not_marked_is_found(line):
+    assert unmarked(ast.parse(line)) != []
+
+
+@pytest.mark.parametrize("line", [
+    'raise NodeError(_("No output is chosen."))', 'raise NodeError(_("The {name} is empty.").format(name=f"{a}, {b}"))',
+    'raise NodeError(message)', '"""What this is."""', 'def made():\n    """What this does."""',
+    'logger.warning("The worker did not stop.")', 'log.info("The %s is %s.", name, " and ".join(names))'])
+def test_what_is_marked_or_not_for_users_is_passed_over(line):
+    assert unmarked(ast.parse(line)) == []
+
+
+@pytest.mark.parametrize("line", [
+    'raise NodeError(_("The {name} is empty."))', '_("The {name} is empty.").format(nam=name)',
+    '_("Choose one.").format(name=name)', '_("The {} is empty.").format(name)'])
+def test_a_marked_sentence_whose_places_are_not_filled_by_name_is_found(line):
+    assert unfilled(ast.parse(line)) != []
+
+
+def test_translations_are_slicers_own_where_it_has_them(opened):
+    from slicer.i18n import tr
+    assert runpy.run_path(str(LIBRARY / "i18n.py"))["tr"] is tr
+
+
+def test_without_translations_texts_stay_as_they_are(monkeypatch):
+    monkeypatch.setitem(sys.modules, "slicer.i18n", None)
+    assert runpy.run_path(str(LIBRARY / "i18n.py"))["tr"]("Choose one.") == "Choose one."
 
 
 def test_every_field_of_the_form_has_a_tip_and_a_label_with_a_buddy():

@@ -10,10 +10,11 @@ from typing import Any, Callable, Optional, Union
 
 import slicer
 
+from .i18n import tr as _
 from .mrml import jacobian, segments, volumes
 from .mrml.errors import NodeError
 from .session import files
-from .session.engine import BUSY, Engine, failure, shared
+from .session.engine import Engine, failure, shared
 from .session.loading import Loading
 from .session.points import carry as carry_points
 from .session.reading import Onwards, Reading, check
@@ -79,7 +80,7 @@ class RegistrationLogic:
         """
         last = self._last.task
         if last is None:
-            raise RegistrationError("There is no registration to continue; register first.")
+            raise RegistrationError(_("There is no registration to continue; register first."))
         order = Onwards(last.name, int(iterations), last.label_names)
         there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
         wanted = replace(last.outputs, **there, createMissing=False)
@@ -154,7 +155,7 @@ class RegistrationLogic:
         inputs = Inputs(fixed, moving, **judges)
         check(inputs)
         order = Reading(inputs)
-        for _ in order.steps():
+        for _step in order.steps():
             pass
         reply = self._engine.ask("evaluate", order.fields, {**order.arrays, "transform": self._last.exact(transform)})
         metrics = reply.fields["metrics"]
@@ -174,7 +175,7 @@ class RegistrationLogic:
             The filled node.
         """
         if kind not in ("log", "determinant"):
-            raise NodeError(f"The kind of Jacobian is {kind!r}; say 'log' or 'determinant'.")
+            raise NodeError(_("The kind of Jacobian is {kind!r}; say 'log' or 'determinant'.").format(kind=kind))
         exact = self._last.exact(transform)
         side = "moving" if direction == "inverse" else "fixed"
         grid = volumes.read_volume(reference or self._last.volume(transform, side), side).geometry
@@ -296,7 +297,7 @@ class RegistrationLogic:
                on_progress: Optional[Callable] = None, on_finished: Optional[Callable] = None,
                on_failed: Optional[Callable] = None, on_log: Optional[Callable] = None) -> Task:
         if self._engine.busy or (self._task is not None and not self._task.done):
-            raise RegistrationError(BUSY)
+            raise RegistrationError(_("A registration is running; wait until it has finished, or cancel it."))
         self._engine.start(self)
         scene = slicer.mrmlScene
         self._last.watch(scene)
@@ -310,7 +311,7 @@ class RegistrationLogic:
 
 def _check_side(to: str) -> None:
     if to not in ("fixed", "moving"):
-        raise NodeError(f"The destination is {to!r}; say 'fixed' or 'moving'.")
+        raise NodeError(_("The destination is {to!r}; say 'fixed' or 'moving'.").format(to=to))
 
 
 def _inputs(pair: Pair) -> Inputs:

@@ -13,6 +13,7 @@ from typing import Any, Optional, Union
 
 import qt
 
+from .i18n import tr as _
 from .mrml.errors import NodeError
 from .session.engine import Engine
 from .session.reading import Onwards, Reading
@@ -27,8 +28,6 @@ logger = logging.getLogger(__name__)
 
 BUSY = ("starting", "running", "cancelling")
 PATIENCE = 0.7  # s that the worker has to answer a cancel before it is replaced
-
-SCENE_CLOSED = "The scene was closed; the registration was stopped."
 
 
 class Task:
@@ -96,7 +95,7 @@ class Task:
         """The nodes and numbers, or why there are none."""
         if self.state == "finished":
             return Result(self.outputs, self.report.get("metrics") or {}, self.report)
-        return Result(self.outputs, error=self.message or "The registration was cancelled.")
+        return Result(self.outputs, error=self.message or _("The registration was cancelled."))
 
     def cancel(self, keep: bool = False) -> None:
         """Stop; returns at once, and the task ends within a second.
@@ -215,11 +214,11 @@ class Task:
         if isinstance(error, NodeError):
             self._fail("input", str(error))
         elif isinstance(error, MemoryError):
-            self._fail("memory", "There is not enough memory for the volumes of this registration; close other data "
-                                 "or crop the volumes.", details)
+            self._fail("memory", _("There is not enough memory for the volumes of this registration; close other data "
+                                   "or crop the volumes."), details)
         else:
-            self._fail("internal", f"The registration failed unexpectedly ({type(error).__name__}: {error}); the log "
-                                   "has the details.", details)
+            self._fail("internal", _("The registration failed unexpectedly ({kind}: {error}); the log has the details."
+                                     ).format(kind=type(error).__name__, error=error), details)
 
     def _undo(self, end: str) -> None:
         """Put everything back, then end."""
@@ -251,7 +250,7 @@ class Task:
         if self.done:
             return
         self.cancel()
-        self.message = SCENE_CLOSED
+        self.message = _("The scene was closed; the registration was stopped.")
         self._turns.clear()
         self._end, self._restored = "cancelled", True
         self._turns.add(self._leave())
@@ -275,4 +274,4 @@ class Task:
         if not self.done and time.monotonic() > self._deadline:
             self._deadline = float("inf")
             logger.warning("The worker did not stop in time and is started anew.")
-            self._engine.worker.restart("The worker did not stop in time and was started anew.")
+            self._engine.worker.restart(_("The worker did not stop in time and was started anew."))

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..i18n import tr as _
 from .errors import NodeError
 from .geometry import FLIP, ijk_to_ras
 from .volumes import VolumeData
@@ -29,13 +30,15 @@ def read_landmark_pairs(fixed_node: Any, moving_node: Any, fixed: Optional[Volum
         return None
     if fixed_node is None or moving_node is None:
         given, missing = ("moving", "fixed") if fixed_node is None else ("fixed", "moving")
-        raise NodeError(f"There are {given} landmarks but no {missing} ones; choose both lists or neither.")
+        raise NodeError(_("There are {given} landmarks but no {missing} ones; choose both lists or neither.").format(
+            given=given, missing=missing))
     if fixed_node is moving_node:
-        raise NodeError(f"'{fixed_node.GetName()}' is chosen for the fixed and the moving landmarks; choose two lists.")
+        raise NodeError(_("'{name}' is chosen for the fixed and the moving landmarks; choose two lists.").format(
+            name=fixed_node.GetName()))
     points = [_points(node, role) for node, role in ((fixed_node, "fixed"), (moving_node, "moving"))]
     if len(points[0]) != len(points[1]):
-        raise NodeError(f"There are {len(points[0])} fixed and {len(points[1])} moving landmarks; "
-                        "place as many in one list as in the other, in the same order.")
+        raise NodeError(_("There are {fixed} fixed and {moving} moving landmarks; place as many in one list as in the "
+                          "other, in the same order.").format(fixed=len(points[0]), moving=len(points[1])))
     for node, place, volume in zip((fixed_node, moving_node), points, (fixed, moving)):
         if volume is not None:
             _check_inside(node, place, volume)
@@ -71,14 +74,15 @@ def read_points(node: Any, role: str = "") -> np.ndarray:
 def _points(node: Any, role: str) -> np.ndarray:
     name = f"{role} list '{node.GetName()}'".strip()
     if not node.IsA("vtkMRMLMarkupsNode"):
-        raise NodeError(f"The {name} is no markups node; choose a point list.")
+        raise NodeError(_("The {name} is no markups node; choose a point list.").format(name=name))
     count = node.GetNumberOfControlPoints()
     if count == 0:
-        raise NodeError(f"The {name} has no points; place some, or choose another or none.")
+        raise NodeError(_("The {name} has no points; place some, or choose another or none.").format(name=name))
     points = np.zeros((count, 3))
     for index in range(count):
         if node.GetNthControlPointPositionStatus(index) != node.PositionDefined:
-            raise NodeError(f"Point {index + 1} of the {name} is not placed; place it or delete it.")
+            raise NodeError(_("Point {number} of the {name} is not placed; place it or delete it.").format(
+                number=index + 1, name=name))
         node.GetNthControlPointPositionWorld(index, points[index])
     return points * FLIP
 
@@ -89,5 +93,7 @@ def _check_inside(node: Any, points: np.ndarray, volume: VolumeData) -> None:
     outside = ((index < -0.5) | (index > np.asarray(volume.geometry["size"]) - 0.5)).any(1)
     if outside.any():
         first = int(outside.argmax())
-        raise NodeError(f"{int(outside.sum())} of {len(points)} points of '{node.GetName()}' lie outside the "
-                        f"{volume.name}, {node.GetNthControlPointLabel(first)} first; correct or delete them.")
+        raise NodeError(_("{count} of {total} points of '{name}' lie outside the {volume}, {first} first; correct or "
+                          "delete them.").format(
+            count=int(outside.sum()), total=len(points), name=node.GetName(), volume=volume.name,
+            first=node.GetNthControlPointLabel(first)))

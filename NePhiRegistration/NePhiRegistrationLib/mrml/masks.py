@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 import vtk
 
+from ..i18n import tr as _
 from .errors import NodeError
 from .geometry import ijk_to_ras, numpy_matrix, vtk_matrix
 from .resample import image_array, onto, oriented, transform_to_world, volume_matrix
@@ -65,9 +66,10 @@ def mask_steps(node: Any, segment_id: Optional[str], volume: VolumeData, role: s
         yield from fill(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
     count = int(np.count_nonzero(mask.view(bool)))
     if not count and all(part.empty for part in used):
-        raise NodeError(f"The {name} is empty; draw something in it, or choose another or none.")
+        raise NodeError(_("The {name} is empty; draw something in it, or choose another or none.").format(name=name))
     if not count:
-        raise NodeError(f"The {name} has nothing inside the {volume.name}; choose one that belongs to it, or none.")
+        raise NodeError(_("The {name} has nothing inside the {volume}; choose one that belongs to it, or none.").format(
+            name=name, volume=volume.name))
     log.info("The %s is %s, %d voxels.", name, " and ".join(part.name for part in used), count)
     return mask
 
@@ -96,7 +98,8 @@ def label_steps(node: Any, volume: VolumeData, role: str) -> Making[Labels]:
             yield from fill(array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
     present = yield from _values(array)
     if not present:
-        raise NodeError(f"The {name} have nothing inside the {volume.name}; choose labels that belong to it, or none.")
+        raise NodeError(_("The {name} have nothing inside the {volume}; choose labels that belong to it, or none."
+                          ).format(name=name, volume=volume.name))
     names = {value: str(value) for value in present} if is_map else \
         {label: part.name for label, part in enumerate(found, start=1)}
     return Labels(array, names, name)
@@ -115,9 +118,10 @@ def match_steps(fixed: Labels, moving: Labels) -> Making[tuple[Labels, Labels]]:
     """
     shared = [name for name in fixed.names.values() if name in moving.names.values()]
     if not shared:
-        raise NodeError(f"The {fixed.name} ({', '.join(fixed.names.values())}) and the {moving.name} "
-                        f"({', '.join(moving.names.values())}) have no name in common; give what belongs together the "
-                        "same name.")
+        raise NodeError(_("The {fixed} ({fixed_names}) and the {moving} ({moving_names}) have no name in common; give "
+                          "what belongs together the same name.").format(
+            fixed=fixed.name, fixed_names=", ".join(fixed.names.values()),
+            moving=moving.name, moving_names=", ".join(moving.names.values())))
     numbers = {name: number for number, name in enumerate(shared, start=1)}
     return (yield from _renumbered(fixed, numbers)), (yield from _renumbered(moving, numbers))
 
@@ -211,11 +215,12 @@ def parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True)
     transform = transform_to_world(node)
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         if node.GetImageData() is None:
-            raise NodeError(f"The {name} holds no image; load its file again or choose another.")
+            raise NodeError(_("The {name} holds no image; load its file again or choose another.").format(name=name))
         yield Part(node.GetName(), oriented(node.GetImageData(), volume_matrix(node)), transform)
         return
     if not node.IsA("vtkMRMLSegmentationNode"):
-        raise NodeError(f"The {name} is neither a segmentation nor a label map; convert it or choose another.")
+        raise NodeError(_("The {name} is neither a segmentation nor a label map; convert it or choose another.").format(
+            name=name))
     segmentation = node.GetSegmentation()
     for segment in _segment_ids(node, segment_id, name, visible):
         found = segmentation.GetSegment(segment)
@@ -228,15 +233,17 @@ def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool)
     every = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     if segment_id:
         if segment_id not in every:
-            raise NodeError(f"The {name} has no segment {segment_id}; choose one that it has.")
+            raise NodeError(_("The {name} has no segment {segment}; choose one that it has.").format(
+                name=name, segment=segment_id))
         return [segment_id]
     if not every:
-        raise NodeError(f"The {name} has no segments; add one, or choose another or none.")
+        raise NodeError(_("The {name} has no segments; add one, or choose another or none.").format(name=name))
     if not visible or display is None:
         return every
     shown = [segment for segment in every if display.GetSegmentVisibility(segment)]
     if not shown:
-        raise NodeError(f"The {name} has no visible segment; show those to use, or choose one segment.")
+        raise NodeError(_("The {name} has no visible segment; show those to use, or choose one segment.").format(
+            name=name))
     return shown
 
 
@@ -247,8 +254,8 @@ def _shape(segment: Any, name: str) -> tuple[Any, Optional[int]]:
         return image, segment.GetLabelValue()
     surface = segment.GetRepresentation(_SURFACE)
     if surface is None:
-        raise NodeError(f"The {name} has neither voxels nor closed surfaces; create its binary labelmap in the "
-                        "Segmentations module.")
+        raise NodeError(_("The {name} has neither voxels nor closed surfaces; create its binary labelmap in the "
+                          "Segmentations module.").format(name=name))
     return surface, None
 
 
@@ -267,7 +274,7 @@ def _on_lattice(image: Any, geometry: dict) -> Optional[Reader]:
     low, high = np.clip(-first, 0, size), np.clip(shape - first, 0, size)  # of the image, in the grid
 
     def read(part: slice) -> np.ndarray:
-        start, stop, _ = part.indices(int(size[2]))
+        start, stop, _step = part.indices(int(size[2]))
         values = np.zeros((stop - start, size[1], size[0]), array.dtype)
         bottom, top = max(start, low[2]), min(stop, high[2])
         if bottom < top:
@@ -296,7 +303,7 @@ def _inside(surface: vtk.vtkPolyData, geometry: dict, transform: Optional[vtk.vt
     i, j, k = geometry["size"]
 
     def read(part: slice) -> np.ndarray:
-        start, stop, _ = part.indices(k)
+        start, stop, _step = part.indices(k)
         stencil.SetOutputWholeExtent(0, i - 1, 0, j - 1, start, stop - 1)
         image.Update()
         return image_array(image.GetOutput())

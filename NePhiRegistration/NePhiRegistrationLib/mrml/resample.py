@@ -9,6 +9,7 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+from ..i18n import tr as _
 from .geometry import ijk_to_ras, numpy_matrix, vtk_matrix
 
 
@@ -75,5 +76,5 @@ def onto(image: Any, geometry: dict, transform: Optional[vtk.vtkAbstractTransfor
     done = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
         image, reference, result, linear, False, transform, background)
     if not done:
-        raise RuntimeError("Slicer could not resample the image.")
+        raise RuntimeError(_("Slicer could not resample the image."))
     return image_array(result)

@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 import vtk
 
+from ..i18n import tr as _
 from . import kept
 from .errors import NodeError
 from .geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
@@ -29,7 +30,8 @@ def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> N
         geometry: its grid, LPS mm. VTK repeats the displacement of the border outside it.
     """
     if list(displacement.shape) != [*reversed(geometry["size"]), 3]:
-        raise ValueError(f"Displacements of shape {displacement.shape} do not fit a size of {geometry['size']}.")
+        raise ValueError(_("Displacements of shape {shape} do not fit a size of {size}.").format(
+            shape=displacement.shape, size=geometry["size"]))
     if node.GetParentTransformNode() is not None:
         node.SetAndObserveTransformNodeID(None)
     current = grid_transform(node)
@@ -111,16 +113,18 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
     if node is None:
         return None
     if moving is not None and _above(node, moving):
-        raise NodeError(f"The initial transform '{node.GetName()}' is already applied to the moving volume "
-                        f"'{moving.GetName()}'; choose no initial transform, or take the volume out of it.")
+        raise NodeError(_("The initial transform '{transform}' is already applied to the moving volume '{volume}'; "
+                          "choose no initial transform, or take the volume out of it.").format(
+            transform=node.GetName(), volume=moving.GetName()))
     if not node.IsTransformToWorldLinear():
-        raise NodeError(f"The initial transform '{node.GetName()}' is not linear; choose a linear transform, or harden "
-                        "it on a copy of the moving volume.")
+        raise NodeError(_("The initial transform '{name}' is not linear; choose a linear transform, or harden it on a "
+                          "copy of the moving volume.").format(name=node.GetName()))
     matrix = vtk.vtkMatrix4x4()
     node.GetMatrixTransformToWorld(matrix)
     to_world = numpy_matrix(matrix)
     if not (np.isfinite(to_world).all() and abs(np.linalg.det(to_world[:3, :3])) > 1e-6):
-        raise NodeError(f"The initial transform '{node.GetName()}' cannot be inverted; choose another or none.")
+        raise NodeError(_("The initial transform '{name}' cannot be inverted; choose another or none.").format(
+            name=node.GetName()))
     return to_lps(np.linalg.inv(to_world))
 
 
@@ -153,8 +157,8 @@ def _above(transform: Any, node: Any) -> bool:
 def _field(node: Any) -> Any:
     transform = grid_transform(node)
     if transform is None:
-        raise NodeError(f"The transform '{node.GetName()}' is no displacement field from its parent; "
-                        "choose a transform made by NePhi.")
+        raise NodeError(_("The transform '{name}' is no displacement field from its parent; choose a transform made by "
+                          "NePhi.").format(name=node.GetName()))
     return transform
 
 

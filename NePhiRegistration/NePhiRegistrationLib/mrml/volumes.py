@@ -11,6 +11,7 @@ from typing import Any, Optional
 import numpy as np
 import vtk
 
+from ..i18n import tr as _
 from . import kept
 from .errors import NodeError
 from .geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
@@ -85,7 +86,8 @@ def check_pair(fixed: Any, moving: Any) -> None:
         NodeError: both are one node.
     """
     if fixed is not None and fixed is moving:
-        raise NodeError(f"The fixed and the moving volume are the same ({fixed.GetName()}); choose two volumes.")
+        raise NodeError(_("The fixed and the moving volume are the same ({name}); choose two volumes.").format(
+            name=fixed.GetName()))
 
 
 def check_outputs(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
@@ -102,8 +104,8 @@ def check_outputs(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         if node is None:
             continue
         if node.GetID() in taken:
-            raise NodeError(f"{node.GetName()} is chosen as {taken[node.GetID()]} and as {role}; "
-                            f"choose another node for {role}.")
+            raise NodeError(_("{name} is chosen as {first} and as {second}; choose another node for {second}.").format(
+                name=node.GetName(), first=taken[node.GetID()], second=role))
         taken[node.GetID()] = role
 
 
@@ -120,7 +122,8 @@ def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[An
         like: a volume whose window and level a new display takes over.
     """
     if list(array.shape) != list(reversed(geometry["size"])):
-        raise ValueError(f"An array of shape {array.shape} does not fit a geometry of size {geometry['size']}.")
+        raise ValueError(_("An array of shape {shape} does not fit a geometry of size {size}.").format(
+            shape=array.shape, size=geometry["size"]))
     add_display(node, like)
     with _placed(node, geometry):
         _put_voxels(node, array)
@@ -192,23 +195,25 @@ def checked_kind(node: Any, role: str) -> str:
         NodeError: it is not.
     """
     if node is None:
-        raise NodeError(f"No {role} volume is chosen; choose one.")
+        raise NodeError(_("No {role} volume is chosen; choose one.").format(role=role))
     name = f"{role} volume '{node.GetName()}'"
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        raise NodeError(f"The {name} is a label map; choose the image it belongs to, and give label maps as masks.")
+        raise NodeError(_("The {name} is a label map; choose the image it belongs to, and give label maps as masks."
+                          ).format(name=name))
     if not node.IsA("vtkMRMLScalarVolumeNode"):
-        raise NodeError(f"The {name} is no volume ({node.GetNodeTagName()}); choose a scalar volume.")
+        raise NodeError(_("The {name} is no volume ({kind}); choose a scalar volume.").format(
+            name=name, kind=node.GetNodeTagName()))
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
-        raise NodeError(f"The {name} holds no image; load its file again or choose another volume.")
+        raise NodeError(_("The {name} holds no image; load its file again or choose another volume.").format(name=name))
     components = image.GetNumberOfScalarComponents()
     if components != 1:
-        raise NodeError(f"The {name} has {components} values in each voxel (colours, vectors or time points); "
-                        "choose or extract a volume with one.")
+        raise NodeError(_("The {name} has {count} values in each voxel (colours, vectors or time points); choose or "
+                          "extract a volume with one.").format(name=name, count=components))
     size = image.GetDimensions()
     if min(size) < MIN_AXIS:
-        raise NodeError(f"The {name} has {size[0]} x {size[1]} x {size[2]} voxels; at least {MIN_AXIS} along each axis "
-                        "are needed, choose a volume and not a single slice.")
+        raise NodeError(_("The {name} has {size} voxels; at least {least} along each axis are needed, choose a volume "
+                          "and not a single slice.").format(name=name, size=" x ".join(map(str, size)), least=MIN_AXIS))
     return name
 
 
@@ -222,10 +227,12 @@ def _checked_values(array: np.ndarray, name: str) -> Making[float]:
     low, high = np.min(lows), np.max(highs)
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         count = array.size - int(np.count_nonzero(np.isfinite(array)))
-        raise NodeError(f"The {name} has {count} of {array.size} voxels that are not numbers (NaN or infinite); "
-                        "replace them, for instance by the background value.")
+        raise NodeError(_("The {name} has {count} of {total} voxels that are not numbers (NaN or infinite); replace "
+                          "them, for instance by the background value.").format(
+            name=name, count=count, total=array.size))
     if low == high:
-        raise NodeError(f"The {name} is constant ({low:g} everywhere); choose a volume that shows something.")
+        raise NodeError(_("The {name} is constant ({value:g} everywhere); choose a volume that shows something."
+                          ).format(name=name, value=low))
     return float(low)
 
 

@@ -17,8 +17,6 @@ from .values import RegistrationError
 
 logger = logging.getLogger(__name__)
 
-BUSY = "A registration is running; wait until it has finished, or cancel it."
-
 
 class Engine:
     """A worker for several users; it ends with the last of them.

@@ -9,6 +9,7 @@ from typing import Union
 
 import numpy as np
 
+from ..i18n import tr as _
 from ..mrml.errors import NodeError
 
 LARGEST = 1 << 32  # bytes; what is larger is no transform, and would take the memory for nothing
@@ -28,8 +29,8 @@ def write_bytes(path: Union[str, os.PathLike], data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise OSError(f"Cannot write {path} ({error.strerror or error}); choose a folder with write permission and "
-                      "free space.") from error
+        raise OSError(_("Cannot write {path} ({reason}); choose a folder with write permission and free space.").format(
+            path=path, reason=error.strerror or error)) from error
 
 
 def read_bytes(path: Union[str, os.PathLike]) -> np.ndarray:
@@ -41,7 +42,9 @@ def read_bytes(path: Union[str, os.PathLike]) -> np.ndarray:
     path = Path(path)
     try:
         if path.stat().st_size > LARGEST:
-            raise NodeError(f"{path} is too large for a NePhi transform; choose the .nephi file of a registration.")
+            raise NodeError(_("{path} is too large for a NePhi transform; choose the .nephi file of a registration."
+                              ).format(path=path))
         return np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
-        raise NodeError(f"Cannot read {path} ({error.strerror or error}); choose another file.") from error
+        raise NodeError(_("Cannot read {path} ({reason}); choose another file.").format(
+            path=path, reason=error.strerror or error)) from error

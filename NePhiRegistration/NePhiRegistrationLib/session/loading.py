@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Optional, Union
 
+from ..i18n import tr as _
 from ..mrml.errors import NodeError
 from ..worker.client import Request
 from . import files
@@ -78,14 +79,14 @@ class Loading:
     def _raised(self, error: Exception) -> None:
         self.error = error
         if isinstance(error, NodeError):
-            self.error = NodeError(f"{self._path} cannot be loaded: {error}")
+            self.error = NodeError(_("{path} cannot be loaded: {reason}").format(path=self._path, reason=error))
         self._end()
         self.failed.emit(self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
         """The nodes it is for go; what was read must not come into the next scene."""
         self._turns.clear()
-        self._raised(RegistrationError(f"The scene was closed; {self._path} was not loaded."))
+        self._raised(RegistrationError(_("The scene was closed; {path} was not loaded.").format(path=self._path)))
 
     def _end(self) -> None:
         self._ended = True

@@ -7,6 +7,7 @@ from typing import Any, Optional
 import numpy as np
 import slicer
 
+from ..i18n import tr as _
 from ..mrml import markups
 from ..mrml.errors import NodeError
 from ..mrml.geometry import FLIP
@@ -46,5 +47,6 @@ def carry(engine: Engine, exact: np.ndarray, points: Any, to: str, output: Optio
 def _checked(points: Any) -> np.ndarray:
     array = np.asarray(points, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 3 or not len(array):
-        raise NodeError(f"The points have the shape {array.shape}; give (n, 3) RAS mm, or a markups node.")
+        raise NodeError(_("The points have the shape {shape}; give (n, 3) RAS mm, or a markups node.").format(
+            shape=array.shape))
     return array

@@ -7,6 +7,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..i18n import tr as _
 from ..mrml import markups, masks, transforms, volumes
 from ..mrml.errors import NodeError
 from .turns import Steps
@@ -32,20 +33,21 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
     """
     for role in ("fixed", "moving"):
         if getattr(inputs, role) is None:
-            raise NodeError(f"No {role} volume is chosen; choose one.")
+            raise NodeError(_("No {role} volume is chosen; choose one.").format(role=role))
     volumes.check_pair(inputs.fixed, inputs.moving)
     if (inputs.fixedLabels is None) != (inputs.movingLabels is None):
-        raise NodeError("Labels are chosen for one volume only; choose them for both or for none.")
+        raise NodeError(_("Labels are chosen for one volume only; choose them for both or for none."))
     chosen = {_ROLES[name]: getattr(inputs, name) for name in Inputs.names() if name in _ROLES}
     for role, node in chosen.items():
         if node is not None and node.GetScene() is None:
-            raise NodeError(f"{node.GetName()}, chosen as {role}, is not in the scene any more; choose another.")
+            raise NodeError(_("{name}, chosen as {role}, is not in the scene any more; choose another.").format(
+                name=node.GetName(), role=role))
     _check_kinds({"initialTransform": inputs.initialTransform})
     if outputs is not None:
         _check_kinds(dict(outputs.nodes()))
         volumes.check_outputs(chosen, {_ROLES[name]: node for name, node in outputs.nodes()})
         if not outputs.createMissing and not dict(outputs.nodes()):
-            raise NodeError("No output is chosen; choose at least one or have the missing ones created.")
+            raise NodeError(_("No output is chosen; choose at least one or have the missing ones created."))
     markups.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
     markups.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
     transforms.read_initial(inputs.initialTransform, inputs.moving)
@@ -55,7 +57,8 @@ def _check_kinds(nodes: dict[str, Any]) -> None:
     for name, node in nodes.items():
         words, kind = KINDS[name]
         if node is not None and not (node.IsA(f"vtkMRML{kind}Node") and not node.IsA("vtkMRMLLabelMapVolumeNode")):
-            raise NodeError(f"{node.GetName()} is no {words}; choose another node for the {_ROLES[name]}.")
+            raise NodeError(_("{name} is no {kind}; choose another node for the {role}.").format(
+                name=node.GetName(), kind=words, role=_ROLES[name]))
 
 
 class Reading:

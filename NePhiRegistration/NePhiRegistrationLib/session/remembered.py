@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..i18n import tr as _
 from ..mrml import archive
 from ..mrml.errors import NodeError
 from .values import Inputs, Outputs
@@ -49,10 +50,11 @@ class Remembered:
         """
         data = self._exact if transform is None else archive.load(transform)
         if data is None and transform is None:
-            raise NodeError("There is no transform; register first, or give the forward transform of a registration.")
+            raise NodeError(_("There is no transform; register first, or give the forward transform of a "
+                              "registration."))
         if data is None:
-            raise NodeError(f"The transform '{transform.GetName()}' has no exact map; choose the forward transform of "
-                            "a registration.")
+            raise NodeError(_("The transform '{name}' has no exact map; choose the forward transform of a "
+                              "registration.").format(name=transform.GetName()))
         return np.frombuffer(data, np.uint8)
 
     def output(self, name: str) -> Any:
@@ -63,7 +65,8 @@ class Remembered:
         """
         node = getattr(self._outputs, name)
         if node is None or node.GetScene() is None:
-            raise NodeError(f"There is no {name} transform of a registration in the scene; give one.")
+            raise NodeError(_("There is no {direction} transform of a registration in the scene; give one.").format(
+                direction=name))
         return node
 
     def volume(self, transform: Optional[Any], side: str) -> Any:
@@ -77,5 +80,6 @@ class Remembered:
         else:
             node = getattr(self._inputs, side)
         if node is None or node.GetScene() is None:
-            raise NodeError(f"The {side} volume that the transform belongs to is not in the scene; give the volume.")
+            raise NodeError(_("The {role} volume that the transform belongs to is not in the scene; give the volume."
+                              ).format(role=side))
         return node

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, Callable, Optional
 
+from ..i18n import tr as _
+
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +28,7 @@ class Signal:
             ValueError: it was not connected.
         """
         if slot not in self._slots:
-            raise ValueError(f"{slot!r} is not connected; disconnect what was connected before.")
+            raise ValueError(_("{slot!r} is not connected; disconnect what was connected before.").format(slot=slot))
         self._slots.remove(slot)
 
     def emit(self, *values: Any) -> None:
