@@ -26,7 +26,7 @@ bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python benchmarks/run.py $(BENCH)
 
 experiment-2d: $(VENV)/.installed
-	$(VENV)/bin/python benchmarks/experiment_2d.py experiment-2d --picture experiment-2d/interpolation.png
+	$(VENV)/bin/torchrun --standalone --nproc-per-node 2 benchmarks/experiment_2d.py experiment-2d --picture experiment-2d/interpolation.png
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -63,9 +63,9 @@ class Group:
         torch._foreach_div_(gradients, float(count * self.size))
 
     def average_statistics(self, module: nn.Module) -> None:
-        """Average the running statistics of batch norms over the processes."""
-        if self.size > 1:
-            running = [buffer for name, buffer in module.named_buffers() if "running" in name]
+        """Average the running statistics of batch norms, if there are any, over the processes."""
+        running = [buffer for name, buffer in module.named_buffers() if "running" in name]
+        if self.size > 1 and running:
             self._add_up(running)
             torch._foreach_div_(running, float(self.size))
 
