@@ -106,7 +106,14 @@ def test_no_iterations_are_the_prediction_alone(tmp_path):
     assert transform.provenance["weights"] == {"name": "tiny", "sha256": predictor.hash}
 
 
-def test_refinement_starts_from_the_prediction(tmp_path):
+@pytest.fixture
+def more_alike(monkeypatch):
+    """A prediction with which the images look more alike than without."""
+    found = iter((2.0, 1.0))
+    monkeypatch.setattr("nephi.pipeline.misfit", lambda *_: next(found))
+
+
+def test_levels_start_from_the_prediction(tmp_path, more_alike):
     fixed, moving = _pair()
     _predictor().save(tmp_path / "tiny.npz")
     options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), resolution=[16], iterations=2,
@@ -199,9 +206,7 @@ def _automatic(**changes):
     return Options.from_preset(**{"weights": "auto", **quick, **changes})
 
 
-def test_automatic_weights_are_those_shipped_for_images_of_that_dimension(shipped, monkeypatch):
-    monkeypatch.setattr("nephi.pipeline.misfit", lambda *_: next(falling))
-    falling = iter((2.0, 1.0))
+def test_automatic_weights_are_those_shipped_for_images_of_that_dimension(shipped, more_alike):
     transform = run(*_pair(), _automatic())
     assert transform.provenance["weights"] == {"name": "tiny", "sha256": shipped.hash}
     assert len(transform.models) == 1
@@ -214,25 +219,33 @@ def test_without_shipped_weights_automatic_means_none(shipped, monkeypatch):
     assert transform.models == ()
 
 
-def test_an_automatic_prediction_that_makes_images_less_alike_is_left_out_and_all_levels_run(shipped, caplog):
+@pytest.mark.parametrize("weights", ["auto", "tiny"])
+def test_a_prediction_that_makes_images_less_alike_is_left_out_and_all_levels_run(shipped, caplog, weights):
     fixed, _ = _pair()
-    transform = run(fixed, fixed, _automatic(resolution=[8, 16], iterations=2, after_prediction=0.0))
+    transform = run(fixed, fixed, _automatic(weights=weights, resolution=[8, 16], iterations=2, after_prediction=0.0))
     assert "is left out" in caplog.text
-    assert len(transform.models) == 2
+    assert len(transform.models) == 2 and transform.provenance["weights"] is None
 
 
-def test_weights_that_are_named_are_taken_at_their_word(shipped):
+def test_weights_that_are_named_are_taken_at_their_word_where_no_level_follows(shipped):
     fixed, _ = _pair()
     assert len(run(fixed, fixed, _automatic(weights="tiny")).models) == 1
 
 
-def test_after_a_prediction_coarser_levels_are_left_out_and_the_others_are_shorter(shipped):
-    options = _automatic(weights="tiny", resolution=[4, 30], iterations=10, after_prediction=0.3, latent_ratio=2.0,
+def test_after_a_prediction_each_level_does_its_share_of_the_iterations(shipped, more_alike):
+    options = _automatic(weights="tiny", resolution=[4, 30], iterations=10, after_prediction=[0.0, 0.3],
                          convergence=0.0)
     *_, last = register(*_pair(), options)
     assert [(entry["level"], entry["iteration"]) for entry in last.history] == [(1, 1), (1, 2), (1, 3)]
     *_, whole = register(*_pair(), options.changed(weights="none"))
     assert len(whole.history) == 20
+
+
+@pytest.mark.parametrize(("shares", "left"), [([0.5], (5, 10, 20)), ([0.0, 0.25], (0, 0, 10)),
+                                              ([0.1, 0.2, 0.3], (1, 4, 12)), ([0.9, 0.1, 0.2, 0.3], (1, 4, 12))])
+def test_shares_of_iterations_are_counted_from_the_finest_level(shares, left):
+    options = Options().changed(iterations=[10, 20, 40], after_prediction=shares)
+    assert options.predicted.iterations == left
 
 
 @pytest.mark.parametrize("dim", [2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -36,8 +37,9 @@ class Options:
                           "such images, their name, a file, or 'none'")
     refinement: int = option(0, "iterations that go on from the prediction itself, its codes and fields, before the "
                              "levels", low=0, high=100000)
-    after_prediction: float = option(0.4, "share of a level's iterations that is done after a prediction; levels with "
-                                     "larger latent cells than the prediction's are left out", low=0.0, high=1.0)
+    after_prediction: tuple[float, ...] = option(
+        (0.4,), "share of a level's iterations that is done after a prediction, per level, counted from the finest; "
+                "the first counts for all that are coarser", low=0.0, high=1.0)
     similarity: str = option("lncc", "how images are compared", choices=SIMILARITY_NAMES)
     global_ncc: float = option(1.0, "weight of the normalised cross-correlation of all points, added to the similarity",
                                low=0.0, high=100.0)
@@ -114,6 +116,13 @@ class Options:
         if len(values.get("iterations", ())) == 1:
             values["iterations"] *= len(values.get("resolution", self.resolution))
         return replace(self, **values)
+
+    @property
+    def predicted(self) -> Options:
+        """The same with the iterations that are done after a prediction."""
+        shares = self.after_prediction[-len(self.iterations):]
+        shares = (shares[0],) * (len(self.iterations) - len(shares)) + shares
+        return replace(self, iterations=tuple(math.ceil(n * share) for n, share in zip(self.iterations, shares)))
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import time
 from collections.abc import Iterator
@@ -102,11 +101,13 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     predicted: tuple[NePhi, ...] = ()
     if predictor is not None and not prediction:
         predicted = _predict(predictor, pair, transform, options)
-        transform = replace(transform, models=predicted)
+        if not predicted:
+            provenance = {**provenance, "weights": None}
+        transform = Transform(fixed.grid, moving.grid, affine, predicted, provenance)
         yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
     clock = _Clock(started)
-    spacings, carrier = _levels(pair, predicted, options), Carrier()
+    spacings, carrier = level_spacings(pair, options.predicted if predicted else options), Carrier()
     generator = torch.Generator().manual_seed(options.seed)
     if predicted and options.refinement:
         level, model = _predicted_level(pair, transform, options)
@@ -179,12 +180,12 @@ def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional
 
 
 def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Options) -> tuple[NePhi, ...]:
-    """The predicted models; with weights chosen automatically, none if the images look no more alike with them.
+    """The predicted models, or none if the images look no more alike with them.
 
-    Weights that a user names are taken at their word.
+    Weights that are named are taken at their word where no level follows that would do without.
     """
     models = predictor.predict(pair.fixed, pair.moving, transform.affine)
-    if options.weights != "auto":
+    if options.weights != "auto" and not any(options.iterations):
         return models
     spacing = _predicted_spacing(pair, models)
     found = []
@@ -196,20 +197,6 @@ def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Op
     logger.warning("The prediction of the weights %s is left out: the images look less alike with it (%.3g) than "
                    "without (%.3g).", predictor.name, found[1], found[0])
     return ()
-
-
-def _levels(pair: Pair, prediction: tuple[NePhi, ...], options: Options) -> list[tuple[float, int]]:
-    """Sample spacing (mm) and iterations of the levels: after a prediction fewer, and none that are coarser than it.
-
-    The finest level always stays.
-    """
-    spacings = level_spacings(pair, options)
-    if not prediction:
-        return spacings
-    cell = prediction[-1].code.box.cell * pair.frame.scale
-    finer = [level for level in spacings if options.latent_ratio * level[0] <= cell] or spacings[-1:]
-    shorter = [(spacing, math.ceil(options.after_prediction * iterations)) for spacing, iterations in finer]
-    return [(spacing, iterations) for spacing, iterations in shorter if iterations]
 
 
 def _predicted_spacing(pair: Pair, models: tuple[NePhi, ...]) -> float:

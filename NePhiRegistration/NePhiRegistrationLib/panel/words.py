@@ -16,8 +16,8 @@ def option_help() -> dict[str, str]:
         "refinement":
         _("iterations that go on from the prediction itself, its codes and fields, before the levels"),
         "after_prediction":
-        _("share of a level's iterations that is done after a prediction; levels with larger latent cells "
-          "than the prediction's are left out"),
+        _("share of a level's iterations that is done after a prediction, per level, counted from the "
+          "finest; the first counts for all that are coarser"),
         "similarity":
         _("how images are compared"),
         "global_ncc":
