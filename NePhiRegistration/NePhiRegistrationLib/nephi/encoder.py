@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .geometry import Grid
+from .interpolation import stretched
 from .latent import LatentBox
 
 SLOPE = 0.2  # of the LeakyReLU
@@ -131,9 +132,8 @@ class Encoder(nn.Module):
             features.append(block(read))
         first = self.sizes.local_block
         context = torch.zeros_like(features[first])
-        mode = "trilinear" if self.sizes.dim == 3 else "bilinear"
         for lateral, deeper in zip(self.lateral, features[first + 1:]):
-            context = context + F.interpolate(lateral(deeper), size=context.shape[2:], mode=mode)
+            context = context + stretched(lateral(deeper), context.shape[2:])
         merged = self.merge(features[first] + context)
         for block in self.depth:
             merged = merged + block(merged)

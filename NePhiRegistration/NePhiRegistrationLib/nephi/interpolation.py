@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,17 @@ def linear(values: Tensor, index: Tensor) -> Tensor:
     """
     last = index.new_tensor([max(1, size - 1) for size in reversed(values.shape[1:])])
     return linear_in_unit(values, (index * (2 / last) - 1).to(values.dtype))
+
+
+def stretched(values: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
+    """Arrays (B, C, k, j, i) or (B, C, j, i) as such of another size over the same extent, linearly.
+
+    Args:
+        size: (k, j, i) or (j, i).
+        corners: the extent is that of the voxels' centres, and not that of whole voxels.
+    """
+    mode = "trilinear" if values.dim() == 5 else "bilinear"
+    return F.interpolate(values, size=tuple(size), mode=mode, align_corners=corners)
 
 
 def linear_in_unit(values: Tensor, unit: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from .encoder import Encoder, EncoderSizes
 from .errors import InputError
 from .geometry import Frame, Grid, apply_affine
 from .images import Image, atomic_path, downsample, sample
+from .interpolation import stretched
 from .latent import LatentBox, LatentCode
 from .model import Architecture, NePhi
 from .options import resources_folder
@@ -176,8 +177,7 @@ def resized(predictor: Predictor, size: int) -> Predictor:
     result = Predictor(replace(predictor.design, sizes=replace(sizes, size=size)), name=predictor.name)
     state, (before, after) = predictor.state_dict(), (sizes.coarsest, result.design.sizes.coarsest)
     weights = state[WHOLE].view(-1, sizes.widths[-1], *(before,) * sizes.dim)
-    mode = "trilinear" if sizes.dim == 3 else "bilinear"
-    weights = F.interpolate(weights, size=(after,) * sizes.dim, mode=mode) * (before / after) ** sizes.dim
+    weights = stretched(weights, (after,) * sizes.dim) * (before / after) ** sizes.dim
     result.load_state_dict({**state, WHOLE: weights.flatten(1)})
     return result
 
@@ -263,7 +263,7 @@ def carried_on(model: NePhi, before: Optional[Volume], sizes: EncoderSizes) -> V
         shift = model.forward_field(points, local, model.code.shared)
         parts.append(shift if before is None else shift + before.at(before.to_unit(points + shift)).T)
     shift = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
-    return Volume(F.interpolate(shift, size=cube.shape, mode="trilinear" if cube.dim == 3 else "bilinear")[0], cube)
+    return Volume(stretched(shift, cube.shape)[0], cube)
 
 
 def _mm(matrix: np.ndarray, cube: Grid) -> float:

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..interpolation import stretched
 from .config import Data
 
 
@@ -51,7 +51,7 @@ def intensities(values: Tensor, data: Data, generator: torch.Generator) -> Tenso
     values = values.clamp(0, 1) ** math.exp(normal(generator, data.contrast))
     if data.bias:
         coarse = torch.randn((1, 1, *(4,) * values.dim()), generator=generator)
-        smooth = F.interpolate(coarse, size=values.shape, mode="trilinear" if values.dim() == 3 else "bilinear")
+        smooth = stretched(coarse, values.shape)
         values = values * torch.exp(uniform(generator, 0, data.bias) * smooth[0, 0])
         values = values / values.max().clamp(min=1e-6)
     if data.noise:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..encoder import EncoderSizes
 from ..geometry import Grid, apply_affine
-from ..interpolation import linear_in_unit
+from ..interpolation import linear_in_unit, stretched
 from . import augment
 from .augment import uniform
 from .config import Data
@@ -117,8 +117,7 @@ def flow(velocity: Tensor) -> Tensor:
 def smooth_upsample(coarse: Tensor, n: int) -> Tensor:
     """Values (C, m, ..., m) at control points, as smooth ones (C, n, ..., n): linear, then averaged over a cell."""
     dim, m = coarse.dim() - 1, coarse.shape[-1]
-    mode = "trilinear" if dim == 3 else "bilinear"
-    values = F.interpolate(coarse[None], size=(n,) * dim, mode=mode, align_corners=True)
+    values = stretched(coarse[None], (n,) * dim, corners=True)
     width = max(1, n // m) | 1
     for _ in range(2):
         for axis in range(dim):

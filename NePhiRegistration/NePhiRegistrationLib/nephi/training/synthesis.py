@@ -17,7 +17,7 @@ from ..encoder import EncoderSizes
 from ..errors import InputError
 from ..geometry import Frame, apply_affine
 from ..images import Image, read_labels, sample
-from ..interpolation import nearest
+from ..interpolation import nearest, stretched
 from ..phantom import FIELD_OF_VIEW, lung_phantom
 from . import augment
 from .augment import uniform
@@ -88,7 +88,7 @@ class Blobs:
         highest = torch.full((n,) * dim, -math.inf)
         for label in range(count):
             shape = smooth_upsample(torch.randn((1, *(scale,) * dim), generator=generator), n // 2)[None]
-            height = F.interpolate(shape, size=labels.shape, mode="trilinear" if dim == 3 else "bilinear")[0, 0]
+            height = stretched(shape, labels.shape)[0, 0]
             labels[height > highest] = label
             highest = torch.maximum(highest, height)
 
