@@ -126,10 +126,11 @@ class ScriptedLogic:
         return self._task(outputs, on_progress=on_progress, on_finished=on_finished, on_failed=on_failed,
                           on_log=on_log)
 
-    def resume(self, iterations: int, on_progress: Any = None, on_finished: Any = None, on_failed: Any = None,
-               on_log: Any = None) -> ScriptedTask:
+    def resume(self, iterations: int, outputs: Any = None, on_progress: Any = None, on_finished: Any = None,
+               on_failed: Any = None, on_log: Any = None) -> ScriptedTask:
         self.calls.append(("resume", iterations))
-        return self._task(self.tasks[-1].outputs, on_progress=on_progress, on_finished=on_finished,
+        others = dict(outputs.nodes()) if outputs is not None else {}
+        return self._task(replace(self.tasks[-1].outputs, **others), on_progress=on_progress, on_finished=on_finished,
                           on_failed=on_failed, on_log=on_log)
 
     def warmUp(self) -> None:

@@ -194,6 +194,14 @@ def test_nodes_of_another_kind_are_refused(logic):  # noqa: F811
         logic.start(Inputs(pair.fixed, pair.moving), Outputs(warped=add_node("LabelMapVolume", "mask")))
 
 
+def test_a_transform_that_an_input_lies_under_is_not_overwritten(logic):  # noqa: F811
+    pair = add_pair()
+    forward = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "old")
+    pair.moving.SetAndObserveTransformNodeID(forward.GetID())
+    with pytest.raises(NodeError, match="the moving volume, lies under old, which is to be overwritten"):
+        logic.start(Inputs(pair.fixed, pair.moving), Outputs(forward=forward))
+
+
 def test_an_input_as_output_is_refused(logic):  # noqa: F811
     pair = add_pair()
     with pytest.raises(NodeError, match="in is chosen as fixed volume and as warped volume"):

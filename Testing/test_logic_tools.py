@@ -232,6 +232,20 @@ def test_going_on_adds_to_the_last_result_in_the_same_nodes(logic):  # noqa: F81
     assert logic.resume(1).wait() and logic._task.state == "finished"
 
 
+def test_going_on_in_other_nodes_leaves_the_result_as_it_is(logic):  # noqa: F811
+    pair = add_pair()
+    first = logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    before = transforms.read_displacement(first.nodes.forward)[0].copy()
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "longer")
+    task = logic.resume(4, outputs=Outputs(forward=other))
+    assert task.wait() and task.state == "finished", task.message
+    assert task.outputs.forward is other and task.outputs.warped is first.nodes.warped
+    assert np.array_equal(transforms.read_displacement(first.nodes.forward)[0], before)
+    assert transforms.grid_transform(other) is not None
+    with pytest.raises(NodeError, match="is chosen as moving volume and as warped volume"):
+        logic.resume(4, outputs=Outputs(warped=pair.moving))
+
+
 def test_what_another_logic_has_registered_since_cannot_be_continued(logic):  # noqa: F811
     pair = add_pair()
     logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)

@@ -202,6 +202,22 @@ def test_the_copy_of_a_sheared_volume_is_made_anew_only_when_the_volume_or_its_t
     assert len(reads) == 3
 
 
+def test_the_copy_of_a_sheared_volume_is_not_taken_for_that_of_another(monkeypatch):
+    moving, plain, shown = anatomy(straight()), anatomy(straight(), "other"), add_node("ScalarVolume", "shown")
+    slicer.util.updateVolumeFromArray(plain, slicer.util.arrayFromVolume(plain)[::-1].copy())
+    shear, forward = np.eye(4), shifted((0, 0, 0))
+    shear[0, 1] = 0.3
+    moving.SetAndObserveTransformNodeID(add_linear(shear).GetID())
+    review.show_moving(shown, moving, forward)
+    sheared, where = slicer.util.arrayFromVolume(shown).copy(), shown.GetOrigin()
+    review.show_moving(shown, plain, forward)
+    review.show_moving(shown, moving, forward)
+    assert np.array_equal(slicer.util.arrayFromVolume(shown), sheared) and shown.GetOrigin() == where
+    moving.SetOrigin(30, 0, 0)
+    review.show_moving(shown, moving, forward)
+    assert not np.allclose(shown.GetOrigin(), where)
+
+
 def test_a_moving_volume_under_shear_is_shown_from_a_copy():
     matrix = np.eye(4)
     matrix[0, 1] = 0.3

@@ -264,6 +264,53 @@ def test_choosing_another_output_does_not_prevent_continuing(opened):
     assert opened.ui.registerButton.text == "Continue"
 
 
+def test_what_is_continued_into_another_output_leaves_the_result_before_as_it_is(opened):
+    opened.choose_pair()
+    first = opened.press()
+    first.finish()
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Longer")
+    opened.parameters.forwardTransform = other
+    second = opened.press()
+    second.finish()
+    assert second.outputs.forward is other is opened.parameters.forwardTransform
+    assert second.outputs.warped is first.outputs.warped
+
+
+def test_what_is_missing_is_said_in_the_place_of_an_older_message_and_goes_with_its_cause(opened):
+    opened.choose_pair()
+    opened.press().finish()
+    moving, warped = opened.parameters.movingVolume, opened.parameters.warpedVolume
+    opened.parameters.warpedVolume = moving
+    assert "is an input and an output" in opened.ui.statusLabel.text and not opened.ui.registerButton.enabled
+    opened.parameters.warpedVolume = warped
+    assert opened.ui.statusLabel.text == "" and opened.ui.registerButton.enabled
+
+
+@pytest.mark.parametrize("input_name", ["movingVolume", "movingMask"])
+def test_a_transform_that_an_input_lies_under_is_not_overwritten(opened, input_name):
+    opened.choose_pair()
+    task = opened.press()
+    task.finish()
+    if input_name == "movingMask":
+        opened.parameters.movingMask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Lung")
+    node = getattr(opened.parameters, input_name)
+    node.SetAndObserveTransformNodeID(task.outputs.forward.GetID())
+    opened.ui.presetComboBox.setCurrentIndex(1)
+    assert shown(opened.ui) == ("Register", False, f"{node.GetName()} lies under forward, which is to be overwritten; "
+                                                   "take it out of the transform, or choose another output.")
+    opened.ui.forwardSelector.addNode()
+    assert opened.ui.registerButton.enabled
+
+
+def test_a_preset_that_is_not_there_is_shown_as_none_and_nothing_is_read_under_its_name(opened, tmp_path):
+    opened.choose_pair()
+    (tmp_path / "evil.json").write_text("{}")
+    opened.parameters.preset = str(tmp_path / "evil")
+    assert opened.ui.presetComboBox.currentIndex == -1 and opened.ui.registerButton.enabled
+    opened.ui.presetComboBox.setCurrentIndex(1)
+    assert opened.parameters.preset in ("brain-mri", "lung-ct")
+
+
 def test_without_pytorch_the_button_says_so_and_the_offer_shows(opened, monkeypatch):
     from NePhiRegistrationLib.panel import torch_offer
     monkeypatch.setattr(torch_offer, "has_torch", lambda: False)

@@ -144,6 +144,15 @@ def test_a_transform_that_was_loaded_can_be_saved_and_old_numbers_are_not_shown_
     assert table.GetScene() is slicer.mrmlScene and table.GetTable().GetNumberOfRows() > 0
 
 
+def test_a_file_is_not_read_into_an_input(opened, monkeypatch):
+    opened.choose_pair()
+    opened.parameters.logJacobian = opened.parameters.fixedVolume
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
+    opened.ui.loadTransformButton.click()
+    assert "is an input and an output" in opened.ui.statusLabel.text
+    assert opened.ui.loadTransformButton.enabled and opened.logic.loadings == []
+
+
 def test_a_file_that_is_no_transform_is_told_in_a_sentence(opened, monkeypatch):
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.txt")
     opened.ui.loadTransformButton.click()

@@ -334,6 +334,17 @@ def test_what_the_user_draws_of_a_transform_is_left_alone(opened):
     assert forward.GetDisplayNode().GetVisibility()
 
 
+def test_a_transform_that_the_moving_volume_lies_under_is_not_shown_twice(opened):
+    forward = finished(opened).outputs.forward
+    moving = opened.parameters.movingVolume
+    moving.SetAndObserveTransformNodeID(forward.GetID())
+    opened.ui.amountSlider.value = 50
+    layers()
+    shown = slicer.util.getNode("NePhi moving")
+    assert shown.GetImageData() is moving.GetImageData()
+    assert shown.GetParentTransformNode() is slicer.util.getNode("NePhi part")
+
+
 def test_a_part_of_the_deformation_moves_the_picture_and_no_output(opened):
     forward = finished(opened).outputs.forward
     opened.ui.amountSlider.value = 50
@@ -438,8 +449,10 @@ def test_what_the_panel_made_for_looking_goes_with_the_panel(opened):
     opened.ui.amountSlider.value = 30
     layers()
     assert {"NePhi mixed", "NePhi moving", "NePhi part"} <= hidden_names()
+    displays = [slicer.util.getNode(name).GetDisplayNode() for name in ("NePhi mixed", "NePhi moving")]
+    assert not any(display.GetSaveWithScene() for display in displays)
     opened.widget.panel.close()
-    assert not hidden_names()
+    assert not hidden_names() and not any(slicer.mrmlScene.IsNodePresent(display) for display in displays)
 
 
 def test_own_nodes_that_the_user_removed_are_made_again(opened):

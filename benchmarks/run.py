@@ -97,8 +97,10 @@ def _cases(args: argparse.Namespace, folder: Path) -> Iterator[pairs.Case]:
 
 def _all_runs(args: argparse.Namespace, methods: Sequence[str], folder: Path) -> Iterator[dict]:
     chosen = given_options(args)
-    Options.from_preset(args.preset, **chosen)  # refuses what cannot be before minutes are spent
-    for number, case in enumerate(_cases(args, folder)):
+    cases = list(_cases(args, folder))
+    for case in cases:
+        Options.from_preset(case.preset, **chosen)  # refuses what cannot be before minutes are spent
+    for number, case in enumerate(cases):
         pair = case.read()
         points = pair.landmarks[0].tolist() if pair.landmarks is not None else None
         del pair

@@ -17,7 +17,7 @@ from .session import files
 from .session.engine import Engine, failure, shared
 from .session.loading import Loading
 from .session.points import carry as carry_points
-from .session.reading import Onwards, Reading, check
+from .session.reading import Onwards, Reading, check, check_outputs
 from .session.remembered import Remembered
 from .session.values import Inputs, Outputs, RegistrationError, Result
 from .session.writing import OutputNodes
@@ -69,13 +69,15 @@ class RegistrationLogic:
         order = Reading(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
         return self._begin(order, inputs, wanted, **told)
 
-    def resume(self, iterations: int, **told: Callable) -> Task:
-        """Go on from the last result for more iterations of its finest level, into the same outputs.
+    def resume(self, iterations: int, outputs: Optional[Outputs] = None, **told: Callable) -> Task:
+        """Go on from the last result for more iterations of its finest level.
 
         Args:
+            outputs: nodes to use instead of those of the last result, which then stays.
             told: see :meth:`start`.
 
         Raises:
+            NodeError: (a ValueError) an output that cannot be written.
             RegistrationError: (a RuntimeError) there is no result, or a registration is running.
         """
         last = self._last.task
@@ -83,7 +85,9 @@ class RegistrationLogic:
             raise RegistrationError(_("There is no registration to continue; register first."))
         order = Onwards(last.name, int(iterations), last.label_names)
         there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
-        wanted = replace(last.outputs, **there, createMissing=False)
+        others = dict(outputs.nodes()) if outputs is not None else {}
+        wanted = replace(last.outputs, **{**there, **others}, createMissing=False)
+        check_outputs(last.inputs, wanted)
         return self._begin(order, last.inputs, wanted, **told)
 
     def register(self, fixed: Any, moving: Any, preset: str = "generic", outputs: Optional[Outputs] = None,
@@ -267,10 +271,11 @@ class RegistrationLogic:
         """As :meth:`loadTransform`, but return at once; the event loop does the rest.
 
         Raises:
-            NodeError: (a ValueError) the file cannot be read.
+            NodeError: (a ValueError) the file cannot be read, or an output cannot be written.
         """
-        scene = slicer.mrmlScene
-        loading = Loading(self._engine, path, Inputs(fixed, moving), outputs or Outputs(), scene)
+        scene, inputs, wanted = slicer.mrmlScene, Inputs(fixed, moving), outputs or Outputs()
+        check_outputs(inputs, wanted)
+        loading = Loading(self._engine, path, inputs, wanted, scene)
         self._last.watch(scene)
         loading.finished.connect(lambda done: self._last.keep(done.exact, done.inputs, done.nodes))
         return loading

@@ -148,7 +148,7 @@ def show_moving(node: Any, moving: Any, transform: Any) -> None:
     outcome(moving_steps(node, moving, transform))
 
 
-def moving_steps(node: Any, moving: Any, transform: Any) -> Steps:
+def moving_steps(node: Any, moving: Any, transform: Any, applied: Any = None) -> Steps:
     """Make a volume node show the moving volume as a transform carries it, while the moving volume stays as it is.
 
     The voxels are shared, not copied, in a single step, unless the moving volume's parent transforms bend or shear its
@@ -159,18 +159,22 @@ def moving_steps(node: Any, moving: Any, transform: Any) -> Steps:
         node: a vtkMRMLScalarVolumeNode of its own, never an output.
         moving: the moving volume node.
         transform: the forward transform node, or one of :func:`transforms.show_amount`.
+        applied: the forward transform node, which is not applied twice where the moving volume itself lies under it.
 
     Raises:
         NodeError: moving is no volume that can be read.
     """
     checked_kind(moving, "moving")
-    image, (matrix, _parents) = moving.GetImageData(), place(moving)
+    image, (matrix, _parents) = moving.GetImageData(), place(moving, without=applied)
     if matrix is None:
         image, matrix = yield from _resampled(node, moving)
+    else:
+        node.RemoveAttribute(_RESAMPLED)
     modified = node.StartModify()
     node.SetHideFromEditors(True)
     node.SetSaveWithScene(False)
     add_display(node, moving)
+    node.GetDisplayNode().SetSaveWithScene(False)
     node.SetIJKToRASMatrix(vtk_matrix(matrix))
     node.SetAndObserveImageData(image)
     node.SetAndObserveTransformNodeID(transform.GetID())
@@ -182,7 +186,7 @@ def moving_steps(node: Any, moving: Any, transform: Any) -> Steps:
 def _resampled(node: Any, moving: Any) -> Making[tuple[Any, np.ndarray]]:
     """The voxels of a volume under a transform that bends its grid; those that the node has, while nothing changed."""
     state = f"{moving.GetID()} {moving.GetImageData().GetMTime()} " \
-            f"{moving.GetParentTransformNode().GetTransformToWorldMTime()}"
+            f"{moving.GetParentTransformNode().GetTransformToWorldMTime()} {volume_matrix(moving).tolist()}"
     if node.GetAttribute(_RESAMPLED) == state and node.GetImageData() is not None:
         return node.GetImageData(), volume_matrix(node)
     data = yield from volume_steps(moving, "moving")

@@ -112,7 +112,7 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
     """
     if node is None:
         return None
-    if moving is not None and _above(node, moving):
+    if moving is not None and above(node, moving):
         raise NodeError(_("The initial transform '{transform}' is already applied to the moving volume '{volume}'; "
                           "choose no initial transform, or take the volume out of it.").format(
             transform=node.GetName(), volume=moving.GetName()))
@@ -146,7 +146,7 @@ def provenance(node: Any) -> dict[str, str]:
     return {name[len(ATTRIBUTE):]: node.GetAttribute(name) for name in names}
 
 
-def _above(transform: Any, node: Any) -> bool:
+def above(transform: Any, node: Any) -> bool:
     """Whether a transform node is a parent of a node, or a parent's parent."""
     parent = node.GetParentTransformNode()
     while parent is not None and parent is not transform:

@@ -67,13 +67,18 @@ def volume_steps(node: Any, role: str) -> Making[VolumeData]:
     return VolumeData(array, geometry_from(matrix, tuple(reversed(array.shape))), name)
 
 
-def place(node: Any) -> tuple[Optional[np.ndarray], Optional[vtk.vtkAbstractTransform]]:
+def place(node: Any, without: Any = None) -> tuple[Optional[np.ndarray], Optional[vtk.vtkAbstractTransform]]:
     """Where the voxels of a volume node are in the world.
+
+    Args:
+        without: a transform node of the world that is left out where it is all that the volume lies under.
 
     Returns:
         (4, 4) from voxel indices to RAS mm, or None where its parent transforms bend or shear its grid; and those.
     """
     matrix, transform = volume_matrix(node), transform_to_world(node)
+    if without is not None and node.GetParentTransformNode() is without and without.GetParentTransformNode() is None:
+        transform = None
     linear = np.eye(4) if transform is None else _linear_to_world(node)
     there = None if linear is None else linear @ matrix
     return (there if there is not None and is_grid(there) else None), transform

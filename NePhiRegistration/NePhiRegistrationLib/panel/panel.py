@@ -18,7 +18,7 @@ from .options_form import OptionsForm
 from .review import Review
 from .run_section import Actions, RunSection
 from .segments import SegmentChoice
-from .situation import outputs
+from .situation import missing_outputs, outputs
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class Panel(Actions):
 
     def resume(self, iterations: int, **told: Callable) -> Any:
         """Go on from the last result."""
-        return self._logic.resume(iterations, **told)
+        return self._logic.resume(iterations, outputs=Outputs(**outputs(self._parameters())), **told)
 
     def progressed(self, task: Any) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
@@ -164,6 +164,9 @@ class Panel(Actions):
 
     def _load(self, path: str) -> None:
         parameters = self._parameters()
+        refused = missing_outputs(parameters)
+        if refused:
+            raise ValueError(refused)
         wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
         loading = self._logic.startLoading(path, parameters.fixedVolume, parameters.movingVolume, wanted)
         loading.finished.connect(lambda loading: self._loaded(loading, path))

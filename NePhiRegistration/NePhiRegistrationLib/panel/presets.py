@@ -83,9 +83,13 @@ def names() -> list[str]:
     return sorted(path.stem for path in (RESOURCES / "Presets").glob("*.json"))
 
 
-@cache
 def preset(name: str) -> dict:
-    """A preset: its description and its option values."""
+    """A preset: its description and its option values; the default's where there is none of that name."""
+    return _read(name if name in names() else DEFAULT)
+
+
+@cache
+def _read(name: str) -> dict:
     found = json.loads((RESOURCES / "Presets" / f"{name}.json").read_text(encoding="utf-8"))
     return {**found, "description": words.preset_descriptions()[name]}
 

@@ -17,7 +17,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import jacobian, mixed, review, transforms
+from ..mrml import jacobian, mixed, review, snapshot, transforms
 from ..mrml.slabs import Making, Steps
 from ..session.turns import Turns
 from .layout_watch import LayoutWatch
@@ -140,8 +140,7 @@ class Review:
         self._layout.follow(None)
         self._turns.close()
         for node in nodes:
-            if node.GetScene() is not None:
-                node.GetScene().RemoveNode(node)
+            snapshot.remove(node)
 
     def show(self) -> None:
         """Put the chosen picture into the slice views, at once or, when it has to be made, as soon as it is."""
@@ -277,7 +276,7 @@ class Review:
         if percent < 100:
             transform = self._node("part")
             transforms.show_amount(transform, self.forward, percent)
-        yield from review.moving_steps(shown, parameters.movingVolume, transform)
+        yield from review.moving_steps(shown, parameters.movingVolume, transform, self.forward)
         return shown
 
     def _renew(self) -> None:

@@ -74,7 +74,7 @@ class RunSection:
 
     def changed(self) -> None:
         """The user chose something else: an old message says nothing about it."""
-        choices = fingerprint(self._parameters())
+        choices = self._choices()
         if not self._busy and self._said_of not in (None, choices):
             self._message = ""
         self._said_of = choices
@@ -111,7 +111,7 @@ class RunSection:
         """The last result is not that of the inputs any more, or not the last: it cannot be continued."""
         if not self._busy:
             self._registered = None
-        self.update()
+        self.changed()
 
     def close(self) -> None:
         """The panel goes: nothing is heard any more."""
@@ -162,7 +162,7 @@ class RunSection:
     def say(self, message: str) -> None:
         """Show a sentence beneath the button and keep it in the log."""
         self._message = message
-        self._said_of = fingerprint(self._parameters()) if self._parameters() is not None else None
+        self._said_of = self._choices()
         self._ui.statusLabel.text = message
         self.log(message)
 
@@ -197,6 +197,11 @@ class RunSection:
             self._keeping = keep
             self._task.cancel(keep)
         self.update()
+
+    def _choices(self) -> Optional[tuple]:
+        """What a message may be about: the choices, and what is missing among them."""
+        parameters = self._parameters()
+        return None if parameters is None else (fingerprint(parameters), missing(parameters))
 
     def _draw(self, now: bool = False) -> None:
         if now or time.monotonic() - self._drawn >= PLOT_INTERVAL:

@@ -7,6 +7,8 @@ from typing import Any, Optional
 
 from slicer.i18n import tr as _
 
+from ..mrml.transforms import above
+
 BUSY = ("starting", "running", "cancelling")
 
 
@@ -75,7 +77,8 @@ def missing(parameters: Any) -> Optional[str]:
     Args:
         parameters: the parameter node.
     """
-    return _missing_volumes(parameters) or _missing_pairs(parameters) or _missing_outputs(parameters)
+    return (_missing_volumes(parameters) or _missing_pairs(parameters) or missing_outputs(parameters)
+            or _applied_output(parameters))
 
 
 def _missing_volumes(parameters: Any) -> Optional[str]:
@@ -112,7 +115,8 @@ def _missing_pairs(parameters: Any) -> Optional[str]:
     return None
 
 
-def _missing_outputs(parameters: Any) -> Optional[str]:
+def missing_outputs(parameters: Any) -> Optional[str]:
+    """What is wrong with the chosen outputs, one sentence, or None."""
     if not parameters.createOutputs and not any(outputs(parameters).values()):
         return _("Choose at least one output, or tick the box that creates them.")
     if parameters.forwardTransform is not None and parameters.forwardTransform is parameters.inverseTransform:
@@ -128,6 +132,16 @@ def _missing_outputs(parameters: Any) -> Optional[str]:
             parameters.forwardTransform, parameters.inverseTransform):
         return _("{name} is the starting transform and an output; choose another output.").format(
             name=parameters.initialTransform.GetName())
+    return None
+
+
+def _applied_output(parameters: Any) -> Optional[str]:
+    """An input that lies under a transform which is to be overwritten would move with what is found."""
+    for transform in (parameters.forwardTransform, parameters.inverseTransform):
+        for node in inputs(parameters).values():
+            if transform is not None and hasattr(node, "GetParentTransformNode") and above(transform, node):
+                return _("{name} lies under {transform}, which is to be overwritten; take it out of the transform, or "
+                         "choose another output.").format(name=node.GetName(), transform=transform.GetName())
     return None
 
 

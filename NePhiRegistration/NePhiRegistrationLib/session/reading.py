@@ -44,13 +44,35 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
                 name=node.GetName(), role=role))
     _check_kinds({"initialTransform": inputs.initialTransform})
     if outputs is not None:
-        _check_kinds(dict(outputs.nodes()))
-        volumes.check_outputs(chosen, {_ROLES[name]: node for name, node in outputs.nodes()})
+        check_outputs(inputs, outputs)
         if not outputs.createMissing and not dict(outputs.nodes()):
             raise NodeError(_("No output is chosen; choose at least one or have the missing ones created."))
+        _check_free(chosen, outputs)
     markups.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
     markups.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
     transforms.read_initial(inputs.initialTransform, inputs.moving)
+
+
+def check_outputs(inputs: Inputs, outputs: Outputs) -> None:
+    """Refuse to write into an input, into one node twice, or into a node of another kind.
+
+    Raises:
+        NodeError: naming the node and its roles.
+    """
+    _check_kinds(dict(outputs.nodes()))
+    chosen = {_ROLES[name]: getattr(inputs, name) for name in Inputs.names() if name in _ROLES}
+    volumes.check_outputs(chosen, {_ROLES[name]: node for name, node in outputs.nodes()})
+
+
+def _check_free(chosen: dict[str, Any], outputs: Outputs) -> None:
+    """Refuse to write into a transform that an input lies under: the input would move with what is found."""
+    for name in ("forward", "inverse"):
+        transform = getattr(outputs, name)
+        for role, node in chosen.items():
+            if transform is not None and node is not None and transforms.above(transform, node):
+                raise NodeError(_("{node}, the {role}, lies under {transform}, which is to be overwritten; take it out "
+                                  "of the transform, or choose another {output}.").format(
+                    node=node.GetName(), role=role, transform=transform.GetName(), output=_ROLES[name]))
 
 
 def _check_kinds(nodes: dict[str, Any]) -> None:

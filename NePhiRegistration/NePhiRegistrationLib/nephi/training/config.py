@@ -250,5 +250,5 @@ def _toml() -> Any:
         import tomli
     except ImportError as error:
         raise InputError("Reading a configuration needs the package tomli with this Python; "
-                         "pip install 'nephi-registration[train]'.") from error
+                         "pip install tomli.") from error
     return tomli
