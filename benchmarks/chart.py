@@ -49,9 +49,11 @@ class Axes:
             spots = [self.place(*point) for point in points]
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
-            for (x, y), (_iterations, value) in zip(spots, points):
+            side = 1 if number == 0 else -1  # values beside the curve: of the first to the right, of others to the left
+            down = side if points[0][1] < points[-1][1] else -side
+            for (x, y), (_x, value) in zip(spots, points):
                 parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>',
-                          text(x, y - 10 if number else y + 20, f"{value:.{decimals}f}", colour=colour)]
+                          text(x + 14 * side, y + (19 if down > 0 else -9), f"{value:.{decimals}f}", colour=colour)]
             x = start + 190 * number
             parts += [f'<path d="M{x} {self.height - 13}h22" stroke="{colour}" stroke-width="2.5"/>',
                       text(x + 28, self.height - 9, name, "start")]

@@ -41,8 +41,8 @@ def main() -> None:
     lung = curves(pairs.lung(args.data), args.weights, args.seeds)
     brain = curves(pairs.brain(args.data), args.weights, args.seeds)
     if args.picture:
-        drawn = [*Axes("Lung: mean landmark error, mm", "iterations", (-4, 64), (1.2, 3.4)).draw(lung),
-                 *Axes("Brain: mean Dice", "iterations", (-11, 176), (0.6, 0.78), left=420).draw(brain, 3)]
+        drawn = [*Axes("Lung: mean landmark error, mm", "iterations", (-8, 66), (1.2, 3.4)).draw(lung),
+                 *Axes("Brain: mean Dice", "iterations", (-20, 180), (0.6, 0.78), left=420).draw(brain, 3)]
         args.picture.write_text(svg(drawn, 840, 330), encoding="utf-8")
 
 

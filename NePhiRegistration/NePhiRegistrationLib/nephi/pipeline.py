@@ -180,14 +180,14 @@ def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional
 
 
 def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Options) -> tuple[NePhi, ...]:
-    """The predicted models, or none if the images look no more alike with them.
+    """The predicted models, or none if the images look no more alike with them, as finely as the encoder saw them.
 
     Weights that are named are taken at their word where no level follows that would do without.
     """
     models = predictor.predict(pair.fixed, pair.moving, transform.affine)
     if options.weights != "auto" and not any(options.iterations):
         return models
-    spacing = _predicted_spacing(pair, models)
+    spacing = max(predictor.design.sizes.grid.spacing[0] * pair.frame.scale, *pair.fixed.grid.spacing)
     found = []
     for used in ((), models):
         level = make_level(pair, replace(transform, models=used), spacing, options)
