@@ -23,6 +23,7 @@ from typing import Callable
 
 import torch
 import torch.nn.functional as F
+from chart import svg, text
 from nephi.report.charts import ticks
 from nephi.report.memory import peak_memory_gb
 from nephi.training.config import read_config
@@ -237,14 +238,7 @@ def picture(rows: Sequence[dict]) -> str:
         x = left + 130 * number
         parts += [f'<path d="M{x} {height - 13}h22" stroke="{COLOURS[method]}" stroke-width="2.5"/>',
                   text(x + 28, height - 9, name, "start")]
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-            f'role="img" font-family="Helvetica, Arial, sans-serif"><rect width="100%" height="100%" fill="white"/>'
-            f'{"".join(parts)}</svg>')
-
-
-def text(x: float, y: float, words: str, anchor: str = "middle", colour: str = "#555", size: int = 12) -> str:
-    """Words in the picture."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">{words}</text>'
+    return svg(parts, width, height)
 
 
 if __name__ == "__main__":

@@ -78,9 +78,10 @@ def options() -> tuple[Option, ...]:
     return tuple(Option(**{**item, "help": said[item["name"]]}) for item in found)
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """The presets there are."""
-    return sorted(path.stem for path in (RESOURCES / "Presets").glob("*.json"))
+    return tuple(sorted(path.stem for path in (RESOURCES / "Presets").glob("*.json")))
 
 
 def preset(name: str) -> dict:

@@ -37,7 +37,7 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
     volumes.check_pair(inputs.fixed, inputs.moving)
     if (inputs.fixedLabels is None) != (inputs.movingLabels is None):
         raise NodeError(_("Labels are chosen for one volume only; choose them for both or for none."))
-    chosen = {_ROLES[name]: getattr(inputs, name) for name in Inputs.names() if name in _ROLES}
+    chosen = _chosen(inputs)
     for role, node in chosen.items():
         if node is not None and node.GetScene() is None:
             raise NodeError(_("{name}, chosen as {role}, is not in the scene any more; choose another.").format(
@@ -60,8 +60,12 @@ def check_outputs(inputs: Inputs, outputs: Outputs) -> None:
         NodeError: naming the node and its roles.
     """
     _check_kinds(dict(outputs.nodes()))
-    chosen = {_ROLES[name]: getattr(inputs, name) for name in Inputs.names() if name in _ROLES}
-    volumes.check_outputs(chosen, {_ROLES[name]: node for name, node in outputs.nodes()})
+    volumes.check_outputs(_chosen(inputs), {_ROLES[name]: node for name, node in outputs.nodes()})
+
+
+def _chosen(inputs: Inputs) -> dict[str, Any]:
+    """What messages call an input -> its node, or None."""
+    return {_ROLES[name]: getattr(inputs, name) for name in Inputs.names() if name in _ROLES}
 
 
 def _check_free(chosen: dict[str, Any], outputs: Outputs) -> None:
