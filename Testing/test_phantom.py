@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from nephi.images import sample
-from nephi.phantom import lung_phantom, shapes_2d
+from nephi.phantom import Phantom, lung_phantom, shapes_2d
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,19 @@ def test_a_seed_gives_the_same_phantom_and_another_seed_another(chest):
     again, other = lung_phantom(64), lung_phantom(64, seed=1)
     assert torch.equal(again.moving.values, chest.moving.values)
     assert not torch.equal(other.landmarks_fixed, chest.landmarks_fixed)
+
+
+def test_fine_vessels_leave_hardly_a_part_of_a_lung_empty(chest):
+    def share_near_a_vessel(phantom: Phantom) -> float:
+        inner = -torch.nn.functional.max_pool3d(-phantom.fixed_mask.float()[None], 5, 1, 2)[0] > 0
+        bright = (phantom.fixed.values > -750) & inner
+        near = torch.nn.functional.max_pool3d(bright.float()[None], 7, 1, 3)[0] > 0  # within 13 mm along each axis
+        return float(near[inner].float().mean())
+
+    fine = lung_phantom(64, fine_vessels=600)
+    assert share_near_a_vessel(chest) < 0.85
+    assert share_near_a_vessel(fine) > 0.95
+    assert torch.equal(fine.fixed_mask, chest.fixed_mask)
 
 
 def test_the_shapes_are_filled_and_of_like_size():

@@ -128,15 +128,15 @@ def test_a_folder_without_label_maps_is_refused(tmp_path):
 
 
 def test_the_known_map_of_a_breathing_chest_aligns_it(monkeypatch):
-    monkeypatch.setattr("nephi.training.synthesis.CHEST_SIZE", 32)
-    monkeypatch.setattr("nephi.training.synthesis.CHESTS", 1)
+    for name, value in (("CHESTS", 1), ("CHEST_SIZE", 32), ("FINE_VESSELS", 100)):
+        monkeypatch.setattr(f"nephi.training.synthesis.{name}", value)
     with_truth, without = _misfit(Lungs(Data(kind="lungs", deform=0.15, noise=0.0), SPACE).draw(generator_of(0)))
     assert with_truth < 0.6 * without
 
 
 def test_some_chests_are_cut_down_to_one_lung_in_both_images(monkeypatch):
-    monkeypatch.setattr("nephi.training.synthesis.CHEST_SIZE", 32)
-    monkeypatch.setattr("nephi.training.synthesis.CHESTS", 1)
+    for name, value in (("CHESTS", 1), ("CHEST_SIZE", 32), ("FINE_VESSELS", 100)):
+        monkeypatch.setattr(f"nephi.training.synthesis.{name}", value)
     source = Lungs(Data(kind="lungs"), SPACE)
     shares = []
     for seed in range(12):

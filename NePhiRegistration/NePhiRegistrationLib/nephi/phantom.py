@@ -19,6 +19,7 @@ from .images import Image
 
 FIELD_OF_VIEW = 288.0  # mm, the side of the cube
 DIAPHRAGM = -70.0  # mm, the height of the domes' foot; z is up, y is to the back, x to the left, 0 in the middle
+FINER, FINEST = 0.8, 0.5  # radius of a fine vessel to that of its parent, and the smallest, mm
 LUNG_CENTERS = ((-66.0, 0.0), (66.0, 0.0))  # mm, right and left
 HEART = ((22.0, -25.0, -48.0), (50.0, 42.0, 52.0))  # mm, centre and half axes
 
@@ -45,12 +46,13 @@ class Phantom:
     inverse: Callable[[Tensor], Tensor]
 
 
-def lung_phantom(size: int = 96, seed: int = 0) -> Phantom:
+def lung_phantom(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Phantom:
     """A chest breathed in (fixed) and out (moving, turned and shifted a little).
 
     Args:
         size: voxels along each side of the 288 mm cube; 96 gives 3 mm.
         seed: of the vessels, the breathing and the noise.
+        fine_vessels: in each lung, grown from the large ones; about 1000 leave no part of a lung empty, as in people.
     """
     generator = torch.Generator().manual_seed(seed)
     spacing = FIELD_OF_VIEW / size
@@ -58,6 +60,8 @@ def lung_phantom(size: int = 96, seed: int = 0) -> Phantom:
     fixed_grid = Grid((size,) * 3, (spacing,) * 3, (origin,) * 3, tuple(np.eye(3).flatten().tolist()))
     moving_grid = Grid((size,) * 3, (spacing,) * 3, (origin + 6, origin - 4, origin + 9), fixed_grid.direction)
     vessels = _grow_vessels(generator)
+    if fine_vessels:
+        vessels = torch.cat([vessels, _grow_fine_vessels(vessels, fine_vessels, generator)])
     forward, inverse = _breathing(generator)
 
     def image(grid: Grid, points: Tensor, parenchyma: float, name: str) -> tuple[Image, Tensor]:
@@ -245,3 +249,29 @@ def _branch(tubes: list[Tensor], start: Tensor, direction: Tensor, length: float
     tubes.append(torch.cat([start, end, torch.tensor([radius], dtype=torch.float64)]))
     for _ in range(2):
         _branch(tubes, end, direction, 0.82 * length, 0.79 * radius, generator)
+
+
+def _grow_fine_vessels(large: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Random places of each lung one after the other joined to the nearest vessel there is, (2 count, 7)."""
+    fine: list[Tensor] = []
+    for side in (-1, 1):
+        own = large[torch.sign(large[:, 3]) == side]
+        ends, radii = own[:, 3:6], own[:, 6]
+        box = ends.new_tensor([[side * 66 - 50, -85, DIAPHRAGM - 20], [side * 66 + 50, 85, 125]])
+        for place in _places(box, count, generator):
+            nearest = int((ends - place).square().sum(1).argmin())
+            radius = (FINER * radii[nearest]).clamp(min=FINEST)
+            fine.append(torch.cat([ends[nearest], place, radius[None]]))
+            way = torch.tensor([[0.5], [1.0]], dtype=ends.dtype)
+            ends = torch.cat([ends, ends[nearest] + way * (place - ends[nearest])])
+            radii = torch.cat([radii, radius.expand(2)])
+    return torch.stack(fine)
+
+
+def _places(box: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Random places inside a lung, (count, 3) mm, within a box given by two of its corners (2, 3)."""
+    places = box[:0]
+    while len(places) < count:
+        drawn = box[0] + (box[1] - box[0]) * torch.rand(count, 3, generator=generator, dtype=box.dtype)
+        places = torch.cat([places, drawn[_lungs(drawn) > 2]])
+    return places[:count]

@@ -26,8 +26,9 @@ from .datasets import image_files
 from .deformation import KnownMaps, smooth_upsample
 from .examples import Example
 
-CHESTS = 12  # phantoms that are generated; each is deformed anew for every pair
-CHEST_SIZE = 64  # voxels along a side of a phantom
+CHESTS = 20  # phantoms that are generated; each is deformed anew for every pair
+CHEST_SIZE = 128  # voxels along a side of a phantom
+FINE_VESSELS = 1000  # in each of its lungs
 AIR, DENSE = (-1000.0, -880.0), (-650.0, 200.0)  # HU that become 0 and 1: the windows of lungs and of chests
 SKULL = 500  # labels from here on are not of the brain
 FEWEST_CENTRES = 12  # of labels, for an affine map between heads
@@ -194,7 +195,7 @@ class Lungs:
         if sizes.dim != 3:
             raise InputError(f"The data of the kind 'lungs' are 3D and [model] dim is {sizes.dim}; set it to 3.")
         self._data, self._sizes = data, sizes
-        self._chest = lru_cache(maxsize=CHESTS)(lambda seed: lung_phantom(CHEST_SIZE, seed).fixed)
+        self._chest = lru_cache(maxsize=CHESTS)(lambda seed: lung_phantom(CHEST_SIZE, seed, FINE_VESSELS).fixed)
 
     def draw(self, generator: torch.Generator) -> Example:
         """A random pair of one chest, or of one of its lungs; the air's density differs between breaths."""
