@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slicer
 from logic_case import PHANTOM, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
-from mrml_scene import add_node, add_points, add_segmentation, add_volume, new_scene, read_bundle
+from mrml_scene import add_node, add_points, add_segmentation, add_volume, as_vtk, new_scene, read_bundle
 from NePhiRegistrationLib.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
 from NePhiRegistrationLib.mrml import archive, masks, transforms, volumes
 from NePhiRegistrationLib.mrml.errors import NodeError
@@ -169,6 +169,22 @@ def test_a_file_is_loaded_while_the_event_loop_runs(registered, tmp_path):
     loading.failed.connect(heard.append)
     assert spin(lambda: len(heard) == 2)
     assert str(loading.error).startswith(f"{path} cannot be loaded: ") and loading.nodes is None
+
+
+def test_a_loading_that_fails_half_way_leaves_the_scene_as_it_was(registered, tmp_path, monkeypatch):
+    path, mine = tmp_path / "t.nephi", add_node("Transform", "mine")
+    mine.SetMatrixTransformToParent(as_vtk(np.diag([2.0, 1.0, 1.0, 1.0])))
+    registered.logic.saveTransform(path, registered.result.nodes.forward)
+    before = content()
+
+    def refuse(*_: object) -> None:
+        raise NodeError("there is no room")
+
+    monkeypatch.setattr("NePhiRegistrationLib.mrml.gradual.write_log_jacobian", refuse)
+    with pytest.raises(NodeError, match=r"t\.nephi cannot be loaded: there is no room"):
+        RegistrationLogic(engine()).loadTransform(path, outputs=Outputs(mine))
+    assert content() == before and transforms.grid_transform(mine) is None
+    assert mine.GetTransformToParent().TransformPoint(1.0, 1.0, 1.0) == (2.0, 1.0, 1.0)
 
 
 def test_a_file_is_not_loaded_into_the_scene_after_the_one_it_was_for(tmp_path):

@@ -49,7 +49,7 @@ class Loading:
         self._turns = Turns(self._raised)
         data = files.read_bytes(path)
         self.exact = data.tobytes()
-        self._ended = False
+        self._ended, self._outputs = False, None
         self._observer = scene.AddObserver(scene.StartCloseEvent, self._scene_closes)
         self._request = engine.request("maps", {"grid_spacing": wanted.gridSpacing}, {"transform": data},
                                        on_done=self._answered)
@@ -68,11 +68,13 @@ class Loading:
         if request.state != "finished":
             raise failure(request.failure, request.message)
         fields = request.reply.fields
-        made = OutputNodes(self._scene, self._wanted, self.inputs, MAPS)
+        self._outputs = made = OutputNodes(self._scene, self._wanted, self.inputs, MAPS)
+        yield from made.keep()
         geometries = {"log_jacobian": fields["fixed"],
                       **{side: fields[side]["geometry"] for side in ("forward", "inverse")}}
         yield from made.fill(request.reply.arrays, geometries, {"provenance": fields["provenance"]}, self.exact)
         self.nodes = made.nodes
+        made.forget()
         self._end()
         self.finished.emit(self)
 
@@ -80,13 +82,20 @@ class Loading:
         self.error = error
         if isinstance(error, NodeError):
             self.error = NodeError(_("{path} cannot be loaded: {reason}").format(path=self._path, reason=error))
+        self._turns.add(self._give_up())
+
+    def _give_up(self) -> Steps:
+        """Put everything back, then end."""
+        if self._outputs is not None:
+            yield from self._outputs.restore()
         self._end()
         self.failed.emit(self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
         """The nodes it is for go; what was read must not come into the next scene."""
-        self._turns.clear()
-        self._raised(RegistrationError(_("The scene was closed; {path} was not loaded.").format(path=self._path)))
+        self.error = RegistrationError(_("The scene was closed; {path} was not loaded.").format(path=self._path))
+        self._end()
+        self.failed.emit(self)
 
     def _end(self) -> None:
         self._ended = True
