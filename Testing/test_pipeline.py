@@ -77,9 +77,9 @@ def case():
 
 
 def _options(**changes):
-    """Enough for what can be seen at a coarse resolution."""
-    return Options.from_preset(**{"affine": "none", "device": "cpu", "resolution": (16.0, 26.0), "iterations": (35, 20),
-                                  "regularity_points": 250, **changes})
+    """Enough for what can be seen at a coarse resolution, without a prediction (test_predictor.py)."""
+    return Options.from_preset(**{"affine": "none", "weights": "none", "device": "cpu", "resolution": (16.0, 26.0),
+                                  "iterations": (35, 20), "regularity_points": 250, **changes})
 
 
 def _brief(**changes):

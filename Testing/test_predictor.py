@@ -113,12 +113,20 @@ def more_alike(monkeypatch):
     monkeypatch.setattr("nephi.pipeline.misfit", lambda *_: next(found))
 
 
-def test_levels_start_from_the_prediction(tmp_path, more_alike):
+def test_levels_start_from_the_prediction_as_one_smooth_map(tmp_path, more_alike):
     fixed, moving = _pair()
-    _predictor().save(tmp_path / "tiny.npz")
+    predictor = _predictor(passes=3)
+    predictor.save(tmp_path / "tiny.npz")
     options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), resolution=[16], iterations=2,
-                                  hidden=8, frequencies=4, regularity_points=20, device="cpu")
-    assert len(run(fixed, moving, options).models) == 2
+                                  latent_ratio=2, hidden=8, frequencies=4, regularity_points=20, device="cpu")
+    states = list(register(fixed, moving, options))
+    predicted = next(state for state in states if state.phase == "prediction").transform
+    assert len(predicted.models) == 1 and states[-1].transform.models[0] is predicted.models[0]
+    assert len(states[-1].transform.models) == 2
+    exact = _map(predictor.predict(fixed, moving, np.eye(3)), fixed.grid)
+    smooth = _map(predicted.models, fixed.grid)
+    left, moved = ((values - exact).norm(dim=1).mean() for values in (smooth, fixed.grid.points()))
+    assert float(left) < 0.05 * float(moved)
 
 
 def test_images_of_another_dimension_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -67,6 +68,23 @@ class NePhi(nn.Module):
         """A model near the identity with random codes: the start of an optimisation without an encoder."""
         code = LatentCode.random(box, architecture.channels, architecture.shared, code_scale, generator)
         return cls(architecture, code, architecture.new_fields(generator))
+
+    @classmethod
+    def spline(cls, forward: Tensor, inverse: Tensor, low: Sequence[float], cell: float) -> NePhi:
+        """A model whose displacements are cubic splines through given ones: its code is they, its networks are silent.
+
+        Args:
+            forward, inverse: (k, j, i, d) frame units, at the points of a lattice.
+            low: (d,) the first of them; ``cell`` lies between neighbours along each axis.
+        """
+        dim = forward.shape[-1]
+        code = LatentCode.through(torch.cat([forward, inverse], dim=-1), low, cell)
+        architecture = Architecture(dim, frequencies=1, hidden=1, channels=2 * dim, shared=0)
+        fields = architecture.new_fields(torch.Generator())
+        with torch.no_grad():
+            for number, field in enumerate(fields):
+                field.readout.copy_(torch.eye(2 * dim)[:, number * dim:(number + 1) * dim])
+        return cls(architecture, code, fields).to(forward.device)
 
     def field(self, direction: str) -> Field:
         """f1 for "forward", f2 for "inverse"."""

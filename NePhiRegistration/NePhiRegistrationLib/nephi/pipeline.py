@@ -24,6 +24,7 @@ from .objective import Level, misfit
 from .optimize import Step, memory_errors, optimise
 from .options import Options, pick_device
 from .predictor import Predictor, shipped_for, widened
+from .smooth import smoothed
 from .transform import Transform
 
 logger = logging.getLogger(__name__)
@@ -185,6 +186,9 @@ def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Op
     Weights that are named are taken at their word where no level follows that would do without.
     """
     models = predictor.predict(pair.fixed, pair.moving, transform.affine)
+    if any(options.predicted.iterations) and not options.refinement:
+        coarsest = level_spacings(pair, options)[0][0]
+        models = (smoothed(models, options.latent_ratio * coarsest / pair.frame.scale),)
     if options.weights != "auto" and not any(options.iterations):
         return models
     spacing = max(predictor.design.sizes.grid.spacing[0] * pair.frame.scale, *pair.fixed.grid.spacing)
