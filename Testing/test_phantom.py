@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from nephi.images import sample
-from nephi.phantom import Phantom, lung_phantom, shapes_2d
+from nephi.phantom import Phantom, breathed_in, lung_phantom, shapes_2d
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,10 @@ def test_fine_vessels_leave_hardly_a_part_of_a_lung_empty(chest):
     assert share_near_a_vessel(chest) < 0.85
     assert share_near_a_vessel(fine) > 0.95
     assert torch.equal(fine.fixed_mask, chest.fixed_mask)
+
+
+def test_the_chest_breathed_in_can_be_had_alone(chest):
+    assert torch.equal(breathed_in(64).values, chest.fixed.values)
 
 
 def test_the_shapes_are_filled_and_of_like_size():

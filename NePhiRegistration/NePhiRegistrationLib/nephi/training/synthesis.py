@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import Frame, apply_affine
 from ..images import Image, read_labels, sample
 from ..interpolation import nearest, stretched
-from ..phantom import FIELD_OF_VIEW, lung_phantom
+from ..phantom import FIELD_OF_VIEW, breathed_in
 from . import augment
 from .augment import uniform
 from .config import Data
@@ -195,7 +195,7 @@ class Lungs:
         if sizes.dim != 3:
             raise InputError(f"The data of the kind 'lungs' are 3D and [model] dim is {sizes.dim}; set it to 3.")
         self._data, self._sizes = data, sizes
-        self._chest = lru_cache(maxsize=CHESTS)(lambda seed: lung_phantom(CHEST_SIZE, seed, FINE_VESSELS).fixed)
+        self._chest = lru_cache(maxsize=CHESTS)(lambda seed: breathed_in(CHEST_SIZE, seed, FINE_VESSELS))
 
     def draw(self, generator: torch.Generator) -> Example:
         """A random pair of one chest, or of one of its lungs; the air's density differs between breaths."""
