@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,11 @@ from nephi.geometry import Grid
 from nephi.images import Image
 from nephi.resample import warp
 from nephi.transform import Transform
+from NePhiRegistrationLib.nephi import outputs
+from NePhiRegistrationLib.nephi.options import Options
+from NePhiRegistrationLib.nephi.phantom import lung_phantom
 from NePhiRegistrationLib.worker.messages import encode
+from NePhiRegistrationLib.worker.registering import Job, align
 from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of Unix")
@@ -140,6 +145,15 @@ def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, tran
     assert request.reply.arrays["transform"].size > 1.5 * registered[0].reply.arrays["transform"].size
     gone = pipe.finish(pipe.client.request("continue", {"iterations": 2, "of": registered[0].task}))
     assert gone.failure == "input" and "no longer in memory" in gone.message
+
+
+def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():
+    phantom, weights = lung_phantom(24), {"name": "some", "sha256": "0"}
+    judged = outputs.Pair(phantom.fixed, phantom.moving, phantom.fixed_mask, phantom.moving_mask)
+    job = Job(judged, Options.from_preset("lung-ct", **{**QUICK, "resolution": [10]}))
+    first = align(job, lambda *_: None, lambda: None).transform
+    first = replace(first, provenance={**first.provenance, "weights": weights})
+    assert align(job.onwards(first, 1), lambda *_: None, lambda: None).transform.provenance["weights"] == weights
 
 
 # ------------------------------------------------------------------------------------- questions about a transform

@@ -91,8 +91,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     started = time.perf_counter()
     _check_inputs(fixed, moving, fixed_mask, moving_mask, initial, landmarks)
     device = pick_device(options.device)
-    predictor = _predictor(fixed, options, device)
-    provenance = _provenance(fixed, moving, options, device, predictor)
+    predictor = None if prediction else _predictor(fixed, options, device)
+    provenance = _provenance(fixed, moving, options, device)
     start = np.eye(fixed.grid.dim + 1) if initial is None else initial
     yield Progress("affine", 0, 1, Transform(fixed.grid, moving.grid, start, (), provenance))
     affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, options)
@@ -100,10 +100,10 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
     yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
     predicted: tuple[NePhi, ...] = ()
-    if predictor is not None and not prediction:
+    if predictor is not None:
         predicted = _predict(predictor, pair, transform, options)
-        if not predicted:
-            provenance = {**provenance, "weights": None}
+        if predicted:
+            provenance = {**provenance, "weights": {"name": predictor.name, "sha256": predictor.hash}}
         transform = Transform(fixed.grid, moving.grid, affine, predicted, provenance)
         yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
@@ -255,12 +255,11 @@ class _Clock:
                         now - self._started)
 
 
-def _provenance(fixed: Image, moving: Image, options: Options, device: torch.device, predictor: Optional[Predictor]
-                ) -> dict:
+def _provenance(fixed: Image, moving: Image, options: Options, device: torch.device) -> dict:
     return {
         "program": "nephi-registration", "version": __version__, "torch": torch.__version__,
         "python": platform.python_version(), "system": platform.platform(), "device": str(device),
         "options": options.to_dict(), "seed": options.seed,
-        "weights": None if predictor is None else {"name": predictor.name, "sha256": predictor.hash},
+        "weights": None,
         "fixed": {"name": fixed.name, **fixed.grid.to_dict()}, "moving": {"name": moving.name, **moving.grid.to_dict()},
     }

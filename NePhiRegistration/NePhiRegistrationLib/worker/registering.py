@@ -37,6 +37,7 @@ class Job:
         initial: (d + 1, d + 1) fixed to moving LPS mm, or None.
         guides: points that pull the registration, (fixed, moving), or None.
         models: fields to go on from.
+        weights: name and SHA-256 of those that predicted the first of these, or None.
         grid_spacing: mm between the nodes of the resulting displacements; None picks it.
         preview_spacing: mm, or None for what the time allows.
     """
@@ -46,13 +47,15 @@ class Job:
     initial: Optional[np.ndarray] = None
     guides: Optional[tuple[Tensor, Tensor]] = None
     models: tuple = ()
+    weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
     preview_spacing: Optional[float] = None
 
     def onwards(self, transform: Transform, iterations: int) -> Job:
         """The same pair, from a transform on, at the finest level of the options."""
         options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
-        return replace(self, options=options, initial=transform.affine, models=transform.models)
+        return replace(self, options=options, initial=transform.affine, models=transform.models,
+                       weights=transform.provenance["weights"])
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class _Watch:
     def __init__(self, job: Job, send: Send) -> None:
         self._send = send
         self._previews = Previews(send, job.pair.fixed.grid, job.preview_spacing)
+        self._weights = job.weights
         self._started = self._last = time.perf_counter()
         self._shown, self._phase = 0.0, ""
         self._phases: dict[str, float] = {}
@@ -111,6 +115,8 @@ class _Watch:
         transform, history = self.state.transform, self.state.history
         for model in transform.models:  # that of an interrupted level is still being fitted
             model.requires_grad_(False)
+        if self._weights is not None:
+            transform = replace(transform, provenance={**transform.provenance, "weights": self._weights})
         return Outcome(transform, Run(time.perf_counter() - self._started, transform.provenance["device"], len(history),
                                       history, self._phases))
 

@@ -98,8 +98,9 @@ class Tasks:
     def _register(self, request: Message, check: Callable[[], None]) -> Answer:
         fields = request.fields
         options = Options.from_preset(fields.get("preset", "generic"), **fields.get("options", {}))
-        job = Job(read_pair(request), options, read_initial(request), read_points(request, "guide"), (),
-                  _positive(fields, "grid_spacing"), _positive(fields, "preview_spacing_mm"))
+        job = Job(read_pair(request), options, read_initial(request), read_points(request, "guide"),
+                  grid_spacing=_positive(fields, "grid_spacing"),
+                  preview_spacing=_positive(fields, "preview_spacing_mm"))
         for role in ("fixed", "moving"):
             if getattr(job.pair, role) is None:
                 raise InputError(f"There is no {role} image; choose one.")
