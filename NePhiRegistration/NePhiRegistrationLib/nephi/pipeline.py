@@ -181,17 +181,17 @@ def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional
 
 
 def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Options) -> tuple[NePhi, ...]:
-    """The predicted models, or none if the images look no more alike with them, as finely as the encoder saw them.
+    """The predicted models, or none if the images look no more alike with them; levels go on from a smooth one.
 
     Weights that are named are taken at their word where no level follows that would do without.
     """
     models = predictor.predict(pair.fixed, pair.moving, transform.affine)
-    if any(options.predicted.iterations) and not options.refinement:
-        coarsest = level_spacings(pair, options)[0][0]
-        models = (smoothed(models, options.latent_ratio * coarsest / pair.frame.scale),)
     if options.weights != "auto" and not any(options.iterations):
         return models
     spacing = max(predictor.design.sizes.grid.spacing[0] * pair.frame.scale, *pair.fixed.grid.spacing)
+    if any(options.predicted.iterations) and not options.refinement:
+        spacing = level_spacings(pair, options)[0][0]
+        models = (smoothed(models, options.latent_ratio * spacing / pair.frame.scale),)
     found = []
     for used in ((), models):
         level = make_level(pair, replace(transform, models=used), spacing, options)
