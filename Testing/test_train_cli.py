@@ -61,14 +61,16 @@ def test_a_training_starts_from_given_weights(tmp_path):
         assert bool((one == other).all())
 
 
-def test_a_training_starts_from_weights_for_cubes_of_another_size(tmp_path):
+def test_a_training_starts_from_weights_for_cubes_of_another_size_or_another_number_of_passes(tmp_path):
     assert main(["train", str(_toml(tmp_path / "tiny.toml")), "-o", str(tmp_path / "first"), "-q"]) == 0
     first = tmp_path / "first" / "last.npz"
     size = 2 * Predictor.load(first).design.sizes.size
     large = tmp_path / "large.toml"
-    large.write_text((tmp_path / "tiny.toml").read_text().replace(f"size = {size // 2}", f"size = {size}"))
+    large.write_text((tmp_path / "tiny.toml").read_text().replace(
+        f"size = {size // 2}", f"size = {size}\npasses = 2"))
     assert main(["train", str(large), "-o", str(tmp_path / "second"), "-q", "--start", str(first)]) == 0
-    assert Predictor.load(tmp_path / "second" / "last.npz").design.sizes.size == size
+    design = Predictor.load(tmp_path / "second" / "last.npz").design
+    assert (design.sizes.size, design.passes) == (size, 2)
 
 
 def test_weights_of_another_design_are_no_start(tmp_path, capsys):

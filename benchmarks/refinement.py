@@ -23,8 +23,8 @@ from nephi.resample import warp
 from nephi.transform import Transform
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARES = {"none": (1 / 6, 1 / 3, 2 / 3, 1.0), "predicted": (0.0, 0.25, 0.5, 1.0)}
-"""Of the iterations of the preset, and of those that it does after a prediction."""
+SHARES = (0.0, 1 / 6, 1 / 3, 2 / 3, 1.0)
+"""Of the preset's iterations; after a prediction there may be fewer in all."""
 
 Point = tuple[float, float]
 
@@ -49,8 +49,7 @@ def main() -> None:
 def curves(case: pairs.Case, weights: str, seeds: list[int]) -> dict[str, list[Point]]:
     """Iterations and mean accuracy of both ways to start."""
     pair, found = case.read(), {}
-    for name, used, shares in (("without a prediction", "none", SHARES["none"]),
-                               (f"after {weights}", weights, SHARES["predicted"])):
+    for name, used, shares in (("without a prediction", "none", SHARES[1:]), (f"after {weights}", weights, SHARES)):
         found[name] = [_mean(case, pair, name, used, share, seeds) for share in shares]
     return found
 
@@ -70,7 +69,9 @@ def _runs(case: pairs.Case, pair: Pair, weights: str, share: float, seeds: list[
             options = replace(options, iterations=tuple(math.ceil(share * n) for n in options.iterations))
             planned = options.iterations
         else:
-            options = replace(options, after_prediction=tuple(share * part for part in options.after_prediction))
+            whole = sum(options.predicted.iterations) / sum(options.iterations)
+            parts = (min(1.0, share / whole) * part for part in options.after_prediction)
+            options = replace(options, after_prediction=tuple(parts))
             planned = options.predicted.iterations
         started = time.perf_counter()
         transform = run(pair.fixed, pair.moving, options, fixed_mask=pair.fixed_mask, moving_mask=pair.moving_mask)

@@ -86,7 +86,7 @@ def new_state(config: Config, device: torch.device) -> State:
     if config.training.start:
         trained, size = Predictor.load(config.training.start), predictor.design.sizes.size
         design = trained.design.to_dict()
-        design["sizes"]["size"] = size  # the only difference that can be made good
+        design["sizes"]["size"], design["passes"] = size, predictor.design.passes  # the weights do not depend on these
         if design != predictor.design.to_dict():
             raise InputError(f"The weights {config.training.start} are of another design than [model] describes; copy "
                              "theirs into the configuration, or start from none.")
