@@ -104,6 +104,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         predicted = _predict(predictor, pair, transform, options)
         if predicted:
             provenance = {**provenance, "weights": {"name": predictor.name, "sha256": predictor.hash}}
+        predictor = None  # its memory is wanted by the finest level
         transform = Transform(fixed.grid, moving.grid, affine, predicted, provenance)
         yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
     history: list[dict] = []
