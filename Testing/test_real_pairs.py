@@ -64,4 +64,4 @@ def test_the_shipped_weights_alone_bring_a_lung_and_a_brain_closer(data: Path) -
     labels = [read_labels(folder / f"{name}_labels.nii.gz", name) for name in ("fixed", "moving")]
     transform = run(fixed, moving, Options.from_preset("brain-mri", **alone))
     carried = warp(labels[1], transform, fixed.grid, mode="nearest").values
-    assert overlap(labels[0].values, carried, carried, BRAIN_LABELS)["mean"] > 0.59
+    assert overlap(labels[0].values, carried, carried, BRAIN_LABELS)["mean"] > 0.61
