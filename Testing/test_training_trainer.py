@@ -145,6 +145,10 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pairs_and_keeps_the_checkp
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
 
 
+# Seen once in many runs: a process of torch 2.13 aborts in its own threads on leaving the group, its work done.
+ABORTED = "terminate called without an active exception"
+
+
 @pytest.mark.parametrize(("norm", "alike"), [("batch", 0.05), ("group", 1e-3)])
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path, norm, alike):
     """But for the statistics of batch norms, which are each process's own within a step."""
@@ -153,9 +157,13 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path, norm, alike):
     one = _losses(make_config(values))
     values["training"]["batch"] = 2
     script = Path(__file__).with_name("two_processes.py")
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           str(script), json.dumps(values), str(tmp_path)], timeout=300, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+               json.dumps(values), str(tmp_path)]
+    for _ in range(2):
+        done = subprocess.run(command, timeout=300, capture_output=True, text=True,
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
+        if ABORTED not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr[-3000:]
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert both[0] == both[1]
