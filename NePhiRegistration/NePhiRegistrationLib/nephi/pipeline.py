@@ -195,12 +195,13 @@ def _predict(predictor: Predictor, pair: Pair, transform: Transform, options: Op
         models = (smoothed(models, options.latent_ratio * spacing / pair.frame.scale),)
     found = []
     for used in ((), models):
-        level = make_level(pair, replace(transform, models=used), spacing, options)
-        found.append(misfit(level, options, torch.Generator().manual_seed(options.seed)))
+        sides = make_level(pair, replace(transform, models=used), spacing, options)
+        found.append(misfit(sides, options, torch.Generator().manual_seed(options.seed)))
     if found[1] < found[0]:
         return models
-    logger.warning("The prediction of the weights %s is left out: the images look less alike with it (%.3g) than "
-                   "without (%.3g).", predictor.name, found[1], found[0])
+    level = logging.INFO if options.weights == "auto" else logging.WARNING  # who named none misses nothing
+    logger.log(level, "The prediction of the weights %s is left out: the images look less alike with it (%.3g) than "
+               "without (%.3g).", predictor.name, found[1], found[0])
     return ()
 
 
