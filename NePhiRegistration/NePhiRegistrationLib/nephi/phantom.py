@@ -67,7 +67,7 @@ def lung_phantom(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Phanto
 
 
 def breathed_in(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Image:
-    """The fixed image of :func:`lung_phantom` alone, in a third of the time."""
+    """The fixed image of :func:`lung_phantom` alone, in half the time."""
     return _Person(size, seed, fine_vessels).breathed_in()[0]
 
 

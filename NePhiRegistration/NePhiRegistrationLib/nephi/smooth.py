@@ -10,7 +10,7 @@ from torch import Tensor
 from .geometry import Grid
 from .model import DIRECTIONS, FORWARD, NePhi
 
-FINER = 2  # times as close as the nodes that are left are those that are averaged
+FINER = 2  # times closer than the nodes that stay are those that are averaged; the weights of _averaged are for 2
 _POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 
 
