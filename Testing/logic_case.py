@@ -22,7 +22,7 @@ pythonqt.install()
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from mrml_scene import add_points, add_segmentation, add_volume, new_scene  # noqa: E402
-from nephi.phantom import lung_phantom  # noqa: E402
+from nephi.images.phantom import lung_phantom  # noqa: E402
 from NePhiRegistrationLib.logic import RegistrationLogic  # noqa: E402
 from NePhiRegistrationLib.mrml.geometry import FLIP, ijk_to_ras  # noqa: E402
 from NePhiRegistrationLib.session.engine import Engine  # noqa: E402

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import torch
-from nephi.adam import Adam
+from nephi.align.adam import Adam
 
 
 def _target(parameters):

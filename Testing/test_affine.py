@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nephi import affine
+from nephi.align.initial import read_initial_transform
+from nephi.align.linear import align
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine, apply_matrix
-from nephi.images import Image
+from nephi.images.image import Image
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -57,35 +58,35 @@ def error(found: np.ndarray, truth: np.ndarray) -> float:
     ("affine", turned(6, (5.0, -8.0, 35.0)) @ np.diag([1.05, 0.96, 1.0, 1.0])),
 ])
 def test_each_kind_recovers_a_map_of_its_own_kind(kind, truth):
-    found = affine.align(*pair(truth), kind=kind)
+    found = align(*pair(truth), kind=kind)
     assert found.shape == (4, 4)
     assert error(found, truth) < 1.0
 
 
 def test_a_map_stays_of_the_kind_asked_for():
     fixed, moving = pair(turned(6, (5.0, -8.0, 12.0), 1.06))
-    shift = affine.align(fixed, moving, kind="translation")
+    shift = align(fixed, moving, kind="translation")
     assert np.allclose(shift[:3, :3], np.eye(3))
-    rigid = affine.align(fixed, moving, kind="rigid")[:3, :3]
+    rigid = align(fixed, moving, kind="rigid")[:3, :3]
     assert np.allclose(rigid @ rigid.T, np.eye(3), atol=1e-9)
-    similar = affine.align(fixed, moving, kind="similarity")[:3, :3]
+    similar = align(fixed, moving, kind="similarity")[:3, :3]
     assert np.allclose(similar @ similar.T, np.eye(3) * np.linalg.det(similar) ** (2 / 3), atol=1e-9)
 
 
 def test_another_field_of_view_does_not_mislead():
     truth = turned(4, (4.0, -3.0, 35.0))
-    found = affine.align(*pair(truth, moving_origin=(-85.0, -40.0, -10.0)), kind="rigid")
+    found = align(*pair(truth, moving_origin=(-85.0, -40.0, -10.0)), kind="rigid")
     assert error(found, truth) < 1.5
 
 
 def test_another_contrast_does_not_mislead():
     truth = turned(5, (4.0, -3.0, 20.0))
-    assert error(affine.align(*pair(truth, invert=True), kind="rigid"), truth) < 1.0
+    assert error(align(*pair(truth, invert=True), kind="rigid"), truth) < 1.0
 
 
 def test_two_dimensional_images_are_aligned():
     truth = turned(6, (12.0, -9.0), dim=2)
-    assert error(affine.align(*pair(truth, dim=2), kind="rigid"), truth) < 1.5
+    assert error(align(*pair(truth, dim=2), kind="rigid"), truth) < 1.5
 
 
 def test_only_what_is_inside_the_masks_is_aligned():
@@ -95,34 +96,34 @@ def test_only_what_is_inside_the_masks_is_aligned():
     plate = fixed.grid.points()[:, 0].reshape(fixed.grid.shape) > 45  # something bright beside, only in one image
     spoiled = Image(torch.where(plate, 5.0, fixed.values), fixed.grid)
     masks[0] &= ~plate
-    assert error(affine.align(spoiled, moving, *masks, kind="rigid"), truth) < 1.5
+    assert error(align(spoiled, moving, *masks, kind="rigid"), truth) < 1.5
 
 
 def test_a_given_start_is_refined():
     truth = turned(30, (5.0, -8.0, 35.0))
     start = turned(26, (3.0, -6.0, 32.0))
-    found = affine.align(*pair(truth), kind="rigid", initial=start)
+    found = align(*pair(truth), kind="rigid", initial=start)
     assert error(found, truth) < 1.0 < error(start, truth)
 
 
 def test_a_start_that_shows_the_moving_image_nothing_is_refused():
     with pytest.raises(InputError, match="do not overlap"):
-        affine.align(*pair(np.eye(4)), initial=turned(0, (900.0, 0.0, 0.0)))
+        align(*pair(np.eye(4)), initial=turned(0, (900.0, 0.0, 0.0)))
 
 
 def test_the_result_is_the_same_every_time():
     images = pair(turned(5, (4.0, -3.0, 20.0)))
-    assert np.array_equal(affine.align(*images, seed=3), affine.align(*images, seed=3))
+    assert np.array_equal(align(*images, seed=3), align(*images, seed=3))
 
 
 def test_identical_images_stay_where_they_are():
     fixed, _ = pair(np.eye(4))
-    assert error(affine.align(fixed, fixed), np.eye(4)) < 0.2
+    assert error(align(fixed, fixed), np.eye(4)) < 0.2
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(InputError, match="'elastic'.*translation, rigid, similarity, affine"):
-        affine.align(*pair(np.eye(4)), kind="elastic")
+        align(*pair(np.eye(4)), kind="elastic")
 
 
 # ---------------------------------------------------------------------------------------------- initial files
@@ -132,7 +133,7 @@ def test_an_unknown_kind_is_refused():
 def test_a_linear_transform_file_is_read(tmp_path, suffix):
     transform = sitk.Euler3DTransform((10.0, -20.0, 30.0), 0.1, -0.2, 0.3, (4.0, 5.0, 6.0))
     sitk.WriteTransform(transform, str(tmp_path / f"t{suffix}"))
-    matrix = affine.read_initial_transform(tmp_path / f"t{suffix}")
+    matrix = read_initial_transform(tmp_path / f"t{suffix}")
     point = (7.0, -9.0, 11.0)
     assert np.allclose(apply_matrix(matrix, np.array([point]))[0], transform.TransformPoint(point), atol=1e-4)
 
@@ -142,7 +143,7 @@ def test_a_composite_of_linear_transforms_is_multiplied_out(tmp_path):
              sitk.TranslationTransform(3, (7.0, 8.0, -9.0)), sitk.ScaleTransform(3, (1.1, 0.9, 1.2))]
     transform = sitk.CompositeTransform(parts)
     sitk.WriteTransform(transform, str(tmp_path / "t.tfm"))
-    matrix = affine.read_initial_transform(tmp_path / "t.tfm")
+    matrix = read_initial_transform(tmp_path / "t.tfm")
     point = (7.0, -9.0, 11.0)
     assert np.allclose(apply_matrix(matrix, np.array([point]))[0], transform.TransformPoint(point), atol=1e-9)
 
@@ -151,11 +152,11 @@ def test_a_deformation_is_no_initial_transform(tmp_path):
     field = sitk.Image([8, 8, 8], sitk.sitkVectorFloat64, 3)
     sitk.WriteTransform(sitk.DisplacementFieldTransform(field), str(tmp_path / "warp.h5"))
     with pytest.raises(InputError, match="initial transform warp.h5 has a part that is not linear"):
-        affine.read_initial_transform(tmp_path / "warp.h5")
+        read_initial_transform(tmp_path / "warp.h5")
 
 
 def test_a_file_that_is_no_transform_is_refused(tmp_path):
     (tmp_path / "t.tfm").write_text("hello")
     for name, match in (("t.tfm", "cannot be read"), ("none.tfm", "does not exist")):
         with pytest.raises(InputError, match=match):
-            affine.read_initial_transform(tmp_path / name)
+            read_initial_transform(tmp_path / name)

@@ -90,7 +90,8 @@ def test_a_peer_finds_a_known_shift_in_the_right_direction(method, tmp_path):
 
 def shifted_blobs(folder: Path) -> pairs.Case:
     """The same blobs in two images whose origins differ by SHIFT."""
-    from nephi.images import Image, write_image
+    from nephi.images.image import Image
+    from nephi.images.writing import write_image
 
     generator = torch.Generator().manual_seed(0)
     middle, half = torch.from_numpy(GRID.center).float(), torch.from_numpy(GRID.extent).float() / 4

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from nephi.carry import Carrier, shifts
+from nephi.align.carry import Carrier, shifts
 from nephi.geometry import Grid
-from nephi.latent import LatentBox
-from nephi.model import FORWARD, INVERSE, Architecture, NePhi
-from nephi.transform import Transform
+from nephi.maps.neural import FORWARD, INVERSE, Architecture, NePhi
+from nephi.maps.spline import LatentBox
+from nephi.maps.transform import Transform
 
 MODELS = 3
 

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nephi.cli.main import main
-from nephi.outputs import FILES, staged_folder
-from nephi.phantom import lung_phantom
+from nephi.files.outputs import FILES
+from nephi.images.phantom import lung_phantom
 from nephi.report import read_report
+from nephi.storage import staged_folder
 
 FEW = ["--iterations", "6,0,0", "--resolution", "12,24,48", "--hidden", "16", "--frequencies", "8", "--device", "cpu"]
 

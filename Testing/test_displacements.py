@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
-from nephi.displacements import sample_displacements, sampled_map
 from nephi.errors import InputError
-from nephi.metrics import random_points
-from nephi.sampled import SampledMap, through_spline
+from nephi.files.displacements import sample_displacements, sampled_map
+from nephi.geometry import random_points
+from nephi.maps.sampled import SampledMap, through_spline
 
 
 def _transform(dim: int = 3, **options) -> ClosedForm:

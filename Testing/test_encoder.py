@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from nephi.encoder import Encoder, EncoderSizes, cues
-from nephi.latent import LatentCode
+from nephi.maps.spline import LatentCode
+from nephi.predict.encoder import Encoder, EncoderSizes, cues
 
 
 def _sizes(dim=2, **changes):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from nephi.field import Field, siren_bound
-from nephi.latent import LatentBox
-from nephi.losses import consistency
-from nephi.model import DIRECTIONS, FORWARD, INVERSE, Architecture, NePhi, opposite
+from nephi.align.regularity import consistency
+from nephi.maps.field import Field, siren_bound
+from nephi.maps.neural import DIRECTIONS, FORWARD, INVERSE, Architecture, NePhi, opposite
+from nephi.maps.spline import LatentBox
 
 BOTH = pytest.mark.parametrize("dim", [2, 3])
 

@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nephi import images
+from nephi import storage
 from nephi.errors import InputError
 from nephi.geometry import Grid
-from nephi.images import Image
+from nephi.images.image import Image, normalise
+from nephi.images.masks import dilate
+from nephi.images.pair import check_overlap, check_pair
+from nephi.images.reading import read_image, read_labels, read_mask
+from nephi.images.resampling import downsample, sample
+from nephi.images.writing import write_image
+from nephi.storage import atomic_path
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -50,8 +56,8 @@ def oblique_image(seed=0) -> Image:
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"])
 def test_what_is_written_is_read_back(tmp_path, suffix):
     image = picture(spacing=(0.9, 1.1, 2.5), origin=(-3.0, 7.0, 11.0))
-    images.write_image(image, tmp_path / f"a{suffix}")
-    back = images.read_image(tmp_path / f"a{suffix}")
+    write_image(image, tmp_path / f"a{suffix}")
+    back = read_image(tmp_path / f"a{suffix}")
     assert np.array_equal(back.values.numpy(), sitk.GetArrayFromImage(image))
     assert back.grid.same_as(Grid.from_sitk(image))
     assert back.name == f"fixed image a{suffix}"
@@ -79,7 +85,7 @@ def write_dicom(folder, heights) -> None:
 
 def test_a_dicom_folder_is_one_image(tmp_path):
     write_dicom(tmp_path, [0, 2.5, 5, 7.5, 10])
-    image = images.read_image(tmp_path)
+    image = read_image(tmp_path)
     assert image.grid.size == (16, 16, 5)
     assert image.grid.spacing == pytest.approx((1, 1, 2.5))
 
@@ -87,12 +93,12 @@ def test_a_dicom_folder_is_one_image(tmp_path):
 def test_a_dicom_folder_with_a_slice_missing_is_refused(tmp_path):
     write_dicom(tmp_path, [0, 2.5, 7.5, 10])
     with pytest.raises(InputError, match="2.5 to 5 mm apart"):
-        images.read_image(tmp_path)
+        read_image(tmp_path)
 
 
 def refused(path, match):
     with pytest.raises(InputError, match=match) as caught:
-        images.read_image(path, "moving")
+        read_image(path, "moving")
     assert "\n" not in str(caught.value)
     assert os.path.basename(path) in str(caught.value)
 
@@ -170,21 +176,21 @@ def test_a_singular_direction_is_refused(tmp_path):
 
 def test_two_and_three_dimensions_are_not_registered_to_each_other():
     with pytest.raises(InputError, match="2D .* 3D"):
-        images.check_pair(Image.from_sitk(picture((20, 20))), Image.from_sitk(picture()))
+        check_pair(Image.from_sitk(picture((20, 20))), Image.from_sitk(picture()))
 
 
 def test_an_axis_shorter_than_eight_voxels_is_refused():
     with pytest.raises(InputError, match="9 x 10 x 7 voxels.* at least 8"):
-        images.check_pair(Image.from_sitk(picture()), Image.from_sitk(picture((7, 10, 9))))
+        check_pair(Image.from_sitk(picture()), Image.from_sitk(picture((7, 10, 9))))
 
 
 def test_images_that_do_not_overlap_are_refused_unless_a_matrix_brings_them_together():
     here, there = Image.from_sitk(picture()), Image.from_sitk(picture(origin=(500.0, 0.0, 0.0)))
     with pytest.raises(InputError, match="do not overlap .*500 mm"):
-        images.check_overlap(here, there)
+        check_overlap(here, there)
     matrix = np.eye(4)
     matrix[0, 3] = 500
-    images.check_overlap(here, there, matrix)
+    check_overlap(here, there, matrix)
 
 
 # ------------------------------------------------------------------------------------------- masks and labels
@@ -192,7 +198,7 @@ def test_images_that_do_not_overlap_are_refused_unless_a_matrix_brings_them_toge
 
 def test_any_label_image_is_a_mask(tmp_path):
     image = Image.from_sitk(picture())
-    mask = images.read_mask(saved(cube(2, 6), tmp_path / "m.nii.gz"), image)
+    mask = read_mask(saved(cube(2, 6), tmp_path / "m.nii.gz"), image)
     assert mask.dtype == torch.bool
     assert int(mask.sum()) == 64
     assert mask[2:6, 2:6, 2:6].all()
@@ -200,12 +206,12 @@ def test_any_label_image_is_a_mask(tmp_path):
 
 def test_an_empty_mask_is_refused(tmp_path):
     with pytest.raises(InputError, match="moving mask m.nii.gz is empty"):
-        images.read_mask(saved(cube(0, 0), tmp_path / "m.nii.gz"), Image.from_sitk(picture()), "moving")
+        read_mask(saved(cube(0, 0), tmp_path / "m.nii.gz"), Image.from_sitk(picture()), "moving")
 
 
 def test_a_mask_on_another_grid_is_resampled_when_it_overlaps(tmp_path):
     path = saved(cube(2, 6, (20, 20, 20), origin=(1.0, 2.0, 3.0)), tmp_path / "m.nii.gz")
-    mask = images.read_mask(path, Image.from_sitk(picture()))
+    mask = read_mask(path, Image.from_sitk(picture()))
     expected = torch.zeros(12, 10, 9, dtype=torch.bool)
     expected[5:9, 4:8, 3:7] = True
     assert torch.equal(mask, expected)
@@ -214,18 +220,18 @@ def test_a_mask_on_another_grid_is_resampled_when_it_overlaps(tmp_path):
 def test_a_mask_that_does_not_overlap_its_image_is_refused(tmp_path):
     path = saved(cube(2, 6, origin=(300.0, 0.0, 0.0)), tmp_path / "m.nii.gz")
     with pytest.raises(InputError, match="does not overlap"):
-        images.read_mask(path, Image.from_sitk(picture()))
+        read_mask(path, Image.from_sitk(picture()))
 
 
 def test_a_mask_of_another_dimension_is_refused(tmp_path):
     path = saved(sitk.Image([9, 9], sitk.sitkUInt8) + 1, tmp_path / "m.nii.gz")
     with pytest.raises(InputError, match="2D .* 3D"):
-        images.read_mask(path, Image.from_sitk(picture()))
+        read_mask(path, Image.from_sitk(picture()))
 
 
 def test_labels_that_are_not_whole_numbers_are_refused(tmp_path):
     with pytest.raises(InputError, match="not whole numbers"):
-        images.read_labels(saved(picture(), tmp_path / "l.nii.gz"))
+        read_labels(saved(picture(), tmp_path / "l.nii.gz"))
 
 
 # ---------------------------------------------------------------------------------------------------- writing
@@ -234,7 +240,7 @@ def test_labels_that_are_not_whole_numbers_are_refused(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
-    with pytest.raises(KeyboardInterrupt), images.atomic_path(target) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_path(target) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert target.read_text() == "old"
@@ -243,21 +249,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(InputError, match="Cannot write .*No such file or directory"):
-        images.write_image(picture(), tmp_path / "nowhere" / "a.nii.gz")
+        write_image(picture(), tmp_path / "nowhere" / "a.nii.gz")
 
 
 def test_a_folder_without_write_permission_is_named(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(images.tempfile, "TemporaryDirectory", denied)
+    monkeypatch.setattr(storage.tempfile, "TemporaryDirectory", denied)
     with pytest.raises(InputError, match="Cannot write .*Permission denied"):
-        images.write_image(picture(), tmp_path / "a.nii.gz")
+        write_image(picture(), tmp_path / "a.nii.gz")
 
 
 def test_an_unknown_format_is_refused(tmp_path):
     with pytest.raises(InputError, match="Cannot write .*a.xyz"):
-        images.write_image(picture(), tmp_path / "a.xyz")
+        write_image(picture(), tmp_path / "a.xyz")
     assert os.listdir(tmp_path) == []
 
 
@@ -269,7 +275,7 @@ def test_a_full_disk_leaves_no_half_image(tmp_path, suffix):
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
         with pytest.raises(InputError, match="Cannot write .*free space"):
-            images.write_image(picture((40, 40, 40)), tmp_path / f"a{suffix}")
+            write_image(picture((40, 40, 40)), tmp_path / f"a{suffix}")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -287,7 +293,7 @@ def test_sampling_is_simpleitks_resampling(mode, how):
     reference.SetSpacing(onto.spacing)
     reference.SetOrigin(onto.origin)
     expected = sitk.GetArrayFromImage(sitk.Resample(image.to_sitk(), reference, sitk.Transform(), how, -9.0))
-    got = images.sample(image.values, image.grid, onto.points(), mode, fill=-9.0).reshape(onto.shape).numpy()
+    got = sample(image.values, image.grid, onto.points(), mode, fill=-9.0).reshape(onto.shape).numpy()
     assert 0 < (expected == -9).sum() < expected.size
     assert np.abs(got - expected).max() < 2e-3
 
@@ -296,14 +302,14 @@ def test_channels_and_any_number_of_points_are_sampled():
     image = oblique_image()
     both = torch.stack([image.values, -image.values])
     for n in (1, 2, 7):
-        got = images.sample(both, image.grid, image.grid.points()[:n])
+        got = sample(both, image.grid, image.grid.points()[:n])
         assert torch.allclose(got, both.flatten(1)[:, :n], atol=2e-3)
 
 
 def test_two_dimensional_images_are_sampled():
     image = Image.from_sitk(picture((12, 9), (0.5, 2.0), (3.0, -8.0)))
     for mode in ("linear", "nearest"):
-        got = images.sample(image.values, image.grid, image.grid.points(), mode)
+        got = sample(image.values, image.grid, image.grid.points(), mode)
         assert torch.allclose(got, image.values.flatten(), atol=1e-4)
 
 
@@ -311,14 +317,14 @@ def test_linear_sampling_is_differentiable_in_the_points():
     grid = Grid((9, 10, 12), (1.0, 1.5, 2.0), (0.0, 0.0, 0.0), IDENTITY)
     values = (grid.points().double() @ torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)).reshape(grid.shape)
     points = torch.tensor([[3.3, 4.1, 5.7], [6.2, 8.8, 9.9]], dtype=torch.float64, requires_grad=True)
-    images.sample(values, grid, points).sum().backward()
+    sample(values, grid, points).sum().backward()
     assert torch.allclose(points.grad, torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64).expand(2, 3))
 
 
 def test_normalised_intensities_lie_between_zero_and_one_inside_the_mask():
     values = torch.linspace(-1000, 3000, 100_000)
     mask = values < 1000
-    result = images.normalise(values, mask)
+    result = normalise(values, mask)
     assert float(result.min()) == 0
     assert float(result.max()) == 1
     assert float(result[mask].median()) == pytest.approx(0.5, abs=0.01)
@@ -327,18 +333,18 @@ def test_normalised_intensities_lie_between_zero_and_one_inside_the_mask():
 def test_a_few_bright_voxels_on_black_are_still_an_image():
     values = torch.zeros(100_000)
     values[:5] = 4.0
-    assert float(images.normalise(values).max()) == 1
+    assert float(normalise(values).max()) == 1
 
 
 def test_an_image_that_is_constant_inside_its_mask_is_refused():
     with pytest.raises(InputError, match="constant"):
-        images.normalise(torch.arange(10.0), torch.arange(10) == 3)
+        normalise(torch.arange(10.0), torch.arange(10) == 3)
 
 
 def test_downsampling_keeps_a_ramp_where_it_was():
     grid = Grid((40, 30, 36), (1.0, 1.0, 2.0), (5.0, -7.0, 11.0), IDENTITY)
     values = grid.points()[:, 0].reshape(grid.shape)
-    coarse, onto = images.downsample(values, grid, 3.0)
+    coarse, onto = downsample(values, grid, 3.0)
     expected = onto.points()[:, 0].reshape(onto.shape)
     assert coarse.shape == onto.shape == (24, 10, 13)
     assert torch.allclose(coarse[..., 2:-2], expected[..., 2:-2], atol=1e-3)
@@ -347,7 +353,7 @@ def test_downsampling_keeps_a_ramp_where_it_was():
 def test_downsampling_removes_what_the_new_grid_cannot_show():
     grid = Grid((64, 8, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
     stripes = (grid.points()[:, 0] % 2).reshape(grid.shape)
-    coarse, _ = images.downsample(stripes, grid, 4.0)
+    coarse, _ = downsample(stripes, grid, 4.0)
     assert torch.allclose(coarse[..., 1:-1], torch.full_like(coarse[..., 1:-1], 0.5), atol=0.002)
 
 
@@ -358,4 +364,4 @@ def test_a_mask_is_dilated_by_millimetres(mm):
     mask[7, 12, 10] = mask[2, 3, 4] = True
     points = grid.points().double()
     expected = torch.cdist(points, points[mask.flatten()]).amin(1) <= mm + 1e-6
-    assert torch.equal(images.dilate(mask, grid, mm).flatten(), expected)
+    assert torch.equal(dilate(mask, grid, mm).flatten(), expected)

@@ -3,9 +3,9 @@
 import pytest
 import SimpleITK as sitk
 import torch
+from nephi.align.volume import Volume
 from nephi.geometry import Grid
-from nephi.interpolation import linear, linear_in_unit, nearest
-from nephi.volume import Volume
+from nephi.images.interpolation import linear, linear_in_unit, nearest
 
 
 def _values(shape, dtype=torch.float64):

@@ -6,11 +6,10 @@ import SimpleITK as sitk
 import torch
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
 from nephi.errors import InputError
-from nephi.geometry import Grid
-from nephi.images import Image
-from nephi.itk_files import export_itk
-from nephi.metrics import random_points
-from nephi.resample import warp
+from nephi.files.itk import export_itk
+from nephi.geometry import Grid, random_points
+from nephi.images.image import Image
+from nephi.maps.warp import warp
 
 
 def _transform(dim: int = 3, **options) -> ClosedForm:

@@ -8,7 +8,7 @@ import torch
 from closed_form import ClosedForm, oblique_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine
-from nephi.jacobian import (
+from nephi.maps.determinant import (
     determinant,
     determinant_image,
     finite_difference_determinant,
@@ -61,7 +61,7 @@ def test_finite_differences_agree_with_the_analytic_determinant_on_an_oblique_an
 def test_determinants_in_slabs_are_those_of_the_whole_grid(monkeypatch):
     transform = ClosedForm(oblique_grid())
     whole = finite_difference_determinant(transform, oblique_grid())
-    monkeypatch.setattr("nephi.jacobian._SLAB_VOXELS", 1000)
+    monkeypatch.setattr("nephi.maps.determinant._SLAB_VOXELS", 1000)
     assert torch.equal(finite_difference_determinant(transform, oblique_grid()), whole)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nephi.latent import MARGIN, LatentBox, LatentCode, cubic_bspline
+from nephi.maps.spline import MARGIN, LatentBox, LatentCode, cubic_bspline
 
 BOXES = {2: LatentBox((-0.6, -0.4), 0.3, (4, 3)), 3: LatentBox((-0.6, -0.4, -0.2), 0.3, (3, 2, 1))}
 

@@ -4,20 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nephi.align.patches import PatchLattice
+from nephi.align.regularity import consistency, prior, round_trip
+from nephi.align.similarity import HISTOGRAM_BINS, SIMILARITIES, local_ncc, mind_ssc, similarity_named
 from nephi.errors import InputError
-from nephi.latent import LatentBox
-from nephi.losses import (
-    HISTOGRAM_BINS,
-    SIMILARITIES,
-    consistency,
-    local_ncc,
-    mind_ssc,
-    prior,
-    round_trip,
-    similarity_named,
-)
-from nephi.model import DIRECTIONS, Architecture, NePhi
-from nephi.sampling import PatchLattice
+from nephi.maps.neural import DIRECTIONS, Architecture, NePhi
+from nephi.maps.spline import LatentBox
 
 EVERY = pytest.mark.parametrize("name", list(SIMILARITIES))
 SIZE, SIDE = 48, 4

@@ -7,17 +7,12 @@ import pytest
 import torch
 from closed_form import ClosedForm, oblique_grid, tilted_affine
 from nephi.errors import InputError
-from nephi.geometry import Grid
-from nephi.metrics import (
-    dice,
-    folds,
-    inverse_consistency,
-    overlap,
-    random_points,
-    similarity,
-    surface_distance,
-    tre,
-)
+from nephi.geometry import Grid, random_points
+from nephi.judge.folds import folds
+from nephi.judge.inverse_consistency import inverse_consistency
+from nephi.judge.labels import dice, overlap, surface_distance
+from nephi.judge.landmarks import tre
+from nephi.judge.likeness import similarity
 
 _PLAIN = Grid((30, 24, 20), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 

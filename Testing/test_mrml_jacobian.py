@@ -9,7 +9,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import slicer
 from mrml_scene import add_colors, add_node, new_scene, oblique_matrix
-from nephi.jacobian import LOG_FLOOR
+from nephi.maps.determinant import LOG_FLOOR
 from NePhiRegistrationLib.mrml import geometry, jacobian, volumes
 from NePhiRegistrationLib.mrml.resample import image_array
 

@@ -16,8 +16,8 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 from mrml_scene import add_colors, add_linear, add_node, add_volume, as_vtk, new_scene, oblique_matrix, turn_matrix
 from nephi.geometry import Grid
-from nephi.jacobian import finite_difference_determinant
-from nephi.phantom import Phantom, lung_phantom
+from nephi.images.phantom import Phantom, lung_phantom
+from nephi.maps.determinant import finite_difference_determinant
 from NePhiRegistrationLib.mrml import geometry, jacobian, mixed, review, transforms, volumes
 from slice_view import SliceView, save_picture
 

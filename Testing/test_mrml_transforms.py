@@ -15,9 +15,8 @@ import slicer
 import vtk
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
 from mrml_scene import add_linear, add_node, add_volume, as_vtk, new_scene, oblique_matrix, turn_matrix
-from nephi.geometry import Grid
-from nephi.itk_files import export_itk
-from nephi.metrics import random_points
+from nephi.files.itk import export_itk
+from nephi.geometry import Grid, random_points
 from NePhiRegistrationLib.mrml import geometry, transforms, volumes
 from NePhiRegistrationLib.mrml.errors import NodeError
 

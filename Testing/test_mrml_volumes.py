@@ -14,7 +14,7 @@ import slicer
 import vtk
 from mrml_scene import add_linear, add_node, add_volume, new_scene, noise, oblique_matrix, turn_matrix
 from nephi.geometry import Grid
-from nephi.phantom import lung_phantom
+from nephi.images.phantom import lung_phantom
 from NePhiRegistrationLib.mrml import geometry, volumes
 from NePhiRegistrationLib.mrml.errors import NodeError
 

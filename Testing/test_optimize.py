@@ -2,20 +2,21 @@
 
 import itertools
 
-import nephi.objective
+import nephi.align.objective
+import nephi.align.optimisation
 import numpy as np
 import pytest
 import torch
+from nephi.align.levels import AlignedPair, make_level
+from nephi.align.optimisation import FINAL_RATE, WARM_UP, WINDOW, Convergence, optimise, schedule
+from nephi.align.regularity import consistency
 from nephi.errors import DeviceMemoryError
 from nephi.geometry import Grid
-from nephi.images import Image
-from nephi.latent import LatentBox
-from nephi.levels import Pair, make_level
-from nephi.losses import consistency
-from nephi.model import DIRECTIONS, Architecture, NePhi
-from nephi.optimize import FINAL_RATE, WARM_UP, WINDOW, Monitor, optimise, schedule
+from nephi.images.image import Image
+from nephi.maps.neural import DIRECTIONS, Architecture, NePhi
+from nephi.maps.spline import LatentBox
+from nephi.maps.transform import Transform
 from nephi.options import Options
-from nephi.transform import Transform
 
 GRID = Grid((32, 28), (2.0, 2.0), (5.0, -8.0), (1.0, 0.0, 0.0, 1.0))
 POINTS = 64
@@ -33,7 +34,7 @@ def _image(shift=0.0, flat=False):
 
 
 def _level(options, landmarks=None, shift=2.0, flat=False):
-    pair = Pair(_image(flat=flat), _image(shift, flat), None, None, np.eye(3), landmarks)
+    pair = AlignedPair(_image(flat=flat), _image(shift, flat), None, None, np.eye(3), landmarks)
     return make_level(pair, Transform(GRID, GRID, np.eye(3)), 3.0, options)
 
 
@@ -56,7 +57,7 @@ def test_the_learning_rate_warms_up_and_then_falls_to_its_last_share():
 
 
 def _first_convergence(losses, share):
-    monitor = Monitor(share)
+    monitor = Convergence(share)
     return next((n for n, loss in enumerate(losses, start=1) if monitor.converged(loss)), None)
 
 
@@ -122,7 +123,7 @@ def test_regularity_is_looked_at_in_both_directions_or_in_turn(monkeypatch, in_t
         looked.append(direction)
         return consistency(model, points, direction, margin)
 
-    monkeypatch.setattr(nephi.objective, "consistency", watched)
+    monkeypatch.setattr(nephi.align.objective, "consistency", watched)
     list(optimise(_model(), _level(options), 4, options, torch.Generator().manual_seed(1), in_turn))
     assert looked == (2 if in_turn else 4) * ["forward", "inverse"]
 
@@ -137,7 +138,7 @@ def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to al
             raise RuntimeError(message)
         return consistency(model, points, direction, margin)
 
-    monkeypatch.setattr(nephi.objective, "consistency", limited)
+    monkeypatch.setattr(nephi.align.objective, "consistency", limited)
     return tried
 
 
@@ -167,8 +168,8 @@ def test_the_gradients_of_an_attempt_that_failed_are_thrown_away(monkeypatch):
             raise RuntimeError("CUDA out of memory")
         return consistency(*arguments)
 
-    monkeypatch.setattr(nephi.objective, "consistency", second_fails)
-    monkeypatch.setattr(nephi.optimize, "_smaller_share", lambda error, share, level: share)
+    monkeypatch.setattr(nephi.align.objective, "consistency", second_fails)
+    monkeypatch.setattr(nephi.align.optimisation, "_smaller_share", lambda error, share, level: share)
     next(optimise(interrupted, level, 3, options, generator))
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), interrupted.parameters()))
 

@@ -5,8 +5,9 @@ from dataclasses import fields
 
 import pytest
 import torch
+from nephi.device import pick_device
 from nephi.errors import InputError
-from nephi.options import Options, pick_device, preset_description, preset_names
+from nephi.options import Options, preset_description, preset_names
 
 
 def _refused(pattern, **changes):

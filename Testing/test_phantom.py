@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nephi.images import sample
-from nephi.phantom import Phantom, breathed_in, lung_phantom, shapes_2d
+from nephi.images.phantom import Phantom, breathed_in, lung_phantom, shapes_2d
+from nephi.images.resampling import sample
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 from closed_form import ClosedForm
+from nephi.align.registration import register, run
 from nephi.errors import InputError
-from nephi.geometry import Grid, apply_affine
-from nephi.images import Image
-from nephi.metrics import dice, folds, inverse_consistency, random_points
+from nephi.geometry import Grid, apply_affine, random_points
+from nephi.images.image import Image
+from nephi.images.phantom import shapes_2d
+from nephi.judge.folds import folds
+from nephi.judge.inverse_consistency import inverse_consistency
+from nephi.judge.labels import dice
+from nephi.maps.warp import warp
 from nephi.options import Options
-from nephi.phantom import shapes_2d
-from nephi.pipeline import register, run
-from nephi.resample import warp
 
 BODY = 30.0  # mm, radius
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from nephi.errors import InputError
+from nephi.files.points import PointList, check_landmark_pairs, read_landmark_pairs, read_points, write_points
 from nephi.geometry import Grid
-from nephi.points_io import PointList, check_landmark_pairs, read_landmark_pairs, read_points, write_points
 
 _POINTS = torch.tensor([[1.5, -2.25, 3.0], [-40.125, 5.0, -1200.5]], dtype=torch.float64)
 _PAIR_HEADER = "fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n"

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 from learned import tiny_config
-from nephi.encoder import EncoderSizes
+from nephi.align.registration import register, run
 from nephi.errors import InputError
 from nephi.geometry import Grid
-from nephi.images import Image
-from nephi.metrics import similarity
-from nephi.model import DIRECTIONS, Architecture
+from nephi.images.image import Image
+from nephi.images.phantom import shapes_2d
+from nephi.judge.likeness import similarity
+from nephi.maps.neural import DIRECTIONS, Architecture
+from nephi.maps.transform import Transform
+from nephi.maps.warp import warp
 from nephi.options import Options
-from nephi.phantom import shapes_2d
-from nephi.pipeline import register, run
-from nephi.predictor import Design, Predictor, find, resized, widened
-from nephi.resample import warp
-from nephi.transform import Transform
+from nephi.predict.encoder import EncoderSizes
+from nephi.predict.predictor import Design, Predictor, resized, widened
+from nephi.predict.weights import find
 
 
 def _predictor(**model):
@@ -110,7 +111,7 @@ def test_no_iterations_are_the_prediction_alone(tmp_path):
 def more_alike(monkeypatch):
     """A prediction with which the images look more alike than without."""
     found = iter((2.0, 1.0))
-    monkeypatch.setattr("nephi.pipeline.misfit", lambda *_: next(found))
+    monkeypatch.setattr("nephi.align.registration.misfit", lambda *_: next(found))
 
 
 def test_levels_start_from_the_prediction_as_one_smooth_map(tmp_path, more_alike):
@@ -203,9 +204,9 @@ def shipped(tmp_path, monkeypatch):
     """Weights named tiny, shipped for images of two dimensions."""
     predictor = _predictor()
     predictor.save(tmp_path / "tiny.npz")
-    monkeypatch.setattr("nephi.predictor.GENERAL", {2: "tiny"})
-    monkeypatch.setattr("nephi.predictor.names", lambda: ["tiny"])
-    monkeypatch.setattr("nephi.predictor.find", lambda name: tmp_path / "tiny.npz")
+    monkeypatch.setattr("nephi.predict.weights.GENERAL", {2: "tiny"})
+    monkeypatch.setattr("nephi.predict.weights.names", lambda: ["tiny"])
+    monkeypatch.setattr("nephi.predict.predictor.find", lambda name: tmp_path / "tiny.npz")
     return predictor
 
 
@@ -221,7 +222,7 @@ def test_automatic_weights_are_those_shipped_for_images_of_that_dimension(shippe
 
 
 def test_without_shipped_weights_automatic_means_none(shipped, monkeypatch):
-    monkeypatch.setattr("nephi.predictor.GENERAL", {3: "tiny"})
+    monkeypatch.setattr("nephi.predict.weights.GENERAL", {3: "tiny"})
     transform = run(*_pair(), _automatic())
     assert transform.provenance["weights"] is None
     assert transform.models == ()

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from nephi import Options, Transform, read_image, read_labels, read_mask, run
-from nephi.jacobian import determinant_at
-from nephi.metrics import inverse_consistency, overlap, random_points, tre
-from nephi.points_io import read_landmark_pairs
-from nephi.resample import warp
+from nephi.files.points import read_landmark_pairs
+from nephi.geometry import random_points
+from nephi.judge.inverse_consistency import inverse_consistency
+from nephi.judge.labels import overlap
+from nephi.judge.landmarks import tre
+from nephi.maps.determinant import determinant_at
+from nephi.maps.warp import warp
 
 pytestmark = pytest.mark.data
 

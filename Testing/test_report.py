@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 import torch
 from closed_form import ClosedForm, oblique_grid, tilted_affine
-from nephi import jacobian, metrics
 from nephi.errors import InputError
-from nephi.geometry import Grid
-from nephi.images import Image
+from nephi.geometry import Grid, random_points
+from nephi.images.image import Image
+from nephi.judge.folds import folds
+from nephi.judge.inverse_consistency import inverse_consistency
+from nephi.judge.labels import overlap, surface_distance
+from nephi.judge.landmarks import tre
+from nephi.judge.likeness import similarity
+from nephi.maps.determinant import determinant_image, log_determinant, summary
+from nephi.maps.warp import warp
 from nephi.report import (
     SCHEMA_VERSION,
     Pictures,
@@ -29,7 +35,6 @@ from nephi.report import (
 )
 from nephi.report.charts import factor_ticks, loss_chart, ticks
 from nephi.report.planes import checkerboard, planes, png
-from nephi.resample import warp
 
 _AXIS_ALIGNED = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 
@@ -46,26 +51,26 @@ def _measured(dim=3, stretch=1.5):
     fixed = warp(moving, transform, grid)
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[(slice(3, -3),) * dim] = True
-    det = jacobian.determinant_image(transform, grid)
-    points = metrics.random_points(grid, 50, mask)
+    det = determinant_image(transform, grid)
+    points = random_points(grid, 50, mask)
     labels = (moving.values > 0).int() * 4
     report = make_report(
-        folds=metrics.folds(transform, mask, mask), tre=metrics.tre(transform, points, transform.map_points(points)),
-        dice=metrics.overlap(labels, labels.roll(1, 0), labels),
-        surface_distance=metrics.surface_distance(labels, labels.roll(1, 0), grid),
-        inverse_consistency=metrics.inverse_consistency(transform, points, points),
-        similarity_before=metrics.similarity(fixed.values, moving.values),
-        similarity_after=metrics.similarity(fixed.values, fixed.values), jacobian={"forward": jacobian.summary(det)},
+        folds=folds(transform, mask, mask), tre=tre(transform, points, transform.map_points(points)),
+        dice=overlap(labels, labels.roll(1, 0), labels),
+        surface_distance=surface_distance(labels, labels.roll(1, 0), grid),
+        inverse_consistency=inverse_consistency(transform, points, points),
+        similarity_before=similarity(fixed.values, moving.values),
+        similarity_after=similarity(fixed.values, fixed.values), jacobian={"forward": summary(det)},
         runtime={"seconds": 3.2, "peak_memory_gb": peak_memory_gb(), "device": "cpu", "iterations": 30},
         provenance={"version": "0.1.0", "options": {"name": "<u>&", "rate": np.float32(0.5)}, "seed": 0})
-    pictures = Pictures(grid, fixed.values, moving.values, fixed.values, jacobian.log_determinant(det), mask,
+    pictures = Pictures(grid, fixed.values, moving.values, fixed.values, log_determinant(det), mask,
                         transform.nonlinear, "fixed image f.nrrd", moving.name)
     return report, pictures
 
 
 def _least():
     """The measurements that no report goes without."""
-    return {"folds": metrics.folds(ClosedForm(_grid())), "inverse_consistency": {"mean": 0.1, "p95": 0.2, "max": 0.3},
+    return {"folds": folds(ClosedForm(_grid())), "inverse_consistency": {"mean": 0.1, "p95": 0.2, "max": 0.3},
             "similarity_before": {"ncc": 0.5}, "similarity_after": {"ncc": 0.6}}
 
 

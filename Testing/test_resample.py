@@ -7,8 +7,8 @@ import torch
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Grid
-from nephi.images import Image
-from nephi.resample import warp
+from nephi.images.image import Image
+from nephi.maps.warp import warp
 
 
 def _smooth_image(grid: Grid) -> Image:
@@ -74,7 +74,7 @@ def test_outside_is_the_images_minimum_unless_asked_otherwise():
 def test_chunks_do_not_show(monkeypatch):
     image, transform = _smooth_image(oblique_grid()), ClosedForm(oblique_grid())
     whole = warp(image, transform, oblique_grid()).values
-    monkeypatch.setattr("nephi.resample._POINTS_AT_ONCE", 777)
+    monkeypatch.setattr("nephi.maps.warp._POINTS_AT_ONCE", 777)
     assert torch.allclose(warp(image, transform, oblique_grid()).values, whole, atol=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nephi.sampling import PatchLattice, uniform_points
+from nephi.align.patches import PatchLattice, uniform_points
 
 CPU = torch.device("cpu")
 LATTICES = {

@@ -3,8 +3,10 @@
 import re
 
 import pytest
-from nephi.options import Options, preset_names, resources_folder
-from nephi.predictor import Predictor, find, names, shipped_for
+from nephi.options import Options, preset_names
+from nephi.predict.predictor import Predictor
+from nephi.predict.weights import find, names, shipped_for
+from nephi.resources import resources_folder
 from nephi.training.config import read_config
 from nephi.training.synthesis import Lungs
 from nephi.training.trainer import generator_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from nephi.geometry import Grid
-from nephi.model import DIRECTIONS, FORWARD, INVERSE, NePhi
-from nephi.smooth import smoothed
+from nephi.maps.neural import DIRECTIONS, FORWARD, INVERSE, NePhi
+from nephi.predict.smoothing import smoothed
 
 CELL = 0.25
 INSIDE = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.7

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nephi.encoder import EncoderSizes
 from nephi.errors import InputError
-from nephi.interpolation import linear_in_unit
-from nephi.jacobian import determinant
+from nephi.images.interpolation import linear_in_unit
+from nephi.maps.determinant import determinant
+from nephi.predict.encoder import EncoderSizes
 from nephi.training.augment import linear_map
 from nephi.training.config import Data
 from nephi.training.deformation import random_deformation

@@ -5,7 +5,7 @@ import json
 import pytest
 from learned import TINY
 from nephi.cli.main import main
-from nephi.predictor import Predictor
+from nephi.predict.predictor import Predictor
 
 
 def _toml(path, **training):

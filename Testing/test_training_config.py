@@ -3,7 +3,7 @@
 import pytest
 from learned import TINY, tiny_config
 from nephi.errors import InputError
-from nephi.options import resources_folder
+from nephi.resources import resources_folder
 from nephi.training.config import make_config, read_config
 
 SHIPPED = sorted(path.stem for path in (resources_folder() / "Training").glob("*.toml"))

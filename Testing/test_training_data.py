@@ -7,14 +7,14 @@ import pytest
 import SimpleITK as sitk
 import torch
 from learned import tiny_config
-from nephi.encoder import EncoderSizes
 from nephi.errors import InputError
-from nephi.images import read_image
-from nephi.interpolation import linear
+from nephi.images.interpolation import linear
+from nephi.images.reading import read_image
+from nephi.predict.encoder import EncoderSizes
 from nephi.training import augment
 from nephi.training.config import Data
 from nephi.training.datasets import Folder, ImagePairs, Mixture
-from nephi.training.session import run
+from nephi.training.loop import run
 from nephi.training.trainer import generator_of
 from nephi.training.validation import cases_of
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from learned import TINY, tiny_config
 from nephi.errors import InputError
-from nephi.predictor import Predictor
-from nephi.training import session
+from nephi.predict.predictor import Predictor
+from nephi.training import loop
 from nephi.training.config import make_config
+from nephi.training.loop import BEST, CHECKPOINT, LAST, run
 from nephi.training.parallel import Group
-from nephi.training.session import BEST, CHECKPOINT, LAST, run
 from nephi.training.sources import make_source
 from nephi.training.trainer import TrainingError, generator_of, new_state, schedule, train
 
@@ -92,7 +92,7 @@ def test_a_training_leaves_weights_that_can_be_used(tmp_path):
 
 def test_the_best_weights_are_those_of_the_best_validation(tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.7])
-    monkeypatch.setattr(session, "validate", lambda *_: session.Scores(dice=next(scores)))
+    monkeypatch.setattr(loop, "validate", lambda *_: loop.Scores(dice=next(scores)))
     _run(tiny_config(training={"steps": 3, "validate_every": 1}), tmp_path)
     assert Predictor.load(tmp_path / BEST).provenance["steps"] == 2
 
@@ -139,7 +139,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pairs_and_keeps_the_checkp
 
         drawn = 0
 
-    monkeypatch.setattr(session, "make_source", lambda *_: Broken())
+    monkeypatch.setattr(loop, "make_source", lambda *_: Broken())
     with pytest.raises(TrainingError, match=r"is not a finite number at step 4, with the pairs the broken pair"):
         _run(config, tmp_path)
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2

@@ -5,16 +5,16 @@ import json
 import pickle
 import zipfile
 
-import nephi.transform
+import nephi.maps.transform
 import numpy as np
 import pytest
 import torch
 from closed_form import oblique_grid, partner_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Frame, apply_affine
-from nephi.latent import LatentBox
-from nephi.model import DIRECTIONS, Architecture, NePhi
-from nephi.transform import Transform
+from nephi.maps.neural import DIRECTIONS, Architecture, NePhi
+from nephi.maps.spline import LatentBox
+from nephi.maps.transform import Transform
 
 WAYS = pytest.mark.parametrize("direction", DIRECTIONS)
 
@@ -93,7 +93,7 @@ def test_the_map_does_not_depend_on_how_many_points_are_taken_at_once(direction,
     transform = _transform()
     points = _points(transform.fixed_grid)
     mapped, jacobian = transform.map_points(points, direction), transform.jacobian(points, direction)
-    monkeypatch.setattr(nephi.transform, "POINTS_AT_ONCE", 7)
+    monkeypatch.setattr(nephi.maps.transform, "POINTS_AT_ONCE", 7)
     assert torch.allclose(transform.map_points(points, direction), mapped, atol=1e-4)
     assert torch.allclose(transform.jacobian(points, direction), jacobian, atol=1e-5)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from nephi.align.registration import Progress
 from nephi.geometry import Grid
-from nephi.pipeline import Progress
-from nephi.transform import Transform
+from nephi.maps.transform import Transform
 from NePhiRegistrationLib.worker import previews
 from NePhiRegistrationLib.worker.previews import Previews
 

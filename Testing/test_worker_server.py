@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nephi.displacements import Displacements
+from nephi.files.displacements import Displacements
 from nephi.geometry import Grid
-from nephi.images import Image
-from nephi.resample import warp
-from nephi.transform import Transform
-from NePhiRegistrationLib.nephi import outputs
+from nephi.images.image import Image
+from nephi.maps.transform import Transform
+from nephi.maps.warp import warp
+from NePhiRegistrationLib.nephi.images.pair import Pair
+from NePhiRegistrationLib.nephi.images.phantom import lung_phantom
 from NePhiRegistrationLib.nephi.options import Options
-from NePhiRegistrationLib.nephi.phantom import lung_phantom
 from NePhiRegistrationLib.worker.messages import encode
 from NePhiRegistrationLib.worker.registering import Job, align
 from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
@@ -149,7 +149,7 @@ def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, tran
 
 def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():
     phantom, weights = lung_phantom(24), {"name": "some", "sha256": "0"}
-    judged = outputs.Pair(phantom.fixed, phantom.moving, phantom.fixed_mask, phantom.moving_mask)
+    judged = Pair(phantom.fixed, phantom.moving, phantom.fixed_mask, phantom.moving_mask)
     job = Job(judged, Options.from_preset("lung-ct", **{**QUICK, "resolution": [10]}))
     first = align(job, lambda *_: None, lambda: None).transform
     first = replace(first, provenance={**first.provenance, "weights": weights})

@@ -12,7 +12,7 @@ from typing import Callable, Optional
 
 import NePhiRegistrationLib.worker as worker
 import numpy as np
-from nephi.phantom import lung_phantom
+from nephi.images.phantom import lung_phantom
 from NePhiRegistrationLib.worker.client import Client, Request
 
 PROGRAM = Path(worker.__file__).with_name("__main__.py")

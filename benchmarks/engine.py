@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import torch
+from nephi.align.registration import register
+from nephi.files.outputs import Run, write_outputs
+from nephi.files.points import read_landmark_pairs
+from nephi.maps.warp import warp
 from nephi.options import Options
-from nephi.outputs import Run, write_outputs
-from nephi.pipeline import register
-from nephi.points_io import read_landmark_pairs
 from nephi.report import peak_memory_gb
-from nephi.resample import warp
 from pairs import Case
 
 

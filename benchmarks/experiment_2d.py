@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from nephi import metrics
 from nephi.geometry import Grid
-from nephi.images import sample
-from nephi.model import FORWARD, NePhi
-from nephi.predictor import Predictor
-from nephi.resample import warp
+from nephi.images.resampling import sample
+from nephi.judge.labels import overlap
+from nephi.maps.neural import FORWARD, NePhi
+from nephi.maps.transform import Transform
+from nephi.maps.warp import warp
+from nephi.predict.predictor import Predictor
 from nephi.training.config import read_config
-from nephi.training.session import BEST, CHECKPOINT, changed, run
+from nephi.training.loop import BEST, CHECKPOINT, changed, run
 from nephi.training.sources import make_source
 from nephi.training.trainer import generator_of
 from nephi.training.validation import Case, Scores, case_of, mean, score
-from nephi.transform import Transform
 from PIL import Image as Picture
 from torch import Tensor
 
@@ -75,7 +75,7 @@ def _dice_of_images(predictor: Predictor, case: Case) -> float:
     transform = Transform(case.fixed.grid, case.moving.grid, case.affine, models)
     carried = warp(case.moving, transform, case.fixed.grid, fill=0.0)
     fixed, warped = ((image.values > 0.5).int() for image in (case.fixed, carried))
-    return metrics.overlap(fixed, warped, warped)["mean"]
+    return overlap(fixed, warped, warped)["mean"]
 
 
 def _hollow(case: Case) -> bool:

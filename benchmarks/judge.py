@@ -9,14 +9,16 @@ from typing import Optional
 
 import numpy as np
 import torch
-from nephi import metrics
-from nephi.affine import foreground
-from nephi.geometry import Grid
-from nephi.images import sample
-from nephi.jacobian import finite_difference_determinant, fold_percent
-from nephi.outputs import CONSISTENCY_POINTS, Pair
-from nephi.points_io import read_landmark_pairs
-from nephi.resample import warp
+from nephi.files.points import read_landmark_pairs
+from nephi.geometry import Grid, random_points
+from nephi.images.masks import foreground
+from nephi.images.pair import Pair
+from nephi.images.resampling import sample
+from nephi.judge.evidence import CONSISTENCY_POINTS
+from nephi.judge.inverse_consistency import inverse_consistency
+from nephi.judge.labels import dice
+from nephi.maps.determinant import finite_difference_determinant, fold_percent
+from nephi.maps.warp import warp
 from pairs import Case
 from torch import Tensor
 
@@ -60,16 +62,16 @@ def measure(case: Case, folder: Path) -> dict:
         result.update(_errors("truth", found.map_points(points), wanted))
     if pair.fixed_labels is not None:
         carried = warp(pair.moving_labels, found, pair.fixed_labels.grid, mode="nearest")
-        overlap = metrics.dice(pair.fixed_labels.values, carried.values, case.labels or _labels_of(pair))
-        result["dice"] = float(np.mean(list(overlap.values())))
+        shared = dice(pair.fixed_labels.values, carried.values, case.labels or _labels_of(pair))
+        result["dice"] = float(np.mean(list(shared.values())))
     masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
     for direction, (_, grid) in found.fields.items():
         differences = finite_difference_determinant(found, grid, direction)
         result[f"folds_{direction}_finite_difference"] = fold_percent(differences, masks[direction])
     if "inverse" in found.fields:
-        points = [metrics.random_points(image.grid, CONSISTENCY_POINTS, mask)
+        points = [random_points(image.grid, CONSISTENCY_POINTS, mask)
                   for image, mask in ((pair.fixed, pair.fixed_mask), (pair.moving, pair.moving_mask))]
-        result["consistency"] = metrics.inverse_consistency(found, *points)["mean"]
+        result["consistency"] = inverse_consistency(found, *points)["mean"]
     return result
 
 

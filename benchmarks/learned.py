@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from nephi import metrics
-from nephi.images import read_image, read_labels
-from nephi.jacobian import finite_difference_determinant, fold_percent
+from nephi.align.registration import run
+from nephi.images.reading import read_image, read_labels
+from nephi.judge.labels import overlap
+from nephi.maps.determinant import finite_difference_determinant, fold_percent
+from nephi.maps.warp import warp
 from nephi.options import Options
-from nephi.pipeline import run
-from nephi.resample import warp
 from nephi.training.datasets import image_files
 
 
@@ -55,7 +55,7 @@ def _measure(pair: tuple[Path, Path], labels: Path, options: Options) -> tuple[f
     seconds = time.perf_counter() - started
     fixed_labels, moving_labels = read_labels(labels / pair[0].name), read_labels(labels / pair[1].name, "moving")
     before, after = (warp(moving_labels, how, fixed.grid, mode="nearest").values for how in (None, transform))
-    found = metrics.overlap(fixed_labels.values, before, after)
+    found = overlap(fixed_labels.values, before, after)
     folds = max(fold_percent(finite_difference_determinant(transform, image.grid, direction))
                 for image, direction in ((fixed, "forward"), (moving, "inverse")))
     return found["mean"], found["before"], seconds, folds

@@ -9,7 +9,7 @@ can reach by that measure.
 from __future__ import annotations
 
 import torch
-from nephi.encoder import EncoderSizes
+from nephi.predict.encoder import EncoderSizes
 from nephi.training.augment import uniform
 from nephi.training.trainer import generator_of
 from torch import Tensor

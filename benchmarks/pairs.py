@@ -12,11 +12,13 @@ from typing import Optional, Union
 import SimpleITK as sitk
 import torch
 from nephi.errors import InputError
-from nephi.images import Image, read_image, read_labels, read_mask, write_image
-from nephi.metrics import random_points
-from nephi.outputs import Pair
-from nephi.phantom import lung_phantom, shapes_2d
-from nephi.points_io import read_landmark_pairs
+from nephi.files.points import read_landmark_pairs
+from nephi.geometry import random_points
+from nephi.images.image import Image
+from nephi.images.pair import Pair
+from nephi.images.phantom import lung_phantom, shapes_2d
+from nephi.images.reading import read_image, read_labels, read_mask
+from nephi.images.writing import write_image
 
 # FreeSurfer's numbers of the 29 structures scored in the brain pair.
 BRAIN_LABELS = (2, 3, 4, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 28, 31, 41, 42, 43, 46, 47, 49, 50, 51, 52, 53, 54,

@@ -12,12 +12,12 @@ import time
 import numpy as np
 import torch
 from nephi.geometry import Grid
-from nephi.images import Image
-from nephi.model import DIRECTIONS
-from nephi.phantom import lung_phantom
-from nephi.predictor import Predictor
-from nephi.resample import warp
-from nephi.transform import Transform
+from nephi.images.image import Image
+from nephi.images.phantom import lung_phantom
+from nephi.maps.neural import DIRECTIONS
+from nephi.maps.transform import Transform
+from nephi.maps.warp import warp
+from nephi.predict.predictor import Predictor
 
 COARSE_MM = 4.0
 

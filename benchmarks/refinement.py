@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pairs
 from chart import Axes, svg
-from nephi import metrics
+from nephi.align.registration import run
+from nephi.images.pair import Pair
+from nephi.judge.labels import overlap
+from nephi.maps.transform import Transform
+from nephi.maps.warp import warp
 from nephi.options import Options
-from nephi.outputs import Pair
-from nephi.pipeline import run
-from nephi.resample import warp
-from nephi.transform import Transform
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARES = (0.0, 1 / 6, 1 / 3, 2 / 3, 1.0)
@@ -84,7 +84,7 @@ def _accuracy(case: pairs.Case, pair: Pair, transform: Transform) -> float:
         fixed, moving = pair.landmarks
         return float((transform.map_points(fixed) - moving).norm(dim=1).mean())
     warped = warp(pair.moving_labels, transform, pair.fixed.grid, mode="nearest").values
-    return metrics.overlap(pair.fixed_labels.values, warped, warped, case.labels)["mean"]
+    return overlap(pair.fixed_labels.values, warped, warped, case.labels)["mean"]
 
 
 if __name__ == "__main__":

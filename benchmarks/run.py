@@ -24,7 +24,7 @@ import pairs
 import table
 import torch
 from nephi import __version__
-from nephi.cli.options import add_options, given_options
+from nephi.cli.option_flags import add_options, given_options
 from nephi.errors import InputError
 from nephi.options import Options, preset_names
 

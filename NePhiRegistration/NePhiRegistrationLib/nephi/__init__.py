@@ -8,12 +8,13 @@
 
 __version__ = "0.1.0"
 
+from .align.registration import Progress, register, run
 from .errors import DeviceMemoryError, InputError, NePhiError
 from .geometry import Grid
-from .images import Image, read_image, read_labels, read_mask
+from .images.image import Image
+from .images.reading import read_image, read_labels, read_mask
+from .maps.transform import Transform
 from .options import Options, preset_names
-from .pipeline import Progress, register, run
-from .transform import Transform
 
 __all__ = ["DeviceMemoryError", "Grid", "Image", "InputError", "NePhiError", "Options", "Progress", "Transform",
            "preset_names", "read_image", "read_labels", "read_mask", "register", "run"]

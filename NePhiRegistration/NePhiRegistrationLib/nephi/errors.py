@@ -13,3 +13,10 @@ class InputError(NePhiError, ValueError):
 
 class DeviceMemoryError(NePhiError, RuntimeError):
     """The device ran out of memory even with the fewest points at a time."""
+
+
+def reason(error: BaseException) -> str:
+    """The one line of a SimpleITK error that says what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = lines[-1] if lines else type(error).__name__
+    return line.replace("sitk::ERROR:", "").replace("ITK ERROR:", "").strip(" .")

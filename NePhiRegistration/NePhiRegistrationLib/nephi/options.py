@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 import math
 import typing
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import torch
-
+from .device import DEVICES
 from .errors import InputError
+from .limits import check, converted, option
+from .resources import resources_folder
 
 AFFINE_KINDS = ("none", "translation", "rigid", "similarity", "affine")
 SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-def option(default: Any, text: str, **limits: Any) -> Any:
-    """A field with its help and its limits: ``low`` and ``high`` (inclusive) or ``choices``."""
-    return field(default=default, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True)
@@ -86,7 +79,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _check(item.name, getattr(self, item.name), item.metadata)
+            check(item.name, getattr(self, item.name), item.metadata)
         if len(self.iterations) != len(self.resolution):
             raise InputError(f"There are {len(self.iterations)} iterations for {len(self.resolution)} levels of "
                              "resolution; give one number of iterations per level.")
@@ -112,7 +105,7 @@ class Options:
         for name in changes:
             if name not in types:
                 raise InputError(f"Unknown option {name!r}; the options are {', '.join(types)}.")
-        values = {name: _converted(name, value, types[name]) for name, value in changes.items()}
+        values = {name: converted(name, value, types[name]) for name, value in changes.items()}
         if len(values.get("iterations", ())) == 1:
             values["iterations"] *= len(values.get("resolution", self.resolution))
         return replace(self, **values)
@@ -129,12 +122,6 @@ class Options:
         return asdict(self)
 
 
-def resources_folder() -> Path:
-    """The folder of presets and weights: inside an installed package; in the source tree and in Slicer above it."""
-    packaged = Path(__file__).parent / "resources"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "Resources"
-
-
 def preset_names() -> list[str]:
     """The presets there are."""
     return sorted(path.stem for path in (resources_folder() / "Presets").glob("*.json"))
@@ -145,47 +132,7 @@ def preset_description(name: str) -> str:
     return _preset(name)["description"]
 
 
-def pick_device(name: str) -> torch.device:
-    """The torch device of an option's name; "auto" takes CUDA where there is one, else the CPU.
-
-    MPS is used only when asked for: its torch lacks some of the kernels used here.
-
-    Raises:
-        InputError: a device that this machine does not have.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available[name]:
-        raise InputError(f"The device {name!r} was asked for, but this machine or its torch has none; "
-                         "use 'auto' or 'cpu'.")
-    return torch.device(name)
-
-
 def _preset(name: str) -> dict:
     if name not in preset_names():
         raise InputError(f"Unknown preset {name!r}; choose one of {', '.join(preset_names())}.")
     return json.loads((resources_folder() / "Presets" / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        return tuple(_converted(name, v, item) for v in (value if isinstance(value, (list, tuple)) else [value]))
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0:
-        return int(value)
-    if kind is str and isinstance(value, str):
-        return value
-    raise InputError(f"The option {name} is {value!r}, which is not of type {kind.__name__}.")
-
-
-def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    if "choices" in limits and value not in limits["choices"]:
-        raise InputError(f"The option {name} is {value!r}; choose one of {', '.join(limits['choices'])}.")
-    for number in value if isinstance(value, tuple) else (value,):
-        if "low" in limits and not limits["low"] <= number <= limits["high"]:
-            raise InputError(f"The option {name} is {number}; it must be from {limits['low']} to {limits['high']}.")
-    if isinstance(value, tuple) and not value:
-        raise InputError(f"The option {name} is empty; give one value per level.")

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..nephi.errors import InputError
 from ..nephi.geometry import Grid
-from ..nephi.images import Image
-from ..nephi.outputs import Pair
-from ..nephi.transform import Transform
+from ..nephi.images.image import Image
+from ..nephi.images.pair import Pair
+from ..nephi.maps.transform import Transform
 from .messages import Message
 
 _FILE = "transform.nephi"

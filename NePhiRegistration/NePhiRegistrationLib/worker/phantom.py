@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from NePhiRegistrationLib.nephi.phantom import lung_phantom
+from NePhiRegistrationLib.nephi.images.phantom import lung_phantom
 
 
 def main() -> None:

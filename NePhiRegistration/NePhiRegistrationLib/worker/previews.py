@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..nephi.align.registration import Progress
 from ..nephi.geometry import Grid, apply_affine
-from ..nephi.jacobian import determinant, log_determinant
-from ..nephi.pipeline import Progress
-from ..nephi.sampled import EVERY, through_spline
-from ..nephi.transform import Transform
+from ..nephi.maps.determinant import determinant, log_determinant
+from ..nephi.maps.sampled import EVERY, through_spline
+from ..nephi.maps.transform import Transform
 
 INTERVAL = 0.95  # s between previews: a little below the second that is promised
 SHARE = 0.05  # of the time; steps are not as long as one would like, and previews come sooner than they must

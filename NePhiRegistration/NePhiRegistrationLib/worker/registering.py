@@ -11,13 +11,14 @@ from typing import Optional
 import numpy as np
 from torch import Tensor
 
-from ..nephi.displacements import Displacements, sample_displacements, sampled_map
+from ..nephi.align.registration import Progress, register
+from ..nephi.files.displacements import Displacements, sample_displacements, sampled_map
+from ..nephi.files.outputs import Judged, Run, judge
+from ..nephi.images.pair import Pair, with_masks
+from ..nephi.maps.transform import Transform
+from ..nephi.maps.warp import warp
 from ..nephi.options import Options
-from ..nephi.outputs import Judged, Pair, Run, judge, with_masks
-from ..nephi.pipeline import Progress, register
 from ..nephi.report import plain
-from ..nephi.resample import warp
-from ..nephi.transform import Transform
 from .inputs import transform_bytes
 from .interruption import Cancelled
 from .previews import Previews, Send

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from ..nephi import __version__
-from ..nephi.displacements import sample_displacements, sampled_map
+from ..nephi.align.registration import run
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
+from ..nephi.files.displacements import sample_displacements, sampled_map
 from ..nephi.geometry import Grid
-from ..nephi.jacobian import determinant_image, log_determinant
+from ..nephi.images.phantom import shapes_2d
+from ..nephi.judge.evidence import evaluate
+from ..nephi.maps.determinant import determinant_image, log_determinant
+from ..nephi.maps.sampled import SampledMap
+from ..nephi.maps.transform import Transform
+from ..nephi.maps.warp import warp
 from ..nephi.options import Options
-from ..nephi.outputs import evaluate
-from ..nephi.phantom import shapes_2d
-from ..nephi.pipeline import run
 from ..nephi.report import make_metrics, plain
-from ..nephi.resample import warp
-from ..nephi.sampled import SampledMap
-from ..nephi.transform import Transform
 from .inputs import read_grid, read_initial, read_pair, read_points, read_transform, read_values
 from .messages import Message
 from .registering import Job, align, result

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..images import read_image, read_labels, write_image
-from ..outputs import write_labels
-from ..points_io import read_points, write_points
-from ..resample import warp
-from ..transform import Transform
-from .inputs import add_direction, add_reference, add_transform, read_output_grid
+from ..files.points import read_points, write_points
+from ..images.reading import read_image, read_labels
+from ..images.writing import write_image, write_labels
+from ..maps.transform import Transform
+from ..maps.warp import warp
+from .arguments import add_direction, add_reference, add_transform, read_output_grid
 
 HELP = "carry images, label images or points through a transform"
 _POINT_SUFFIXES = (".csv", ".json")

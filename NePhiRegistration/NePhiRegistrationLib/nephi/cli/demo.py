@@ -7,10 +7,12 @@ import argparse
 import SimpleITK as sitk
 import torch
 
-from ..images import Image, write_image
-from ..outputs import Pair, staged_folder
-from ..phantom import lung_phantom
-from .progress import reporter
+from ..images.image import Image
+from ..images.pair import Pair
+from ..images.phantom import lung_phantom
+from ..images.writing import write_image
+from ..storage import staged_folder
+from .display import reporter
 from .register import add_run_arguments, read_options, register_pair
 
 HELP = "register a generated lung pair whose deformation is known"

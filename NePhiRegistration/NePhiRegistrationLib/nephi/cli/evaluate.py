@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from ..images import atomic_path
-from ..outputs import evaluate
+from ..judge.evidence import evaluate
+from ..maps.transform import Transform
 from ..report import make_metrics, plain
-from ..transform import Transform
-from .inputs import add_judges, add_transform, read_pair
+from ..storage import atomic_path
+from .arguments import add_judges, add_transform, read_pair
 
 HELP = "measure landmarks, labels, surfaces, folds and inverse consistency"
 

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ..geometry import Grid
-from ..images import read_image
+from ..images.reading import read_image
+from ..maps.transform import Transform
 from ..options import preset_names
 from ..report import plain
-from ..transform import Transform
 
 HELP = "say what a transform, an image or this installation is"
 

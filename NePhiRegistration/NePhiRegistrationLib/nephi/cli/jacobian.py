@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from ..images import Image, write_image
-from ..jacobian import LOG_FLOOR, determinant_image, fold_percent, log_determinant, summary
-from ..transform import Transform
-from .inputs import add_direction, add_reference, add_transform, read_output_grid
+from ..images.image import Image
+from ..images.writing import write_image
+from ..maps.determinant import LOG_FLOOR, determinant_image, fold_percent, log_determinant, summary
+from ..maps.transform import Transform
+from .arguments import add_direction, add_reference, add_transform, read_output_grid
 
 HELP = "write the Jacobian determinant, or its logarithm, as an image"
 

@@ -9,16 +9,18 @@ from typing import Optional
 
 import numpy as np
 
-from ..affine import read_initial_transform
+from ..align.initial import read_initial_transform
+from ..align.registration import register
+from ..device import pick_device
 from ..errors import InputError
-from ..images import check_overlap
-from ..options import Options, pick_device, preset_names
-from ..outputs import Pair, Run, staged_folder, write_outputs
-from ..pipeline import register
-from ..points_io import read_landmark_pairs
-from .inputs import add_judges, read_pair
-from .options import add_options, given_options
-from .progress import Silent, reporter
+from ..files.outputs import Run, write_outputs
+from ..files.points import read_landmark_pairs
+from ..images.pair import Pair, check_overlap
+from ..options import Options, preset_names
+from ..storage import staged_folder
+from .arguments import add_judges, read_pair
+from .display import Silent, reporter
+from .option_flags import add_options, given_options
 
 HELP = "register two images and write every output into a folder"
 

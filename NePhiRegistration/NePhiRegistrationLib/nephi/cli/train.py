@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, show the progress, say where the weights are."""
     from ..training.config import read_config
-    from ..training.session import BEST, changed, run
+    from ..training.loop import BEST, changed, run
 
     config = changed(read_config(args.config), steps=args.steps, start=args.start)
     quiet = args.quiet or os.environ.get("RANK", "0") != "0"
@@ -63,7 +63,7 @@ class _Shown:
             self._bar.stop()
 
     def progress(self, progress) -> None:
-        """Show a :class:`nephi.training.session.Progress`."""
+        """Show a :class:`nephi.training.loop.TrainingProgress`."""
         if self._quiet or not (progress.terms or progress.scores):
             return
         parts = [f"{progress.step}/{progress.steps}"]

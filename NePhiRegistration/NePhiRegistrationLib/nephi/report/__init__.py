@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ..judge.verdict import Verdict, verdict
+from .html_page import Pictures, render_html, write_html
 from .memory import peak_memory_gb
-from .report_html import Pictures, render_html, write_html
-from .report_json import SCHEMA_VERSION, make_metrics, make_report, plain, read_report, write_report
-from .verdict import Verdict, verdict
+from .record import SCHEMA_VERSION, make_metrics, make_report, plain, read_report, write_report
 
 __all__ = ["SCHEMA_VERSION", "Pictures", "Verdict", "make_metrics", "make_report", "peak_memory_gb", "plain",
            "read_report", "render_html", "verdict", "write_html", "write_report"]

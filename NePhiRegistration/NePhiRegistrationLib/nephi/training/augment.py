@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..interpolation import stretched
+from ..images.interpolation import stretched
 from .config import Data
 
 

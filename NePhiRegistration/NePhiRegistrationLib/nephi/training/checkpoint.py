@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from ..images import atomic_path
+from ..storage import atomic_path
 from .config import Config
 from .trainer import State
 

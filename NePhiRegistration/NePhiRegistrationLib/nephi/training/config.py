@@ -10,11 +10,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Union
 
-from ..encoder import NORMS, EncoderSizes
+from ..device import DEVICES
 from ..errors import InputError
-from ..model import Architecture
-from ..options import DEVICES, Options, option, resources_folder
-from ..predictor import Design
+from ..limits import option
+from ..maps.neural import Architecture
+from ..options import Options
+from ..predict.encoder import NORMS, EncoderSizes
+from ..predict.predictor import Design
+from ..resources import resources_folder
 
 KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..affine import foreground
-from ..encoder import EncoderSizes
 from ..errors import InputError
 from ..geometry import Frame
-from ..images import Image, dilate, normalise, read_image, sample
-from ..predictor import on_cube
+from ..images.image import Image, normalise
+from ..images.masks import dilate, foreground
+from ..images.reading import read_image
+from ..images.resampling import sample
+from ..predict.encoder import EncoderSizes
+from ..predict.predictor import on_cube
 from . import augment
 from .config import Data
 from .deformation import KnownMaps

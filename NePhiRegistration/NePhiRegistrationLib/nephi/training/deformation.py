@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..encoder import EncoderSizes
 from ..geometry import Grid, apply_affine
-from ..interpolation import linear_in_unit, stretched
+from ..images.interpolation import linear_in_unit, stretched
+from ..predict.encoder import EncoderSizes
 from . import augment
 from .augment import uniform
 from .config import Data

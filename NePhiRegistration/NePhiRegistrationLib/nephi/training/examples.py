@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..align.objective import Level, Side
+from ..align.patches import PatchLattice
+from ..align.similarity import similarity_named
+from ..align.volume import Volume
 from ..geometry import Grid
-from ..losses import similarity_named
-from ..model import INVERSE, NePhi
-from ..objective import Level, Side
+from ..maps.neural import INVERSE, NePhi
 from ..options import Options
-from ..sampling import PatchLattice
-from ..volume import Volume
 
 
 @dataclass(frozen=True)

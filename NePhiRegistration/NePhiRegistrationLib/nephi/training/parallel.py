@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..options import pick_device
+from ..device import pick_device
 
 
 @dataclass(frozen=True)

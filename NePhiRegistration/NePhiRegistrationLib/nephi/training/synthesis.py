@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..encoder import EncoderSizes
 from ..errors import InputError
 from ..geometry import Frame, apply_affine
-from ..images import Image, read_labels, sample
-from ..interpolation import nearest, stretched
-from ..phantom import FIELD_OF_VIEW, breathed_in
+from ..images.image import Image
+from ..images.interpolation import nearest, stretched
+from ..images.phantom import FIELD_OF_VIEW, breathed_in
+from ..images.reading import read_labels
+from ..images.resampling import sample
+from ..predict.encoder import EncoderSizes
 from . import augment
 from .augment import uniform
 from .config import Data

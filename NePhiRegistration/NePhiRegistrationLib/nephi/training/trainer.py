@@ -23,10 +23,10 @@ from typing import Union
 import torch
 from torch import Tensor
 
+from ..align.objective import accumulate
 from ..errors import InputError, NePhiError
-from ..model import NePhi
-from ..objective import accumulate
-from ..predictor import Predictor, carried_on, resized
+from ..maps.neural import NePhi
+from ..predict.predictor import Predictor, carried_on, resized
 from .config import Config
 from .datasets import Source
 from .examples import Example, level_of

@@ -13,18 +13,21 @@ from typing import Optional
 import numpy as np
 from torch import Tensor
 
-from .. import metrics
-from ..affine import align, foreground
-from ..encoder import EncoderSizes
+from ..align.linear import align
 from ..errors import InputError
 from ..geometry import Grid
-from ..images import Image, read_labels
-from ..jacobian import finite_difference_determinant, fold_percent
-from ..model import DIRECTIONS
-from ..predictor import Predictor
-from ..resample import warp
-from ..sampled import SampledMap
-from ..transform import Transform
+from ..images.image import Image
+from ..images.masks import foreground
+from ..images.reading import read_labels
+from ..judge.labels import overlap
+from ..judge.likeness import similarity
+from ..maps.determinant import finite_difference_determinant, fold_percent
+from ..maps.neural import DIRECTIONS
+from ..maps.sampled import SampledMap
+from ..maps.transform import Transform
+from ..maps.warp import warp
+from ..predict.encoder import EncoderSizes
+from ..predict.predictor import Predictor
 from .config import Config, Validation
 from .datasets import Folder, Source, read_pairs
 from .examples import Example
@@ -107,14 +110,14 @@ def score(predictor: Predictor, case: Case) -> Scores:
     maps = [SampledMap(transform, grid, direction).at_voxels(grid) for direction in DIRECTIONS]
     warped = warp(case.moving, maps[0], grid, fill=0.0)
     sign = np.sign(np.linalg.det(transform.affine))
-    found = {"similarity": metrics.similarity(case.fixed.values, warped.values, foreground(case.fixed))["ncc"],
+    found = {"similarity": similarity(case.fixed.values, warped.values, foreground(case.fixed))["ncc"],
              "folds": max(fold_percent(sign * finite_difference_determinant(each, grid, each.direction))
                           for each in maps),
              "seconds": seconds}
     if case.labels is not None:
         fixed, moving = case.labels
         carried = warp(moving, maps[0] if fixed.grid == grid else transform, fixed.grid, mode="nearest")
-        found["dice"] = metrics.overlap(fixed.values, carried.values, carried.values)["mean"]
+        found["dice"] = overlap(fixed.values, carried.values, carried.values)["mean"]
     if case.truth is not None:
         start, end = case.truth
         found["error"] = float((transform.map_points(start) - end).norm(dim=1).mean())

@@ -1,0 +1,144 @@
+"""Two masked images compared by mutual information, and a linear map between them refined with SimpleITK."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..errors import reason
+from ..geometry import Grid, apply_affine
+from ..images.image import Image
+from ..images.resampling import sample
+from .initial import matrix_of
+
+log = logging.getLogger(__name__)
+
+BINS = 32
+LISTEN = 0.05  # s between looks for an interruption, which Windows does not give to a thread that waits
+
+
+@dataclass(frozen=True)
+class MaskedImage:
+    """One image at one resolution: intensities in [0, 1] and which of them to look at, (k, j, i) on ``grid``."""
+
+    values: Tensor
+    inside: Tensor
+    grid: Grid
+
+    def center(self, weights: Tensor) -> np.ndarray:
+        """The centre of mass of ``weights``, (k, j, i), inside; (d,) LPS mm."""
+        weights = (weights * self.inside).double().flatten()
+        return ((weights[:, None] * self.grid.points().double()).sum(0) / weights.sum()).numpy()
+
+    def on(self, grid: Grid) -> MaskedImage:
+        """The same resampled to another grid."""
+        both = sample(torch.stack([self.values, self.inside.float()]), self.grid, grid.points())
+        return MaskedImage(both[0].reshape(grid.shape), both[1].reshape(grid.shape) > 0.5, grid)
+
+
+class Matcher:
+    """Two images at one resolution, ready to be compared and refined."""
+
+    def __init__(self, fixed: MaskedImage, moving: MaskedImage, seed: int) -> None:
+        self.fixed, self.moving, self.seed = fixed, moving, seed
+        self.images = [Image(level.values, level.grid).to_sitk() for level in (fixed, moving)]
+        self.masks = [Image(level.inside, level.grid).to_sitk(sitk.sitkUInt8) for level in (fixed, moving)]
+        self.points = fixed.grid.points()[fixed.inside.flatten()]
+
+    def shared(self, matrix: np.ndarray) -> float:
+        """Mutual information times the share of the fixed image that is met: little overlap is easily alike."""
+        met = sample(self.moving.inside, self.moving.grid, apply_affine(matrix, self.points), "nearest")
+        try:
+            method = self._method()
+            method.SetInitialTransform(_to_sitk(matrix))
+            return -method.MetricEvaluate(*self.images) * float(met.float().mean())
+        except RuntimeError:  # ITK's word for no overlap
+            return 0.0
+
+    def refine(self, matrix: np.ndarray, kind: str) -> np.ndarray:
+        """Improve a matrix by a transform of this kind, applied to the fixed points before it."""
+        step = max(self.fixed.grid.spacing)
+        residual = _residual(kind, self.points.double().mean(0).tolist())
+        method = self._method()
+        method.SetMovingInitialTransform(_to_sitk(matrix))
+        method.SetInitialTransform(residual, inPlace=True)
+        method.SetOptimizerAsGradientDescent(
+            learningRate=1.0, numberOfIterations=100, convergenceMinimumValue=1e-6, convergenceWindowSize=10,
+            estimateLearningRate=method.EachIteration, maximumStepSizeInPhysicalUnits=step / 4)
+        method.SetOptimizerScalesFromPhysicalShift()
+        try:
+            with _one_itk_thread():
+                _execute(method, self.images)
+        except RuntimeError as error:
+            log.warning("Linear alignment stopped early: %s", reason(error))
+            return matrix
+        return matrix @ matrix_of(residual)
+
+    def _method(self) -> sitk.ImageRegistrationMethod:
+        method = sitk.ImageRegistrationMethod()
+        method.SetMetricAsMattesMutualInformation(BINS)
+        method.SetMetricFixedMask(self.masks[0])
+        method.SetMetricMovingMask(self.masks[1])
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(0.5, self.seed + 1)  # 0 would mean the clock
+        method.SetInterpolator(sitk.sitkLinear)
+        return method
+
+
+def _execute(method: sitk.ImageRegistrationMethod, images: list[sitk.Image]) -> None:
+    """Run a method so that it can be interrupted (Ctrl-C, a cancelled task): Python hears of an interruption between
+    its own instructions only, so ITK runs in another thread and is told to stop after its next iteration."""
+    stop = threading.Event()
+    method.AddCommand(sitk.sitkIterationEvent, lambda: method.StopRegistration() if stop.is_set() else None)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            running = pool.submit(method.Execute, *images)
+            while not wait([running], LISTEN).done:
+                pass
+            running.result()
+        finally:
+            stop.set()
+
+
+@contextlib.contextmanager
+def _one_itk_thread() -> Iterator[None]:
+    """Several threads add up a metric in an order of their own: never the same result twice.
+
+    The metric takes its threads from ITK's global default only, so that is lent for the moment and put back.
+    """
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+
+
+def _residual(kind: str, center: list[float]) -> sitk.Transform:
+    """The identity of a kind of transform, turning about ``center``."""
+    dim = len(center)
+    if kind == "translation":
+        return sitk.TranslationTransform(dim)
+    transform = {
+        "rigid": {2: sitk.Euler2DTransform, 3: sitk.Euler3DTransform}[dim],
+        "similarity": {2: sitk.Similarity2DTransform, 3: sitk.Similarity3DTransform}[dim],
+        "affine": lambda: sitk.AffineTransform(dim),
+    }[kind]()
+    transform.SetCenter(center)
+    return transform
+
+
+def _to_sitk(matrix: np.ndarray) -> sitk.AffineTransform:
+    transform = sitk.AffineTransform(len(matrix) - 1)
+    transform.SetMatrix(matrix[:-1, :-1].flatten().tolist())
+    transform.SetTranslation(matrix[:-1, -1].tolist())
+    return transform

@@ -1,0 +1,181 @@
+"""What an iteration minimises: the loss of a model on a level of a pair, and its gradient.
+
+The similarity and the inverse-consistency error read both fields at the nodes of one lattice of patches. The fields are
+differentiated once, after all that reads the nodes has left its gradient there, so that one small graph is alive at a
+time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..maps.neural import DIRECTIONS, FORWARD, NePhi
+from ..options import Options
+from .patches import Patches, PatchLattice, uniform_points
+from .regularity import consistency, prior, round_trip
+from .similarity import local_ncc, ncc, similarity_named
+from .volume import Volume
+
+MM_PER_LANDMARK_UNIT = 10.0
+NODES_AT_ONCE = 1 << 12  # keeps a layer's values within the processor's cache
+
+Terms = Iterable[tuple[str, Tensor, float]]
+"""Name, value, weight."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One image of a pair in the fixed image's frame.
+
+    Attributes:
+        volume: (1 + C + 1, k, j, i): the intensity in [0, 1], the C channels that the similarity compares if those
+            are not the intensity, and where to sample, 1 within the dilated mask and the field of view.
+        view: its field of view, (1, k, j, i), or None if that covers everything sampled.
+    """
+
+    volume: Volume
+    view: Optional[Volume]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A pair at one resolution, the moving image already carried by the coarser levels.
+
+    Attributes:
+        fixed, moving: the two images.
+        lattice: of the sample patches.
+        fraction: of the patches within the mask that are drawn.
+        mm: millimetres per frame unit.
+        error: inverse-consistency error of the coarser levels, psi(phi(x)) - x in frame units, (d, k, j, i), or None.
+        landmarks: fixed points and moving points carried to the fixed image's frame, each (m, d), or None.
+    """
+
+    fixed: Side
+    moving: Side
+    lattice: PatchLattice
+    fraction: float
+    mm: float
+    error: Optional[Volume]
+    landmarks: Optional[tuple[Tensor, Tensor]]
+
+    def sides(self, direction: str) -> tuple[Side, Side]:
+        """The image whose points are mapped, and the one they are mapped to."""
+        return (self.fixed, self.moving) if direction == FORWARD else (self.moving, self.fixed)
+
+    def wanted(self, points: Tensor) -> Tensor:
+        """Whether points (n, d) lie where either image is sampled: (n) bool."""
+        return self.fixed.volume.covers(points) | self.moving.volume.covers(points)
+
+    def coarser_error(self, points: Tensor) -> Tensor:
+        """The inverse-consistency error of the coarser levels at points (n, d), frame coordinates: (n, d)."""
+        return torch.zeros_like(points) if self.error is None else self.error.at(self.error.to_unit(points)).T
+
+
+def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
+               regular: Sequence[str] = DIRECTIONS) -> dict[str, float]:
+    """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
+
+    Both directions are averaged.
+
+    Args:
+        share: of the points that the options ask for.
+        regular: the directions whose regularity is looked at.
+    """
+    total: dict[str, float] = {}
+    device = model.code.local.device
+    patches = level.lattice.draw(level.wanted, share * level.fraction, generator, device)
+    if len(patches.origins):
+        displacements = _at_nodes(model, patches)
+        leaves = displacements.detach().requires_grad_()
+        for direction, displacement in zip(DIRECTIONS, leaves):
+            _descend(total, _similarity_terms(level, direction, patches, displacement, options), 0.5)
+        if options.inverse_consistency:
+            error = round_trip(leaves, patches, level.coarser_error) * level.mm**2
+            _descend(total, [("inverse_consistency", error, options.inverse_consistency)], 1.0)
+        if leaves.grad is not None:
+            displacements.backward(leaves.grad)
+    for direction in DIRECTIONS:
+        if direction in regular:
+            _descend(total, _regularity_terms(model, level, direction, options, share, generator), 1 / len(regular))
+        if level.landmarks is not None:
+            _descend(total, _landmark_terms(model, level, direction, options), 0.5)
+    _descend(total, [("prior", prior(model), options.prior)], 1.0)
+    return total
+
+
+@torch.no_grad()
+def misfit(level: Level, options: Options, generator: torch.Generator) -> float:
+    """The similarity terms of a level's images as they lie, both directions averaged; infinite without overlap."""
+    patches = level.lattice.draw(level.wanted, level.fraction, generator, level.fixed.volume.values.device)
+    still = torch.zeros_like(patches.nodes)
+    found = [list(_similarity_terms(level, direction, patches, still, options)) for direction in DIRECTIONS]
+    if not all(found):
+        return math.inf
+    return math.fsum(weight * float(value) for terms in found for _, value, weight in terms) / len(DIRECTIONS)
+
+
+def _descend(total: dict[str, float], terms: Terms, factor: float) -> None:
+    """Differentiate the weighted sum of terms that share a graph, and add their values to ``total``."""
+    weighted = {name: factor * weight * value for name, value, weight in terms if weight}
+    if weighted:
+        sum(weighted.values()).backward()
+    for name, value in weighted.items():
+        total[name] = total.get(name, 0.0) + float(value.detach())
+
+
+def _at_nodes(model: NePhi, patches: Patches) -> Tensor:
+    """Both fields at the nodes: (2, N, d)."""
+    codes = model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used]
+    parts = list(zip(patches.nodes.split(NODES_AT_ONCE), codes.split(NODES_AT_ONCE)))
+    return torch.stack([torch.cat([model.field(direction)(nodes, local, model.code.shared) for nodes, local in parts])
+                        for direction in DIRECTIONS])
+
+
+def _similarity_terms(level: Level, direction: str, patches: Patches, displacement: Tensor, options: Options
+                      ) -> Iterator[tuple[str, Tensor, float]]:
+    here, there = level.sides(direction)
+    chosen = torch.nonzero(here.volume.covers(patches.centres))[:, 0]
+    if len(chosen) == 0:
+        return
+    scale = here.volume.unit_scale()
+    points = here.volume.to_unit(patches.origins[chosen])[:, None] + patches.offsets * scale
+    moved = points + patches.spread(displacement * scale, chosen)
+    with torch.no_grad():
+        *channels, mask = here.volume.at(points)
+        weights = (mask > 0.5).to(mask.dtype)
+        if there.view is not None:
+            weights = weights * (there.view.at(moved)[0] > 0.5)
+    fixed, warped = torch.stack(channels), Volume(there.volume.values[:-1], there.volume.grid).at(moved)
+    compared = slice(1, None) if len(channels) > 1 else slice(None)
+    yield "similarity", _compare(options, fixed[compared], warped[compared], weights), 1.0
+    if options.global_ncc:
+        yield "global_ncc", ncc(fixed[:1], warped[:1], weights), options.global_ncc
+
+
+def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
+    if options.similarity == "lncc":
+        return local_ncc(fixed, warped, weights, options.flat_variance)
+    similarity = similarity_named(options.similarity)
+    return similarity.scale * similarity.loss(fixed, warped, weights)
+
+
+def _regularity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
+                      generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
+    count = max(1, int(share * options.regularity_points))
+    points = uniform_points(level.lattice.low, level.lattice.high, count, generator, model.code.local.device)
+    found = consistency(model, points, direction, options.fold_margin)
+    yield "regularity", found.gradient, options.regularity
+    yield "smoothness", found.roughness, options.smoothness
+    yield "folds", found.shrinkage, options.fold_weight
+
+
+def _landmark_terms(model: NePhi, level: Level, direction: str, options: Options) -> Terms:
+    start, end = level.landmarks if direction == FORWARD else reversed(level.landmarks)
+    distance = (model.map(start, direction) - end).pow(2).sum(1).mean()
+    return [("landmarks", distance / (MM_PER_LANDMARK_UNIT / level.mm) ** 2, options.landmark_weight)]

@@ -1,0 +1,121 @@
+"""Arguments that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Optional
+
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..errors import InputError, reason
+from ..files.points import read_landmark_pairs
+from ..geometry import Grid
+from ..images.image import Image
+from ..images.pair import Pair, check_pair
+from ..images.reading import read_image, read_labels, read_mask
+from ..maps.transform import Transform
+
+
+def add_transform(parser: argparse.ArgumentParser) -> None:
+    """The transform every command but ``register`` begins from."""
+    parser.add_argument("transform", metavar="TRANSFORM", help="a transform.nephi that 'nephi register' wrote")
+
+
+def add_direction(parser: argparse.ArgumentParser) -> None:
+    """Which of the two maps."""
+    parser.add_argument("--direction", choices=("forward", "inverse"), default="forward",
+                        help="forward maps fixed points to moving points and carries moving images onto the fixed one; "
+                             "inverse is the other way (default: forward)")
+
+
+def add_reference(parser: argparse.ArgumentParser) -> None:
+    """The grid of an output image."""
+    parser.add_argument("--reference", metavar="IMAGE", help="an image whose grid the output gets (default: the fixed "
+                        "image's grid, with --direction inverse the moving image's)")
+    parser.add_argument("--spacing", type=float, metavar="MM", help="resample that grid to about this voxel spacing")
+
+
+def add_judges(parser: argparse.ArgumentParser) -> None:
+    """Masks, landmarks and labels."""
+    parser.add_argument("--fixed-mask", metavar="IMAGE", help="where to look in the fixed image; any label image")
+    parser.add_argument("--moving-mask", metavar="IMAGE", help="where to look in the moving image")
+    parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points to measure the error at, LPS "
+                        "mm: fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide the registration")
+    parser.add_argument("--fixed-labels", metavar="IMAGE", help="labels of the fixed image, to measure the overlap of")
+    parser.add_argument("--moving-labels", metavar="IMAGE", help="labels of the moving image")
+    parser.add_argument("--labels", type=_label_list, metavar="2,3,4", help="the labels that count "
+                        "(default: those of the fixed labels)")
+
+
+def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, moving_grid: Optional[Grid] = None) -> Pair:
+    """Everything the arguments of :func:`add_judges`, ``fixed`` and ``moving`` name.
+
+    Args:
+        fixed_grid, moving_grid: where there is no image, the grid its mask and landmarks belong to.
+    """
+    fixed, moving = (read_image(path, role) if path else None
+                     for path, role in ((args.fixed, "fixed"), (args.moving, "moving")))
+    if fixed is not None and moving is not None:
+        check_pair(fixed, moving)
+    fixed_grid, moving_grid = (image.grid if image is not None else grid
+                               for image, grid in ((fixed, fixed_grid), (moving, moving_grid)))
+    pair = Pair(
+        fixed, moving,
+        _mask(args.fixed_mask, fixed, fixed_grid, "fixed"), _mask(args.moving_mask, moving, moving_grid, "moving"),
+        read_landmark_pairs(args.landmarks, fixed_grid, moving_grid) if args.landmarks else None,
+        read_labels(args.fixed_labels, "fixed") if args.fixed_labels else None,
+        read_labels(args.moving_labels, "moving") if args.moving_labels else None, args.labels)
+    for labels in (pair.fixed_labels, pair.moving_labels):
+        if labels is not None and labels.grid.dim != fixed_grid.dim:
+            raise InputError(f"The {labels.name} is {labels.grid.dim}D and the images are {fixed_grid.dim}D; "
+                             "give labels of the same images.")
+    return pair
+
+
+def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
+    """The grid that ``--reference``, ``--spacing`` and ``--direction`` ask for."""
+    grid = transform.fixed_grid if args.direction == "forward" else transform.moving_grid
+    if args.reference:
+        grid = read_grid(args.reference)
+        if grid.dim != transform.fixed_grid.dim:
+            raise InputError(f"The reference {Path(args.reference).name} is {grid.dim}D and the transform "
+                             f"{transform.fixed_grid.dim}D; give a reference of the same dimension.")
+    if args.spacing is None:
+        return grid
+    if not 0 < args.spacing < float("inf"):
+        raise InputError(f"The spacing {args.spacing:g} mm is not positive; give a spacing in mm.")
+    return grid.with_spacing(args.spacing)
+
+
+def read_grid(path: str) -> Grid:
+    """The grid of an image file, whatever its voxels hold, or of a folder of DICOM files."""
+    if Path(path).is_dir():
+        return read_image(path, "reference").grid
+    if not Path(path).exists():
+        raise InputError(f"The reference {path} does not exist; check the path.")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(path)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"The reference {Path(path).name} cannot be read as an image ({reason(error)}); "
+                         "give a NIfTI, NRRD or MetaImage file or a DICOM folder.") from error
+    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+
+
+def _mask(path: Optional[str], image: Optional[Image], grid: Optional[Grid], role: str) -> Optional[Tensor]:
+    if not path:
+        return None
+    if image is None:
+        image = Image(torch.empty(0), grid, f"{role} image")  # only its grid is asked for
+    return read_mask(path, image, role)
+
+
+def _label_list(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.replace(",", " ").split())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of label numbers such as 2,3,4") from error

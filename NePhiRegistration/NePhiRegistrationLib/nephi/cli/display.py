@@ -1,0 +1,122 @@
+"""How a running registration shows: a bar on a terminal, a line a phase in a log file, JSON lines, or nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from types import TracebackType
+from typing import Optional
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from ..report import plain
+
+
+class Silent:
+    """Shows nothing; what the others build on."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+        return None
+
+    def progress(self, state) -> None:
+        """Show a :class:`nephi.align.registration.Progress`."""
+
+    def step(self, name: str) -> None:
+        """Show which output is being made."""
+
+    def done(self, report: dict, folder: str) -> None:
+        """Show the result: the report, and where the outputs are."""
+
+
+class JsonLines(Silent):
+    """One JSON object a line on stdout: ``event`` is "progress", "output" or "done"."""
+
+    def progress(self, state) -> None:
+        self._line(event="progress", phase=state.phase, step=state.step, steps=state.steps, terms=state.terms,
+                   iterations_per_second=state.iterations_per_second, seconds_left=state.seconds_left)
+
+    def step(self, name: str) -> None:
+        self._line(event="output", name=name)
+
+    def done(self, report: dict, folder: str) -> None:
+        told = {key: report[key] for key in ("files", "verdict", "metrics", "runtime")}
+        self._line(event="done", folder=folder, **told)
+
+    def _line(self, **values: object) -> None:
+        print(json.dumps(plain(values), allow_nan=False), flush=True)
+
+
+class _Readable(Silent):
+    """What a person reads at the end, on stdout."""
+
+    def done(self, report: dict, folder: str) -> None:
+        judged = report["verdict"]
+        console = Console(highlight=False, soft_wrap=True)
+        colour = "green" if judged["level"] == "good" else "yellow"
+        console.print(f"[bold {colour}]{judged['headline']}.[/] {judged['text']}")
+        for concern in judged["concerns"]:
+            console.print(f"  - {concern}", markup=False)
+        console.print(f"{folder}: {', '.join(report['files'].values())}", markup=False)
+
+
+class LogLines(_Readable):
+    """A line for each phase on stderr; for logs of batch systems."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+
+    def progress(self, state) -> None:
+        if state.phase != self._phase:
+            self._phase = state.phase
+            print(f"nephi: {state.phase}", file=sys.stderr, flush=True)
+
+    def step(self, name: str) -> None:
+        print(f"nephi: writing: {name}", file=sys.stderr, flush=True)
+
+
+class Bar(_Readable):
+    """A live bar on stderr: phase, loss terms, iterations per second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}")
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("reading", total=None, note="")
+
+    def __enter__(self) -> Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+        self._bar.stop()
+
+    def progress(self, state) -> None:
+        self._bar.update(self._task, description=state.phase, completed=state.step, total=state.steps or None,
+                         note=_note(state))
+
+    def step(self, name: str) -> None:
+        self._bar.update(self._task, description=f"writing: {name}", total=None, note="")
+
+
+def reporter(quiet: bool, as_json: bool) -> Silent:
+    """The one that suits the options and the terminal."""
+    if as_json:
+        return JsonLines()
+    if quiet:
+        return Silent()
+    console = Console(stderr=True)
+    return Bar(console) if console.is_terminal else LogLines()
+
+
+def _note(state) -> str:
+    parts = [f"{name} {value:.4g}" for name, value in state.terms.items()]
+    if state.iterations_per_second:
+        parts.append(f"{state.iterations_per_second:.1f} it/s")
+    if state.seconds_left is not None and math.isfinite(state.seconds_left):
+        minutes, seconds = divmod(round(state.seconds_left), 60)
+        parts.append(f"{minutes}:{seconds:02d} left")
+    return "  ".join(parts)

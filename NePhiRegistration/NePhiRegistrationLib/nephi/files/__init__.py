@@ -1,0 +1,1 @@
+"""What a result leaves besides images: ITK transforms, point lists, the folder of outputs."""

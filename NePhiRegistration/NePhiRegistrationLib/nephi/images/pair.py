@@ -1,0 +1,90 @@
+"""Two images and what comes with them: masks, landmarks, labels; and whether they can be registered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import InputError
+from ..geometry import apply_affine
+from .image import Image
+from .masks import foreground
+
+MIN_AXIS = 8  # voxels; below this there is nothing to smooth, differentiate or downsample
+
+
+def check_pair(fixed: Image, moving: Image) -> None:
+    """Refuse two images that cannot be registered to each other.
+
+    Raises:
+        InputError: one is 2D and the other 3D, or an axis is shorter than 8 voxels.
+    """
+    if fixed.grid.dim != moving.grid.dim:
+        raise InputError(f"The {fixed.name} is {fixed.grid.dim}D and the {moving.name} is {moving.grid.dim}D; "
+                         "register images of the same dimension.")
+    for image in (fixed, moving):
+        if min(image.grid.size) < MIN_AXIS:
+            size = " x ".join(map(str, image.grid.size))
+            raise InputError(f"The {image.name} has {size} voxels; every axis needs at least {MIN_AXIS}.")
+
+
+def check_overlap(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = None) -> None:
+    """Refuse a pair whose fields of view do not overlap; for when no affine will bring them together.
+
+    Args:
+        matrix: (d + 1, d + 1) from fixed to moving LPS mm; identity if None.
+
+    Raises:
+        InputError: no point of the fixed image falls inside the moving one.
+    """
+    coarse = fixed.grid.with_spacing(fixed.grid.extent / np.minimum(fixed.grid.size, 32))
+    points = coarse.points()
+    if matrix is not None:
+        points = apply_affine(matrix, points)
+    if not moving.grid.contains(points).any():
+        offset = float(np.linalg.norm(moving.grid.center - fixed.grid.center))
+        raise InputError(f"The {fixed.name} and the {moving.name} do not overlap (their centres are {offset:.0f} mm "
+                         "apart); turn the affine pre-alignment on or give an initial transform.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images and all that can be used to judge a registration of them; what is None is not judged.
+
+    Attributes:
+        fixed, moving: the images.
+        fixed_mask, moving_mask: (*shape) bool on the images' grids; where there is none, an image's foreground.
+        landmarks: corresponding (fixed, moving) points, each (n, d) LPS mm.
+        fixed_labels, moving_labels: label images, on any grids in the images' spaces.
+        labels: the labels that count; None means those of the fixed label image.
+    """
+
+    fixed: Optional[Image] = None
+    moving: Optional[Image] = None
+    fixed_mask: Optional[Tensor] = None
+    moving_mask: Optional[Tensor] = None
+    landmarks: Optional[tuple[Tensor, Tensor]] = None
+    fixed_labels: Optional[Image] = None
+    moving_labels: Optional[Image] = None
+    labels: Optional[Sequence[int]] = None
+
+    def __post_init__(self) -> None:
+        if (self.fixed_labels is None) != (self.moving_labels is None):
+            given, missing = ("fixed", "moving") if self.moving_labels is None else ("moving", "fixed")
+            raise InputError(f"There are {given} labels but no {missing} ones; give both or neither.")
+        if self.labels is not None and self.fixed_labels is not None:
+            absent = [label for label in self.labels if not (self.fixed_labels.values == label).any()]
+            if absent:
+                raise InputError(f"The {self.fixed_labels.name} has no label {', '.join(map(str, absent))}; "
+                                 "choose labels that it has.")
+
+
+def with_masks(pair: Pair) -> Pair:
+    """The pair with its images' foreground where there is no mask: what the registration itself looks at."""
+    masks = {f"{role}_mask": foreground(image) for role, image in (("fixed", pair.fixed), ("moving", pair.moving))
+             if image is not None and getattr(pair, f"{role}_mask") is None}
+    return replace(pair, **masks)

@@ -1,0 +1,1 @@
+"""Where points go: the kinds of map, what two of them make together, images and volumes carried by them."""

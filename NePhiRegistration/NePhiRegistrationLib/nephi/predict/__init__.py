@@ -1,0 +1,1 @@
+"""Learned registration: from two images to a map, with trained weights."""

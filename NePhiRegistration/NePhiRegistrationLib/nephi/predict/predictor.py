@@ -1,0 +1,240 @@
+"""Learned registration: trained weights that turn a linearly aligned pair into NePhi models in one pass."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from typing import Optional, Union
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..align.volume import Volume
+from ..errors import InputError
+from ..geometry import Frame, Grid, apply_affine
+from ..images.image import Image
+from ..images.interpolation import stretched
+from ..images.resampling import downsample, sample
+from ..maps.neural import Architecture, NePhi
+from ..maps.spline import LatentBox, LatentCode
+from ..storage import atomic_path, pack_header
+from .encoder import Encoder, EncoderSizes
+from .weights import FORMAT, FORMAT_VERSION, digest, find, full, half, read_archive
+
+READ_AT_ONCE = 1 << 18  # points of an image
+FIELD_POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
+WHOLE = "encoder.whole.1.weight"  # of the only layer that depends on the size of the cube
+SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a predictor is made of.
+
+    Attributes:
+        sizes: of the encoder.
+        architecture: of the fields.
+        passes: how often it is applied, each time to the moving image carried by the passes before.
+    """
+
+    sizes: EncoderSizes
+    architecture: Architecture
+    passes: int = 1
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return {"sizes": asdict(self.sizes), "architecture": self.architecture.to_dict(), "passes": self.passes}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Design:
+        """The inverse of :meth:`to_dict`."""
+        sizes = {**values["sizes"], "widths": tuple(values["sizes"]["widths"])}
+        return cls(EncoderSizes(**sizes), Architecture(**values["architecture"]), int(values["passes"]))
+
+
+class Predictor(nn.Module):
+    """An encoder and two trained fields, which all pairs share.
+
+    Attributes:
+        design: its sizes.
+        name: what messages and provenance call it.
+        provenance: how it was trained, plain values for JSON.
+    """
+
+    def __init__(self, design: Design, seed: int = 0, name: str = "untrained") -> None:
+        super().__init__()
+        self.design, self.name, self.provenance = design, name, {}
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw their weights from the global generator
+            torch.manual_seed(seed)
+            self.encoder = Encoder(design.sizes)
+        self.forward_field, self.inverse_field = design.architecture.new_fields(torch.Generator().manual_seed(seed))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the weights as they are saved."""
+        return digest(self._arrays())
+
+    def model(self, local: Tensor, shared: Tensor) -> NePhi:
+        """The model of one pair, on the predictor's own fields.
+
+        Args:
+            local: (k, j, i, C) from the encoder.
+            shared: (G,) from the encoder.
+        """
+        code = LatentCode(self.design.sizes.box, local, shared)
+        return NePhi(self.design.architecture, code, (self.forward_field, self.inverse_field))
+
+    def check_dimension(self, image: Image) -> None:
+        """Refuse images of another dimension than the predictor's.
+
+        Raises:
+            InputError: it is another.
+        """
+        dim = self.design.sizes.dim
+        if image.grid.dim != dim:
+            raise InputError(f"The weights {self.name} are for {dim}D images and the {image.name} is "
+                             f"{image.grid.dim}D; use other weights or none.")
+
+    @torch.no_grad()
+    def predict(self, fixed: Image, moving: Image, affine: np.ndarray) -> tuple[NePhi, ...]:
+        """The models that align a pair after its linear alignment, in the order of ``Transform.models``.
+
+        They are the caller's own: optimising them changes neither the predictor nor any other pair.
+
+        Args:
+            fixed, moving: intensities in [0, 1], as ``images.normalise`` makes them.
+            affine: (d + 1, d + 1) fixed to moving LPS mm.
+
+        Raises:
+            InputError: images of another dimension than the predictor's.
+        """
+        self.check_dimension(fixed)
+        self.eval()
+        sizes, to_world = self.design.sizes, Frame.of(fixed.grid).to_world_matrix
+        points = sizes.grid.points()
+        here = on_cube(fixed, points, to_world, sizes.grid)
+        models: tuple[NePhi, ...] = ()
+        shift: Optional[Volume] = None
+        while len(models) < self.design.passes:
+            if models:
+                shift = carried_on(models[-1], shift, sizes)
+                points = sizes.grid.points() + shift.values.flatten(1).T
+            there = on_cube(moving, points, affine @ to_world, sizes.grid)
+            local, shared = self.encoder(torch.stack([here, there])[None])
+            models = (*models, copy.deepcopy(self.model(local[0], shared[0])).requires_grad_(False))
+        return models
+
+    def save(self, path: Union[str, PathLike]) -> None:
+        """Write the weights as a NumPy archive without pickles, in half precision, whole or not at all."""
+        arrays = self._arrays()
+        header = {"format": FORMAT, "version": FORMAT_VERSION, "design": self.design.to_dict(),
+                  "provenance": self.provenance, "sha256": digest(arrays)}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, header=pack_header(header), **arrays)
+
+    @classmethod
+    def load(cls, name: Union[str, PathLike], device: Union[str, torch.device] = "cpu") -> Predictor:
+        """Read weights, shipped ones by their name or any by their path; nothing in the file is executed.
+
+        Raises:
+            InputError: no such weights, a damaged file, or one of a newer version.
+        """
+        path = find(name)
+        header, arrays = read_archive(path)
+        if digest(arrays) != header.get("sha256"):
+            raise InputError(f"The weights {path} are damaged (their hash is not the one they were saved with); "
+                             "fetch them again.")
+        try:
+            predictor = cls(Design.from_dict(header["design"]), name=path.stem)
+            predictor.load_state_dict({key: torch.from_numpy(full(value)) for key, value in arrays.items()})
+            predictor.provenance = dict(header["provenance"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"The weights {path} do not fit their own description "
+                             f"({' '.join(str(error).split())[:200]}); fetch them again.") from error
+        return predictor.to(device).eval().requires_grad_(False)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {key: half(tensor.detach().cpu().numpy()) for key, tensor in self.state_dict().items()}
+
+
+def resized(predictor: Predictor, size: int) -> Predictor:
+    """The same weights for cubes of another size, to be trained further.
+
+    Only one layer knows the size, the global code's, which reads the whole grid of the last block: its weights are
+    interpolated linearly over that grid, their sum kept.
+    """
+    sizes = predictor.design.sizes
+    result = Predictor(replace(predictor.design, sizes=replace(sizes, size=size)), name=predictor.name)
+    state, (before, after) = predictor.state_dict(), (sizes.coarsest, result.design.sizes.coarsest)
+    weights = state[WHOLE].view(-1, sizes.widths[-1], *(before,) * sizes.dim)
+    weights = stretched(weights, (after,) * sizes.dim) * (before / after) ** sizes.dim
+    result.load_state_dict({**state, WHOLE: weights.flatten(1)})
+    return result
+
+
+def widened(model: NePhi, low: Sequence[float], high: Sequence[float]) -> NePhi:
+    """A copy to be optimised whose box covers another one too, the codes at its border repeated.
+
+    Args:
+        low, high: (d,) corners of that box, frame units.
+    """
+    code = model.code
+    box, dim = code.box, len(code.box.low)
+    reach = max(max(a - b for a, b in zip(box.low, low)), max(b - a for a, b in zip(box.high, high)), 0.0)
+    extra = math.ceil(reach / box.cell)
+    local = F.pad(code.local.detach().movedim(-1, 0)[None], (extra,) * 2 * dim, mode="replicate")[0].movedim(0, -1)
+    wider = LatentBox(tuple(x - extra * box.cell for x in box.low), box.cell, tuple(n + 2 * extra for n in box.cells))
+    fields = copy.deepcopy((model.forward_field, model.inverse_field))
+    result = NePhi(model.architecture, LatentCode(wider, local.contiguous(), code.shared.detach().clone()), fields)
+    return result.requires_grad_(True)
+
+
+def on_cube(image: Image, points: Tensor, matrix: np.ndarray, cube: Grid) -> Tensor:
+    """An image at the points of the encoder's cube, without aliasing; 0 where the image does not reach.
+
+    Args:
+        points: (n^d, d) cube coordinates, those of the cube's voxels or where they are carried.
+        matrix: (d + 1, d + 1) from there to LPS mm.
+
+    Returns:
+        The intensities, shaped ``cube.shape``.
+    """
+    values, grid = image.values, image.grid
+    spacing = _mm(matrix, cube)
+    if spacing > SMOOTHED * min(grid.spacing):
+        values, grid = downsample(values, grid, max(spacing, min(grid.spacing)))
+    parts = [sample(values, grid, apply_affine(matrix, part)) for part in points.to(values.device).split(READ_AT_ONCE)]
+    return torch.cat(parts).view(cube.shape)
+
+
+def carried_on(model: NePhi, before: Optional[Volume], sizes: EncoderSizes) -> Volume:
+    """Where a model and those before it take the points of the encoder's cube: the displacements (d, k, j, i) there.
+
+    The model, which acts first, is evaluated at every half latent cell, or every second voxel if that is more, and
+    interpolated linearly between, which its smoothness allows.
+
+    Args:
+        before: what this function gave for the model before, or None.
+    """
+    cube = sizes.grid
+    lattice = cube.with_spacing(cube.spacing[0] * max(2.0, sizes.stride / 2))
+    device = model.code.local.device
+    axis = torch.arange(lattice.size[0], device=device) * lattice.spacing[0] + lattice.origin[0]
+    codes = model.code.on_lattice([axis] * cube.dim).flatten(0, -2)
+    parts = []
+    for (start, stop), local in zip(lattice.chunks(FIELD_POINTS_AT_ONCE), codes.split(FIELD_POINTS_AT_ONCE)):
+        points = lattice.points(start, stop, device)
+        shift = model.forward_field(points, local, model.code.shared)
+        parts.append(shift if before is None else shift + before.at(before.to_unit(points + shift)).T)
+    shift = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
+    return Volume(stretched(shift, cube.shape)[0], cube)
+
+
+def _mm(matrix: np.ndarray, cube: Grid) -> float:
+    """The side (mm) of a voxel of the cube after a matrix."""
+    return cube.spacing[0] * abs(np.linalg.det(matrix[:-1, :-1])) ** (1 / cube.dim)

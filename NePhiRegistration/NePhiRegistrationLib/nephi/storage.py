@@ -1,0 +1,116 @@
+"""NumPy archives with a JSON header: the form of transforms and of weights. Nothing in them is executed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from .errors import InputError
+
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
+               zlib.error)
+
+
+def pack_header(header: dict) -> np.ndarray:
+    """A header of plain values as the array named "header" of an archive: uint8."""
+    return np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)
+
+
+def unpack(data: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+    """The header and the other arrays of an archive's bytes.
+
+    Raises:
+        ValueError: the bytes are no such archive, or not all of one.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
+    except _UNREADABLE as error:
+        raise ValueError(str(error)) from error
+    return header, arrays
+
+
+PathLike = Union[str, os.PathLike]
+
+
+@contextlib.contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Write a file completely or not at all.
+
+    Yields a path of the same name in a temporary folder beside ``path``; when the block ends well everything
+    in that folder (formats such as .mhd write two files) is renamed into place, otherwise it is removed.
+
+    Raises:
+        InputError: the folder is missing, cannot be written or is full.
+    """
+    path = Path(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".nephi-", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            companions = [file for file in Path(folder).iterdir() if file != temporary]
+            for file in [*companions, temporary]:  # the file that refers to the others comes last
+                os.replace(file, path.with_name(file.name))
+    except OSError as error:
+        raise InputError(f"Cannot write {path} ({error.strerror or error}); "
+                         "choose an existing folder with write permission and free space.") from error
+
+
+@contextlib.contextmanager
+def staged_folder(path: Union[str, os.PathLike]) -> Iterator[Path]:
+    """Fill a folder completely or not at all.
+
+    Yields an empty hidden folder on the same file system. When the block ends well its files move into ``path``, which
+    is made if it is not there and keeps its other files; otherwise they are removed and ``path`` is as it was.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    path = Path(path)
+    try:
+        hidden = tempfile.TemporaryDirectory(prefix=".nephi-", dir=_existing(path))
+        staging = Path(hidden.name) / "outputs"
+        staging.mkdir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with hidden:
+        yield staging
+        try:
+            _move_files(staging, path)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+
+def _existing(path: Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    path = path.absolute()
+    while not path.is_dir():
+        if path.exists():
+            raise InputError(f"{path} is a file, not a folder; choose another output folder.")
+        path = path.parent
+    return path
+
+
+def _move_files(source: Path, target: Path) -> None:
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+        return
+    for file in source.iterdir():
+        os.replace(file, target / file.name)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"Cannot write the output folder {path} ({error.strerror or error}); "
+                      "choose one with write permission and free space.")

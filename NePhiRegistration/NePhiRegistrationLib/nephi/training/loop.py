@@ -1,0 +1,141 @@
+"""A whole training as a generator: steps, checkpoints, validation, the best weights; it can be killed and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..errors import InputError
+from . import checkpoint
+from .config import Config
+from .datasets import Source
+from .log import TrainingLog
+from .parallel import Group
+from .sources import make_source
+from .trainer import State, Step, new_state, train
+from .validation import Case, Scores, cases_of, validate
+
+CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.npz", "last.npz"
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training stands.
+
+    Attributes:
+        step, steps: done and in all.
+        terms: means of the loss terms since the last entry of the log, or empty when this is not a logged step.
+        scores: of a validation, when there was one.
+        best: the best score so far.
+        seconds_left: an estimate without validations.
+    """
+
+    step: int
+    steps: int
+    terms: dict[str, float]
+    scores: Optional[Scores]
+    best: float
+    seconds_left: float
+
+
+def run(config: Config, folder: Path, root: Path, resume: bool = False, strict: bool = False
+        ) -> Iterator[TrainingProgress]:
+    """Train into a folder: checkpoint.pt, best.npz, last.npz, log.jsonl; closing the generator stops.
+
+    Args:
+        folder: made if it is not there.
+        root: what the configuration's folders are relative to.
+        resume: go on from the folder's checkpoint.
+        strict: an image that cannot be read is fatal.
+
+    Raises:
+        InputError: data, folders or a checkpoint that cannot be used.
+        TrainingError: a loss that is not a number.
+    """
+    group = Group.join(config.training.device)
+    try:
+        source = make_source(config, root, strict)
+        state = new_state(config, group.device)
+        _open(folder, state, config, resume, group)
+        cases = cases_of(config, source, root, strict) if group.rank == 0 else []
+        monitor = TrainingLog(folder) if group.rank == 0 else None
+        if monitor is not None:
+            monitor.rewrite(state.history)
+        try:
+            yield from _train(config, state, source, cases, folder, group, monitor)
+        finally:
+            if monitor is not None:
+                monitor.close()
+    finally:
+        group.leave()
+
+
+def _open(folder: Path, state: State, config: Config, resume: bool, group: Group) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Cannot make the folder {folder} ({error.strerror or error}); choose another.") from error
+    file = folder / CHECKPOINT
+    if resume:
+        if not file.is_file():
+            raise InputError(f"There is no checkpoint {file} to resume; leave --resume out.")
+        checkpoint.load(state, config, file)
+    elif file.exists() and group.rank == 0:
+        raise InputError(f"The folder {folder} already holds a training; continue it with --resume, or choose another.")
+
+
+def _train(config: Config, state: State, source: Source, cases: list[Case], folder: Path, group: Group,
+           monitor: Optional[TrainingLog]) -> Iterator[TrainingProgress]:
+    training = config.training
+    recent: list[Step] = []
+    started, first = time.perf_counter(), state.step
+    for step in train(state, config, source, group):
+        recent.append(step)
+        last = state.step == training.steps
+        terms, scores = {}, None
+        if state.step % training.log_every == 0 or last:
+            terms = _means(recent)
+            recent.clear()
+            _note(state, monitor, "training", {**terms, "loss": math.fsum(terms.values())})
+        if monitor is not None and (state.step % training.validate_every == 0 or last):
+            scores = validate(state.average, cases)
+            _note(state, monitor, "validation", scores.known())
+            monitor.picture(state.average, cases[0], state.step)
+            if scores.score > state.best:
+                state.best = scores.score
+                _save_weights(state, config, scores, folder / BEST)
+        if monitor is not None and (state.step % training.checkpoint_every == 0 or last):
+            checkpoint.save(state, config, folder / CHECKPOINT)
+        if monitor is not None and last:
+            _save_weights(state, config, scores, folder / LAST)
+        rate = (time.perf_counter() - started) / (state.step - first)
+        left = rate * (training.steps - state.step)
+        yield TrainingProgress(state.step, training.steps, terms, scores, state.best, left)
+
+
+def _means(steps: list[Step]) -> dict[str, float]:
+    names = dict.fromkeys(name for step in steps for name in step.terms)
+    return {name: math.fsum(step.terms.get(name, 0.0) for step in steps) / len(steps) for name in names}
+
+
+def _note(state: State, monitor: Optional[TrainingLog], kind: str, values: dict[str, float]) -> None:
+    state.history.append({"kind": kind, "step": state.step, **values})
+    if monitor is not None:
+        monitor.entry(kind, state.step, values)
+
+
+def _save_weights(state: State, config: Config, scores: Scores, path: Path) -> None:
+    state.average.provenance = {"config": config.to_dict(), "steps": state.step, "scores": scores.known(),
+                                "seed": config.training.seed, "made": time.strftime("%Y-%m-%d")}
+    state.average.save(path)
+
+
+def changed(config: Config, **training: object) -> Config:
+    """The configuration with other fields of [training]; those that are None stay."""
+    given = {name: value for name, value in training.items() if value is not None}
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **given))
