@@ -1,4 +1,4 @@
-"""A transform known in closed form, with the methods of the engine's own, for tests of what is made from one."""
+"""A transform known in closed form, with the parts of the engine's own, for tests of what is made from one."""
 
 from __future__ import annotations
 
@@ -6,61 +6,73 @@ import math
 
 import numpy as np
 import torch
-from nephi.geometry import Grid, apply_affine
+from nephi.geometry import Grid
+from nephi.maps.affine_map import AffineMap
+from nephi.maps.map import Composition, Map, MapPair
 from torch import Tensor
 
 
-class ClosedForm:
-    """x -> affine(x + u(x)), u_a = stretch sin(w (x_a - c_a)) + shear sin(w (x_b - c_b)), b the axis after a.
+class Wave(Map):
+    """x + u(x), u_a = stretch sin(w (x_a - c_a)) + shear sin(w (x_b - c_b)), b the axis after a, c the middle."""
 
-    The inverse is exact to 1e-9 mm, by fixed-point iteration.
-    """
-
-    def __init__(self, fixed_grid: Grid, moving_grid: Grid | None = None, affine: np.ndarray | None = None,
-                 stretch: float = 2.0, shear: float = 1.0, wavelength: float = 60.0) -> None:
-        self.fixed_grid = fixed_grid
-        self.moving_grid = moving_grid or fixed_grid
-        self.affine = np.eye(fixed_grid.dim + 1) if affine is None else affine
-        self.provenance = {"engine": "closed form"}
+    def __init__(self, domain: Grid, stretch: float, shear: float, wavelength: float) -> None:
+        self.domain = domain
         self._stretch, self._shear, self._w = stretch, shear, 2 * math.pi / wavelength
-        self._center = torch.from_numpy(np.asarray(fixed_grid.center))
+        self._center = torch.from_numpy(np.asarray(domain.center))
 
-    def map_points(self, points: Tensor, direction: str = "forward") -> Tensor:
-        if direction == "forward":
-            return apply_affine(self.affine, self._deform(points.double())).to(points.dtype)
-        return self._undo(apply_affine(np.linalg.inv(self.affine), points.double())).to(points.dtype)
-
-    def nonlinear(self, points: Tensor, direction: str = "forward") -> Tensor:
-        move = self._deform if direction == "forward" else self._undo
-        return move(points.double()).to(points.dtype)
-
-    def jacobian(self, points: Tensor, direction: str = "forward") -> Tensor:
-        points = points.double()
-        if direction == "forward":
-            return self._jacobian(points).float()
-        return torch.linalg.inv(self._jacobian(self.map_points(points, "inverse"))).float()
-
-    def _jacobian(self, points: Tensor) -> Tensor:
-        slope = self._w * torch.cos(self._w * (points - self._center))
-        dim = points.shape[-1]
-        matrix = torch.eye(dim, dtype=points.dtype) + torch.diag_embed(self._stretch * slope)
-        for a in range(dim):
-            b = (a + 1) % dim
-            matrix[..., a, b] += self._shear * slope[..., b]
-        return torch.from_numpy(self.affine[:-1, :-1]) @ matrix
-
-    def _displacement(self, points: Tensor) -> Tensor:
+    def displacement(self, points: Tensor) -> Tensor:
         wave = torch.sin(self._w * (points - self._center))
         return self._stretch * wave + self._shear * wave.roll(-1, dims=-1)
 
-    def _deform(self, points: Tensor) -> Tensor:
-        return points + self._displacement(points)
+    def map(self, points: Tensor) -> Tensor:
+        x = points.double()
+        return (x + self.displacement(x)).to(points)
 
-    def _undo(self, points: Tensor) -> Tensor:
-        x = points
+    def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        slope = self._w * torch.cos(self._w * (points.double() - self._center))
+        dim = points.shape[-1]
+        matrix = torch.eye(dim, dtype=torch.float64) + torch.diag_embed(self._stretch * slope)
+        for a in range(dim):
+            b = (a + 1) % dim
+            matrix[..., a, b] += self._shear * slope[..., b]
+        return self.map(points), matrix.to(points)
+
+
+class Undone(Map):
+    """The inverse of a wave, exact to 1e-9 mm, by fixed-point iteration."""
+
+    def __init__(self, wave: Wave) -> None:
+        self.domain, self._wave = wave.domain, wave
+
+    def map(self, points: Tensor) -> Tensor:
+        x = y = points.double()
         for _ in range(60):
-            x = points - self._displacement(x)
-        return x
+            x = y - self._wave.displacement(x)
+        return x.to(points)
+
+    def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.map(points.double())
+        return x.to(points), torch.linalg.inv(self._wave.jacobian(x)).to(points)
+
+
+class ClosedForm:
+    """x -> affine(wave(x)) and back, built as a :class:`nephi.maps.transform.Transform` is."""
+
+    def __init__(self, fixed_grid: Grid, moving_grid: Grid | None = None, affine: np.ndarray | None = None,
+                 stretch: float = 2.0, shear: float = 1.0, wavelength: float = 60.0) -> None:
+        self.fixed_grid, self.moving_grid = fixed_grid, moving_grid or fixed_grid
+        self.affine = np.eye(fixed_grid.dim + 1) if affine is None else affine
+        self.provenance = {"engine": "closed form"}
+        wave = Wave(fixed_grid, stretch, shear, wavelength)
+        self.deformation = MapPair(wave, Undone(wave))
+
+    @property
+    def forward(self) -> Composition:
+        return Composition([self.deformation.forward, AffineMap(self.affine)], self.fixed_grid)
+
+    @property
+    def inverse(self) -> Composition:
+        return Composition([AffineMap(np.linalg.inv(self.affine)), self.deformation.inverse], self.moving_grid)
 
 
 def oblique_grid(dim: int = 3) -> Grid:

@@ -38,7 +38,7 @@ def test_a_factor_scales_the_step_and_a_parameter_without_gradient_stays():
 
 
 def test_a_registration_does_not_import_torchs_compiler():
-    code = ("import sys; from nephi import Options, run; from nephi.phantom import shapes_2d; "
+    code = ("import sys; from nephi import Options, run; from nephi.images.phantom import shapes_2d; "
             "run(*shapes_2d(32)[:2], Options.from_preset('generic', resolution=[16.0], iterations=[2])); "
             "sys.exit('torch._dynamo' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

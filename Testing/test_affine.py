@@ -32,8 +32,8 @@ def pair(matrix: np.ndarray, moving_origin=None, invert=False, dim=3):
     if moving_origin is None:
         moving_origin = tuple(apply_matrix(matrix, np.array(fixed_grid.origin)[None])[0])
     moving_grid = Grid((44, 40, 40)[:dim], (3.0, 3.0, 3.0)[:dim], moving_origin, fixed_grid.direction)
-    fixed = blobs(fixed_grid, fixed_grid.points())
-    return fixed, blobs(moving_grid, apply_affine(np.linalg.inv(matrix), moving_grid.points()), invert)
+    fixed = blobs(fixed_grid, fixed_grid.points("cpu"))
+    return fixed, blobs(moving_grid, apply_affine(np.linalg.inv(matrix), moving_grid.points("cpu")), invert)
 
 
 def turned(degrees: float, offset, scale: float = 1.0, dim: int = 3) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_only_what_is_inside_the_masks_is_aligned():
     truth = turned(4, (6.0, -5.0, 9.0))
     fixed, moving = pair(truth)
     masks = [(image.values > 0.2) for image in (fixed, moving)]
-    plate = fixed.grid.points()[:, 0].reshape(fixed.grid.shape) > 45  # something bright beside, only in one image
+    plate = fixed.grid.points("cpu")[:, 0].reshape(fixed.grid.shape) > 45  # something bright beside, only in one image
     spoiled = Image(torch.where(plate, 5.0, fixed.values), fixed.grid)
     masks[0] &= ~plate
     assert error(align(spoiled, moving, *masks, kind="rigid"), truth) < 1.5

@@ -1,13 +1,11 @@
 """Carrying the levels so far to a finer one: a lattice brought up to date agrees with the maps themselves."""
 
-import numpy as np
 import pytest
 import torch
-from nephi.align.carry import Carrier, shifts
+from nephi.align.carry import Carrier
 from nephi.geometry import Grid
-from nephi.maps.neural import FORWARD, INVERSE, Architecture, NePhi
-from nephi.maps.spline import LatentBox
-from nephi.maps.transform import Transform
+from nephi.maps.map import Composition
+from nephi.maps.neural import Architecture, NePhi, latent_grid
 
 MODELS = 3
 
@@ -15,18 +13,12 @@ MODELS = 3
 def _model(dim, seed):
     """A smooth random model with displacements of a few hundredths of a frame unit."""
     generator = torch.Generator().manual_seed(seed)
-    box = LatentBox.covering((-1.0,) * dim, (1.0,) * dim, 0.5)
-    model = NePhi.random(Architecture(dim, 4, 8, 4, 2), box, 0.1, generator)
-    return model.requires_grad_(False)
+    grid = latent_grid((-1.0,) * dim, (1.0,) * dim, 0.5)
+    return NePhi.random(Architecture(dim, 4, 8, 4, 2), grid, 0.1, generator).requires_grad_(False)
 
 
 def _grid(dim, size):
-    return Grid((size,) * dim, (2 / (size - 1),) * dim, (-1.0,) * dim, tuple(np.eye(dim).ravel()))
-
-
-def _transform(dim):
-    world = Grid((16,) * dim, (1.0,) * dim, (0.0,) * dim, tuple(np.eye(dim).ravel()))
-    return Transform(world, world, np.eye(dim + 1), tuple(_model(dim, seed) for seed in range(MODELS)))
+    return Grid.aligned((size,) * dim, 2 / (size - 1), (-1.0,) * dim)
 
 
 def _distance(points, values, expected):
@@ -37,15 +29,16 @@ def _distance(points, values, expected):
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_the_lattice_follows_the_levels_and_agrees_with_their_maps(dim):
-    transform, carrier = _transform(dim), Carrier()
+    models, carrier = [_model(dim, seed) for seed in range(MODELS)], Carrier()
     for count, size in enumerate((17, 25, 37), start=1):
         grid = _grid(dim, size)
-        carried = carrier.onto(transform.models[:count], grid)
-    points = grid.points()
-    expected = transform.map_in_frame(points, FORWARD) - points
-    assert _distance(points, shifts(carried, grid), expected) < 0.04
-    returned = transform.map_in_frame(transform.map_in_frame(points, FORWARD), INVERSE)
-    assert _distance(points, points + carried.error.at(points), returned) < 0.004
+        carried = carrier.onto(tuple(models[:count]), grid)
+    points = grid.points("cpu")
+    moved = Composition([model.forward for model in reversed(models)]).map(points)
+    assert _distance(points, carried.forward.read_on(grid).flatten(0, -2), moved - points) < 0.04
+    returned = Composition([model.inverse for model in models]).map(moved)
+    assert _distance(points, carried.round_trip.map(points), returned) < 0.004
+    assert _distance(points, points + carried.error.displacement(points), returned) < 0.004
 
 
 def test_without_models_nothing_is_carried():

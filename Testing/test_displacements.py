@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
-from nephi.errors import InputError
-from nephi.files.displacements import sample_displacements, sampled_map
-from nephi.geometry import random_points
-from nephi.maps.sampled import SampledMap, through_spline
+from nephi.files.displacements import sample_displacements, spline_maps
+from nephi.geometry import Grid, random_points
+from nephi.maps.affine_map import AffineMap
+from nephi.maps.determinant import determinant, determinant_image
+from nephi.maps.displacement_map import DisplacementMap
+from nephi.maps.map import Map
+from nephi.maps.resampled import exact_where_suspect, lattice_over, through_splines
 
 
 def _transform(dim: int = 3, **options) -> ClosedForm:
@@ -19,44 +22,66 @@ def _transform(dim: int = 3, **options) -> ClosedForm:
     return transform
 
 
-def _image(transform, direction: str):
-    return transform.fixed_grid if direction == "forward" else transform.moving_grid
+def _sampled(transform, way: str = "forward", *arguments, **options):
+    return sample_displacements(getattr(transform, way), getattr(spline_maps(transform), way), *arguments, **options)
 
 
-@pytest.mark.parametrize(("dim", "direction"), [(2, "forward"), (3, "forward"), (3, "inverse")])
-def test_displacements_reproduce_the_map_to_the_tolerance_and_say_how_closely(dim, direction):
+@pytest.mark.parametrize(("dim", "way"), [(2, "forward"), (3, "forward"), (3, "inverse")])
+def test_displacements_reproduce_the_map_to_the_tolerance_and_say_how_closely(dim, way):
     transform = _transform(dim)
-    made = sample_displacements(sampled_map(transform, direction))
-    points = random_points(_image(transform, direction), 4000, seed=5)
-    error = (made.map_points(points, direction) - transform.map_points(points, direction)).norm(dim=1)
+    exact, made = getattr(transform, way), _sampled(transform, way)
+    points = random_points(exact.domain, 4000, seed=5)
+    error = (made.map.map(points) - exact.map(points)).norm(dim=1)
     assert float(error.max()) <= 0.06
     assert made.error_mm["mean"] < made.error_mm["p999"] <= made.error_mm["max"] <= 0.05
-    assert made.to_dict()["within_tolerance"] and made.values.shape == (*made.grid.shape, dim)
+    assert made.to_dict()["within_tolerance"] and made.map.values.shape == (*made.map.grid.shape, dim)
 
 
 def test_a_looser_tolerance_gives_a_coarser_grid_and_a_size_limit_an_honest_error():
-    sampled = sampled_map(_transform(), "forward")
-    fine, loose = sample_displacements(sampled), sample_displacements(sampled, tolerance_mm=0.5)
-    small = sample_displacements(sampled, max_megabytes=0.05)
-    assert loose.grid.count < fine.grid.count
-    assert small.values.nbytes <= 0.05e6 and small.error_mm["max"] > 0.05 and not small.to_dict()["within_tolerance"]
-    chosen = sample_displacements(sampled, 5.0)
-    assert np.allclose(chosen.grid.spacing, 5.0, rtol=0.2)
+    transform = _transform()
+    fine, loose = _sampled(transform), _sampled(transform, tolerance_mm=0.5)
+    small = _sampled(transform, max_megabytes=0.05)
+    assert loose.map.grid.count < fine.map.grid.count
+    assert small.map.values.nbytes <= 0.05e6 and small.error_mm["max"] > 0.05
+    assert not small.to_dict()["within_tolerance"]
+    assert np.allclose(_sampled(transform, "forward", 5.0).map.grid.spacing, 5.0, rtol=0.2)
 
 
-def test_displacements_of_one_direction_do_not_map_the_other_way():
-    made = sample_displacements(sampled_map(_transform(), "forward"), 8.0)
-    with pytest.raises(InputError, match="those of the forward map"):
-        made.map_points(torch.zeros(1, 3), "inverse")
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_displacement_map_is_linear_between_its_nodes_with_the_jacobian_of_the_cell(dim):
+    grid = oblique_grid(dim)
+    affine = AffineMap(tilted_affine(dim))
+    made = DisplacementMap(affine.displacement_on(grid), grid)
+    points = random_points(grid, 200)
+    assert torch.allclose(made.map(points), affine.map(points), atol=1e-3)
+    assert torch.allclose(made.jacobian(points), affine.jacobian(points), atol=1e-3)
+    wavy = DisplacementMap(torch.randn(*grid.shape, dim, generator=torch.Generator().manual_seed(1)).double(), grid)
+    points, step = random_points(grid, 50, seed=2).double(), 1e-6
+    index = grid.to_index(points)
+    points = grid.to_world(index.floor() + 0.2 + 0.6 * (index - index.floor()))  # within the cells
+    for axis in range(dim):
+        shift = step * torch.eye(dim, dtype=torch.float64)[axis]
+        difference = (wavy.map(points + shift) - wavy.map(points - shift)) / (2 * step)
+        assert torch.allclose(wavy.jacobian(points)[:, :, axis], difference, atol=1e-4)
 
 
-@pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_determinants_through_splines_are_those_of_the_fields(direction):
+def test_beyond_its_nodes_a_displacement_map_goes_on_as_at_its_border():
+    grid = oblique_grid(3)
+    made = DisplacementMap(torch.randn(*grid.shape, 3, generator=torch.Generator().manual_seed(1)), grid)
+    corner = torch.from_numpy(grid.corners()[-1:]).float()
+    far = corner + 5 * (corner - torch.tensor(grid.center).float())
+    assert torch.allclose(made.map(far) - far, made.map(corner) - corner, atol=1e-3)
+    assert torch.allclose(made.jacobian(far)[0], torch.eye(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["forward", "inverse"])
+def test_determinants_through_splines_are_those_of_the_fields(way):
     transform = _transform(stretch=3.0)
-    grid = _image(transform, direction)
-    made = sampled_map(transform, direction).determinant_on(grid)
-    exact = transform.jacobian(grid.points(), direction).det().view(grid.shape)
-    assert float((made - exact).abs().max()) < 0.02 and float(exact.std()) > 0.05
+    exact, splines = getattr(transform, way), getattr(spline_maps(transform), way)
+    grid = exact.domain
+    made = determinant_image(splines, grid)
+    expected = determinant(exact.jacobian(grid.points("cpu"))).view(grid.shape)
+    assert float((made - expected).abs().max()) < 0.02 and float(expected.std()) > 0.05
 
 
 def test_folds_are_counted_by_the_fields_themselves():
@@ -64,36 +89,53 @@ def test_folds_are_counted_by_the_fields_themselves():
     grid = transform.fixed_grid
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[2:-2, 2:-2, 2:-2] = True
-    made = SampledMap(transform, grid, "forward", mask).determinant_on(grid, mask)
-    exact = transform.jacobian(grid.points()).det().view(grid.shape)
+    splines = through_splines(transform.forward, grid, mask)
+    made = exact_where_suspect(determinant_image(splines, grid), transform.forward, grid, mask)
+    exact = determinant_image(transform.forward, grid)
     assert int((exact[mask] <= 0).sum()) > 100
     assert int((made[mask] <= 0).sum()) == int((exact[mask] <= 0).sum())
 
 
+class _Counted(Map):
+    """A map that counts the points it is asked for."""
+
+    def __init__(self, inner: Map) -> None:
+        self.inner, self.domain, self.count = inner, inner.domain, 0
+
+    @property
+    def linear(self) -> np.ndarray:
+        return self.inner.linear
+
+    def map(self, points: torch.Tensor) -> torch.Tensor:
+        self.count += len(points)
+        return self.inner.map(points)
+
+    def with_jacobian(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.inner.with_jacobian(points)
+
+
 def test_far_outside_the_mask_fewer_points_are_evaluated_and_inside_it_is_as_exact():
-    transform, asked = _transform(), []
-    mask = torch.zeros(transform.fixed_grid.shape, dtype=torch.bool)
+    grid = oblique_grid()
+    mask = torch.zeros(grid.shape, dtype=torch.bool)
     middle = tuple(slice(n // 2 - 2, n // 2 + 2) for n in mask.shape)
     mask[middle] = True
-    original = transform.map_points
-
-    def map_points(points, direction="forward"):
-        asked.append(len(points))
-        return original(points, direction)
-
-    transform.map_points = map_points
-    everywhere = SampledMap(transform, transform.fixed_grid, "forward")
-    full = sum(asked)
-    asked.clear()
-    near = SampledMap(transform, transform.fixed_grid, "forward", mask)
-    assert sum(asked) < 0.5 * full
-    grid = transform.fixed_grid
+    whole, part = (_Counted(_transform().forward) for _ in range(2))
+    everywhere, near = through_splines(whole, grid), through_splines(part, grid, mask)
+    assert part.count < 0.5 * whole.count
     difference = (near.displacement_on(grid) - everywhere.displacement_on(grid))[middle].norm(dim=-1)
     assert float(difference.max()) < 0.01
 
 
-def test_a_spline_is_exact_for_lines_to_the_edges_of_its_box():
+def test_a_linear_map_through_splines_is_exact_to_the_edges_of_the_image():
     grid = oblique_grid(3)
-    slope = torch.tensor([[0.3], [-0.2], [0.1]], dtype=torch.float64)
-    values = through_spline(lambda x: x.double() @ slope, grid)
-    np.testing.assert_allclose(values.view(-1, 1), grid.points().double() @ slope, atol=1e-3)
+    exact = AffineMap(tilted_affine(3), grid)
+    made = through_splines(exact, grid)
+    assert torch.allclose(made.displacement_on(grid), exact.displacement_on(grid), atol=1e-3)
+    assert torch.allclose(made.jacobian_on(grid), exact.jacobian_on(grid), atol=1e-4)
+
+
+def test_the_lattice_reaches_from_the_first_to_the_last_voxel_along_every_axis():
+    grid = Grid((9, 6, 1), (1.0, 2.0, 5.0), (3.0, 4.0, 5.0), oblique_grid(3).direction)
+    lattice = lattice_over(grid, (2.0, 4.0, 5.0))
+    assert lattice.size == (5, 4, 1)
+    assert np.allclose(lattice.corners()[[0, -1]], grid.corners()[[0, -1]])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nephi.maps.spline import LatentCode
+from nephi.maps.spline import Spline
 from nephi.predict.encoder import Encoder, EncoderSizes, cues
 
 
@@ -16,10 +16,10 @@ def _pairs(count, dim=2):
 
 
 @pytest.mark.parametrize("dim", [2, 3])
-def test_the_codes_fit_the_latent_box_in_both_dimensions(dim):
+def test_the_codes_fit_the_latent_grid_in_both_dimensions(dim):
     sizes = _sizes(dim)
     local, shared = Encoder(sizes).eval()(_pairs(2, dim))
-    assert local.shape == (2, *sizes.box.shape, 4)
+    assert local.shape == (2, *(n + 2 for n in sizes.latent_grid.shape), 4)
     assert shared.shape == (2, 3)
 
 
@@ -29,13 +29,13 @@ def test_a_ramp_in_the_features_is_the_same_ramp_in_the_frame():
     centres = (torch.arange(nodes) + 0.5) * 2 / nodes - 1
     ramp = torch.nn.functional.pad(centres.expand(1, 1, nodes, nodes), (2,) * 4, mode="replicate").movedim(1, -1)[0]
     points = torch.tensor([[0.3, -0.2], [-0.5, 0.6], [0.0, 0.0]])
-    read = LatentCode(sizes.box, ramp, torch.zeros(0)).at(points)
+    read = Spline(ramp).at(sizes.latent_grid.to_index(points))
     assert torch.allclose(read[:, 0], points[:, 0], atol=1e-6)
 
 
-def test_the_box_covers_the_cube_of_the_images():
-    box = _sizes().box
-    assert max(box.low) < -1 and min(box.high) > 1
+def test_the_latent_grid_covers_the_cube_of_the_images():
+    corners = _sizes().latent_grid.corners()
+    assert corners[0].max() < -1 and corners[-1].min() > 1
 
 
 def test_codes_start_near_zero_but_are_not_zero():
@@ -55,7 +55,7 @@ def test_what_the_whole_pair_tells_is_a_code_linear_in_space(dim):
         encoder.linear.bias.copy_(wanted.flatten())
         local, _ = encoder(_pairs(1, dim))
     points = 2 * torch.rand(20, dim, generator=torch.Generator().manual_seed(2)) - 1
-    read = LatentCode(sizes.box, local[0], torch.zeros(0)).at(points)
+    read = Spline(local[0]).at(sizes.latent_grid.to_index(points))
     assert torch.allclose(read, wanted[0] + points @ wanted[1:], atol=1e-5)
 
 
@@ -68,7 +68,7 @@ def test_deeper_encoders_have_more_weights_and_the_same_codes():
 @pytest.mark.parametrize("dim", [2, 3])
 def test_the_force_points_along_a_small_displacement(dim):
     sizes = _sizes(dim, size=64 if dim == 2 else 32)
-    points = sizes.grid.points()
+    points = sizes.grid.points("cpu")
     voxel = sizes.grid.spacing[0]
 
     def blob(points):
@@ -93,7 +93,8 @@ def test_images_that_agree_have_no_force():
 @pytest.mark.parametrize("dim", [2, 3])
 def test_every_kind_of_encoder_makes_codes_of_the_same_shape(dim, changes):
     local, shared = Encoder(_sizes(dim, size=16, widths=(8, 16, 16, 16, 16), **changes))(torch.rand(2, 2, *(16,) * dim))
-    assert local.shape == (2, *_sizes(dim, size=16, widths=(8, 16)).box.shape, 4) and shared.shape == (2, 3)
+    nodes = _sizes(dim, size=16, widths=(8, 16)).latent_grid.shape
+    assert local.shape == (2, *(n + 2 for n in nodes), 4) and shared.shape == (2, 3)
 
 
 def test_with_group_norms_a_pair_never_depends_on_the_others_of_its_batch():

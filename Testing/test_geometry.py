@@ -50,10 +50,10 @@ def test_voxels_lie_where_simpleitk_puts_them(dim):
 def test_points_come_in_the_order_of_the_array():
     grid = oblique()
     image = as_sitk(grid)
-    points = grid.points().numpy().reshape(*grid.shape, 3)
+    points = grid.points("cpu").numpy().reshape(*grid.shape, 3)
     for i, j, k in [(0, 0, 0), (10, 0, 0), (3, 16, 5), (10, 16, 22)]:
         assert np.allclose(points[k, j, i], image.TransformIndexToPhysicalPoint((i, j, k)), atol=1e-3)
-    assert torch.equal(torch.cat([grid.points(*c) for c in grid.chunks(1000)]), grid.points())
+    assert torch.equal(torch.cat([grid.points(*c) for c in grid.chunks(1000)]), grid.points("cpu"))
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +102,7 @@ def test_padding_adds_whole_voxels_on_every_side(grid, mm):
 def test_a_grid_contains_its_voxels_out_to_their_edges():
     grid = oblique()
     last = torch.tensor(grid.size, dtype=torch.float64) - 1
-    assert grid.contains(grid.points()).all()
+    assert grid.contains(grid.points("cpu")).all()
     assert grid.contains(grid.to_world(last + 0.49))
     assert not grid.contains(grid.to_world(last + 0.51))
     assert not grid.contains(grid.to_world(torch.full((3,), -0.51, dtype=torch.float64)))

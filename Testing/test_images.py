@@ -293,7 +293,7 @@ def test_sampling_is_simpleitks_resampling(mode, how):
     reference.SetSpacing(onto.spacing)
     reference.SetOrigin(onto.origin)
     expected = sitk.GetArrayFromImage(sitk.Resample(image.to_sitk(), reference, sitk.Transform(), how, -9.0))
-    got = sample(image.values, image.grid, onto.points(), mode, fill=-9.0).reshape(onto.shape).numpy()
+    got = sample(image.values, image.grid, onto.points("cpu"), mode, fill=-9.0).reshape(onto.shape).numpy()
     assert 0 < (expected == -9).sum() < expected.size
     assert np.abs(got - expected).max() < 2e-3
 
@@ -302,20 +302,20 @@ def test_channels_and_any_number_of_points_are_sampled():
     image = oblique_image()
     both = torch.stack([image.values, -image.values])
     for n in (1, 2, 7):
-        got = sample(both, image.grid, image.grid.points()[:n])
+        got = sample(both, image.grid, image.grid.points("cpu")[:n])
         assert torch.allclose(got, both.flatten(1)[:, :n], atol=2e-3)
 
 
 def test_two_dimensional_images_are_sampled():
     image = Image.from_sitk(picture((12, 9), (0.5, 2.0), (3.0, -8.0)))
     for mode in ("linear", "nearest"):
-        got = sample(image.values, image.grid, image.grid.points(), mode)
+        got = sample(image.values, image.grid, image.grid.points("cpu"), mode)
         assert torch.allclose(got, image.values.flatten(), atol=1e-4)
 
 
 def test_linear_sampling_is_differentiable_in_the_points():
     grid = Grid((9, 10, 12), (1.0, 1.5, 2.0), (0.0, 0.0, 0.0), IDENTITY)
-    values = (grid.points().double() @ torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)).reshape(grid.shape)
+    values = (grid.points("cpu").double() @ torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)).reshape(grid.shape)
     points = torch.tensor([[3.3, 4.1, 5.7], [6.2, 8.8, 9.9]], dtype=torch.float64, requires_grad=True)
     sample(values, grid, points).sum().backward()
     assert torch.allclose(points.grad, torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64).expand(2, 3))
@@ -343,16 +343,16 @@ def test_an_image_that_is_constant_inside_its_mask_is_refused():
 
 def test_downsampling_keeps_a_ramp_where_it_was():
     grid = Grid((40, 30, 36), (1.0, 1.0, 2.0), (5.0, -7.0, 11.0), IDENTITY)
-    values = grid.points()[:, 0].reshape(grid.shape)
+    values = grid.points("cpu")[:, 0].reshape(grid.shape)
     coarse, onto = downsample(values, grid, 3.0)
-    expected = onto.points()[:, 0].reshape(onto.shape)
+    expected = onto.points("cpu")[:, 0].reshape(onto.shape)
     assert coarse.shape == onto.shape == (24, 10, 13)
     assert torch.allclose(coarse[..., 2:-2], expected[..., 2:-2], atol=1e-3)
 
 
 def test_downsampling_removes_what_the_new_grid_cannot_show():
     grid = Grid((64, 8, 8), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
-    stripes = (grid.points()[:, 0] % 2).reshape(grid.shape)
+    stripes = (grid.points("cpu")[:, 0] % 2).reshape(grid.shape)
     coarse, _ = downsample(stripes, grid, 4.0)
     assert torch.allclose(coarse[..., 1:-1], torch.full_like(coarse[..., 1:-1], 0.5), atol=0.002)
 
@@ -362,6 +362,6 @@ def test_a_mask_is_dilated_by_millimetres(mm):
     grid = Grid((21, 25, 15), (1.0, 0.8, 2.5), (0.0, 0.0, 0.0), IDENTITY)
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[7, 12, 10] = mask[2, 3, 4] = True
-    points = grid.points().double()
+    points = grid.points("cpu").double()
     expected = torch.cdist(points, points[mask.flatten()]).amin(1) <= mm + 1e-6
     assert torch.equal(dilate(mask, grid, mm).flatten(), expected)

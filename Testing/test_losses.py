@@ -8,8 +8,7 @@ from nephi.align.patches import PatchLattice
 from nephi.align.regularity import consistency, prior, round_trip
 from nephi.align.similarity import HISTOGRAM_BINS, SIMILARITIES, local_ncc, mind_ssc, similarity_named
 from nephi.errors import InputError
-from nephi.maps.neural import DIRECTIONS, Architecture, NePhi
-from nephi.maps.spline import LatentBox
+from nephi.maps.neural import Architecture, NePhi, latent_grid
 
 EVERY = pytest.mark.parametrize("name", list(SIMILARITIES))
 SIZE, SIDE = 48, 4
@@ -128,29 +127,31 @@ def test_an_unknown_similarity_is_refused_with_the_known_ones():
 def _linear_model(matrix, inverse):
     """phi(x) = matrix x and psi(y) = inverse y: the code reads as the point itself, the fields' readout is linear."""
     dim = len(matrix)
-    box = LatentBox.covering((-1.0,) * dim, (1.0,) * dim, 0.5)
+    grid = latent_grid((-1.0,) * dim, (1.0,) * dim, 0.5)
     architecture = Architecture(dim, frequencies=2, hidden=4, channels=dim, shared=0)
-    model = NePhi.random(architecture, box, 0.0, torch.Generator().manual_seed(0)).double()
-    index = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in box.shape], indexing="ij")
-    nodes = torch.stack(index[::-1], dim=-1) - 1
+    model = NePhi.random(architecture, grid, 0.0, torch.Generator().manual_seed(0))
+    for part in (model.code, *model.fields):
+        part.double()
+    shape = model.code.local.coefficients.shape[:-1]
+    index = torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in shape], indexing="ij")
     with torch.no_grad():
-        model.code.local.copy_(torch.tensor(box.low, dtype=torch.float64) + box.cell * nodes)
-        for direction, linear in zip(DIRECTIONS, (matrix, inverse)):
-            model.field(direction).readout.copy_((linear - torch.eye(dim, dtype=torch.float64)).T)
+        model.code.local.coefficients.copy_(grid.to_world(torch.stack(index[::-1], dim=-1) - 1))
+        for field, linear in zip(model.fields, (matrix, inverse)):
+            field.readout.copy_((linear - torch.eye(dim, dtype=torch.float64)).T)
     return model.requires_grad_(False)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("way", [0, 1])
 @pytest.mark.parametrize("dim", [2, 3])
-def test_maps_that_are_each_others_inverse_have_no_inconsistency(dim, direction):
+def test_maps_that_are_each_others_inverse_have_no_inconsistency(dim, way):
     generator = torch.Generator().manual_seed(7)
     matrix = torch.eye(dim, dtype=torch.float64) + 0.1 * torch.randn(dim, dim, generator=generator, dtype=torch.float64)
     points = torch.rand(30, dim, generator=generator, dtype=torch.float64) - 0.5
     model = _linear_model(matrix, torch.linalg.inv(matrix))
-    found = consistency(model, points, direction, margin=0.1)
+    found = consistency(*model.ways[way], points, margin=0.1)
     assert float(found.gradient) == pytest.approx(0.0, abs=1e-12)
     assert float(found.shrinkage) == 0.0
-    moves = matrix if direction == "forward" else torch.linalg.inv(matrix)
+    moves = torch.linalg.inv(matrix) if way else matrix
     expected = (moves - torch.eye(dim, dtype=torch.float64)).pow(2).sum()
     assert float(found.roughness) == pytest.approx(float(expected))
 
@@ -158,7 +159,7 @@ def test_maps_that_are_each_others_inverse_have_no_inconsistency(dim, direction)
 def test_maps_that_are_not_inverse_are_charged_what_their_composition_does():
     matrix, other = torch.diag(torch.tensor([1.2, 1.0], dtype=torch.float64)), torch.eye(2, dtype=torch.float64)
     points = torch.tensor([[0.5, 0.0]], dtype=torch.float64)
-    found = consistency(_linear_model(matrix, other), points, "forward", margin=0.1)
+    found = consistency(*_linear_model(matrix, other).ways[0], points, margin=0.1)
     assert float(found.gradient) == pytest.approx(0.04)
 
 
@@ -218,19 +219,20 @@ def test_folds_and_near_folds_are_charged():
     for stretch, charge in ((1.0, 0.0), (0.05, 0.05**2), (-0.5, 0.6**2)):
         matrix = torch.diag(torch.tensor([stretch, 1.0], dtype=torch.float64))
         model = _linear_model(matrix, torch.eye(2, dtype=torch.float64))
-        assert float(consistency(model, points, "forward", margin=0.1).shrinkage) == pytest.approx(charge, abs=1e-12)
+        assert float(consistency(*model.ways[0], points, margin=0.1).shrinkage) == pytest.approx(charge, abs=1e-12)
 
 
 def test_the_prior_has_a_finite_gradient_where_the_codes_are_zero_and_pulls_them_back_elsewhere():
-    box = LatentBox.covering((-1.0, -1.0), (1.0, 1.0), 1.0)
+    grid = latent_grid((-1.0, -1.0), (1.0, 1.0), 1.0)
     architecture = Architecture(2, frequencies=2, hidden=4, channels=3, shared=2)
-    model = NePhi.random(architecture, box, 0.0, torch.Generator().manual_seed(0))
+    model = NePhi.random(architecture, grid, 0.0, torch.Generator().manual_seed(0))
+    local, shared = model.code.local.coefficients, model.code.shared
     prior(model).backward()
-    assert torch.isfinite(model.code.local.grad).all() and torch.isfinite(model.code.shared.grad).all()
+    assert torch.isfinite(local.grad).all() and torch.isfinite(shared.grad).all()
     with torch.no_grad():
-        model.code.local.fill_(0.2)
-        model.code.shared.fill_(-0.2)
-    model.zero_grad()
+        local.fill_(0.2)
+        shared.fill_(-0.2)
+    model.code.zero_grad()
     prior(model).backward()
-    assert (model.code.local.grad > 0).all() and (model.code.shared.grad < 0).all()
+    assert (local.grad > 0).all() and (shared.grad < 0).all()
     assert float(prior(model).detach()) == pytest.approx(0.2 * 3**0.5 + 0.2 * 2**0.5, rel=1e-4)

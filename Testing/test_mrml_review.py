@@ -388,7 +388,7 @@ def chest(phantom: Phantom, role: str):
 def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one(phantom):
     fixed, moving, shown = chest(phantom, "fixed"), chest(phantom, "moving"), add_node("ScalarVolume", "shown")
     grid = phantom.fixed.grid.padded(30).with_spacing(6.0)
-    points = grid.points().double()
+    points = grid.points("cpu").double()
     forward = add_node("Transform", "forward")
     values = (phantom.forward(points) - points).float().numpy().reshape(*grid.shape, 3)
     transforms.write_displacement(forward, values, grid.to_dict())

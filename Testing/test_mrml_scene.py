@@ -36,7 +36,7 @@ PLACE = geometry.geometry_from(oblique_matrix(), (15, 12, 9))
 
 def displacement() -> np.ndarray:
     grid = oblique_grid()
-    points = grid.points().double()
+    points = grid.points("cpu").double()
     return (ClosedForm(grid).map_points(points) - points).float().numpy().reshape(*grid.shape, 3)
 
 

@@ -37,7 +37,7 @@ def tilted() -> ClosedForm:
 
 def displacement(transform, grid: Grid, direction: str) -> np.ndarray:
     """(k, j, i, 3) float32 LPS mm, the linear part included: what the worker sends."""
-    points = grid.points().double()
+    points = grid.points("cpu").double()
     return (transform.map_points(points, direction) - points).float().numpy().reshape(*grid.shape, 3)
 
 
@@ -84,7 +84,7 @@ def test_each_node_maps_points_as_its_field_does(direction):
 def test_at_its_nodes_the_grid_is_exact_and_of_class_transform_node():
     transform = tilted()
     node = written(transform, "forward", transform.fixed_grid)
-    points = transform.fixed_grid.points().double()[::97]
+    points = transform.fixed_grid.points("cpu").double()[::97]
     assert node.GetClassName() == "vtkMRMLTransformNode"
     assert isinstance(node.GetTransformFromParent(), slicer.vtkOrientedGridTransform)
     assert np.allclose(from_parent(node, points.numpy()), transform.map_points(points).numpy(), atol=1e-4)
@@ -93,7 +93,7 @@ def test_at_its_nodes_the_grid_is_exact_and_of_class_transform_node():
 def test_to_parent_undoes_from_parent():
     transform = tilted()
     node = written(transform, "forward", transform.fixed_grid)
-    for point in transform.fixed_grid.points().double()[2000:6000:371].numpy() * FLIP:
+    for point in transform.fixed_grid.points("cpu").double()[2000:6000:371].numpy() * FLIP:
         there = node.GetTransformFromParent().TransformPoint(point)
         assert np.allclose(node.GetTransformToParent().TransformPoint(there), point, atol=0.05)
 
@@ -106,7 +106,7 @@ def test_simpleitk_reads_the_saved_node_as_the_same_map(tmp_path):
     storage.SetFileName(path)
     assert storage.WriteData(node)
     read = sitk.ReadTransform(path)
-    for point in transform.fixed_grid.points().double()[2000:6000:371]:
+    for point in transform.fixed_grid.points("cpu").double()[2000:6000:371]:
         assert np.allclose(read.TransformPoint(point.tolist()), transform.map_points(point[None])[0], atol=1e-3)
 
 
@@ -117,7 +117,7 @@ def test_a_saved_and_loaded_node_holds_the_same_displacements(tmp_path):
     storage.SetFileName(path)
     loaded = add_node("Transform", "loaded")
     assert storage.WriteData(node) and storage.ReadData(loaded)
-    points = transform.fixed_grid.points().double()[::97].numpy()
+    points = transform.fixed_grid.points("cpu").double()[::97].numpy()
     assert np.allclose(from_parent(loaded, points), from_parent(node, points), atol=1e-4)
     values, place = transforms.read_displacement(loaded)
     assert np.allclose(values, displacement(transform, transform.fixed_grid, "forward"), atol=1e-4)
@@ -130,7 +130,7 @@ def test_a_preview_on_the_same_grid_is_written_in_place_and_seen():
     values, place = displacement(transform, transform.fixed_grid, "forward"), transform.fixed_grid.to_dict()
     field, events = node.GetTransformFromParent(), []
     node.AddObserver(slicer.vtkMRMLTransformNode.TransformModifiedEvent, lambda *_: events.append(1))
-    points = transform.fixed_grid.points().double()[::97].numpy()
+    points = transform.fixed_grid.points("cpu").double()[::97].numpy()
     before = from_parent(node, points)
     transforms.write_displacement(node, 0.5 * values, place)
     assert node.GetTransformFromParent() is field and len(events) == 1
@@ -143,7 +143,7 @@ def test_another_grid_or_an_earlier_content_of_any_kind_is_replaced():
     node = add_linear(turn_matrix(30, (1, 2, 3)), parent=add_linear(turn_matrix(10, (4, 5, 6))))
     for grid in (transform.fixed_grid, transform.fixed_grid.with_spacing(4.0)):
         transforms.write_displacement(node, displacement(transform, grid, "forward"), grid.to_dict())
-        points = grid.points().double()[::41]
+        points = grid.points("cpu").double()[::41]
         assert np.allclose(from_parent(node, points.numpy()), transform.map_points(points).numpy(), atol=1e-4)
         assert node.GetParentTransformNode() is None
 
@@ -153,7 +153,7 @@ def test_a_part_of_the_deformation_follows_its_source(percent):
     transform = tilted()
     node, part = written(transform, "forward", transform.fixed_grid), add_node("Transform", "part")
     transforms.show_amount(part, node, percent)
-    points = transform.fixed_grid.points().double()[::97].numpy()
+    points = transform.fixed_grid.points("cpu").double()[::97].numpy()
     whole = from_parent(node, points) - points
     assert np.allclose(from_parent(part, points) - points, percent / 100 * whole, atol=1e-4)
     transforms.write_displacement(node, displacement(transform, transform.fixed_grid, "forward") / 2,
@@ -172,7 +172,7 @@ def test_only_a_displacement_field_has_a_part():
 
 
 def smooth_image(grid: Grid) -> np.ndarray:
-    x, y, z = np.moveaxis(grid.points().numpy().reshape(*grid.shape, 3) - grid.center, -1, 0)
+    x, y, z = np.moveaxis(grid.points("cpu").numpy().reshape(*grid.shape, 3) - grid.center, -1, 0)
     blob = np.exp(-(x**2 + (y - 4)**2 + (1.2 * z)**2) / 600)
     return (1000 * blob + 60 * np.sin(x / 9) + 50 * np.cos(y / 11) + 40 * np.sin(z / 10)).astype(np.float32)
 

@@ -13,8 +13,7 @@ from nephi.align.regularity import consistency
 from nephi.errors import DeviceMemoryError
 from nephi.geometry import Grid
 from nephi.images.image import Image
-from nephi.maps.neural import DIRECTIONS, Architecture, NePhi
-from nephi.maps.spline import LatentBox
+from nephi.maps.neural import Architecture, NePhi, latent_grid
 from nephi.maps.transform import Transform
 from nephi.options import Options
 
@@ -28,7 +27,7 @@ def _options(**changes):
 
 
 def _image(shift=0.0, flat=False):
-    points = GRID.points()
+    points = GRID.points("cpu")
     waves = torch.sin((points[:, 0] - shift) / 5) * torch.cos(points[:, 1] / 7)
     return Image((0.5 + 0.5 * waves * (not flat)).reshape(GRID.shape), GRID, "image")
 
@@ -40,8 +39,8 @@ def _level(options, landmarks=None, shift=2.0, flat=False):
 
 def _model(seed=0):
     architecture = Architecture(2, frequencies=8, hidden=16, channels=4, shared=2)
-    box = LatentBox.covering((-1.2, -1.2), (1.2, 1.2), 0.4)
-    return NePhi.random(architecture, box, 0.01, torch.Generator().manual_seed(seed))
+    grid = latent_grid((-1.2, -1.2), (1.2, 1.2), 0.4)
+    return NePhi.random(architecture, grid, 0.01, torch.Generator().manual_seed(seed))
 
 
 def _steps(options, iterations, level=None, model=None):
@@ -109,34 +108,34 @@ def test_closing_the_generator_stops_the_optimisation():
     model = _model()
     steps = _steps(_options(), 10, model=model)
     next(steps)
-    before = model.code.local.detach().clone()
+    before = model.code.local.coefficients.detach().clone()
     steps.close()
     assert next(steps, None) is None
-    assert torch.equal(model.code.local, before)
+    assert torch.equal(model.code.local.coefficients, before)
 
 
 @pytest.mark.parametrize("in_turn", [False, True])
 def test_regularity_is_looked_at_in_both_directions_or_in_turn(monkeypatch, in_turn):
-    options, looked = _options(), []
+    options, looked, model = _options(), [], _model()
 
-    def watched(model, points, direction, margin):
-        looked.append(direction)
-        return consistency(model, points, direction, margin)
+    def watched(there, back, points, margin):
+        looked.append(there)
+        return consistency(there, back, points, margin)
 
     monkeypatch.setattr(nephi.align.objective, "consistency", watched)
-    list(optimise(_model(), _level(options), 4, options, torch.Generator().manual_seed(1), in_turn))
-    assert looked == (2 if in_turn else 4) * ["forward", "inverse"]
+    list(optimise(model, _level(options), 4, options, torch.Generator().manual_seed(1), in_turn))
+    assert looked == (2 if in_turn else 4) * [model.forward, model.inverse]
 
 
 def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to allocate 2.00 GiB."):
     """Regularity terms at more than ``most`` points fail; returns the counts that were tried."""
     tried = []
 
-    def limited(model, points, direction, margin):
+    def limited(there, back, points, margin):
         tried.append(len(points))
         if len(points) > most:
             raise RuntimeError(message)
-        return consistency(model, points, direction, margin)
+        return consistency(there, back, points, margin)
 
     monkeypatch.setattr(nephi.align.objective, "consistency", limited)
     return tried
@@ -171,7 +170,12 @@ def test_the_gradients_of_an_attempt_that_failed_are_thrown_away(monkeypatch):
     monkeypatch.setattr(nephi.align.objective, "consistency", second_fails)
     monkeypatch.setattr(nephi.align.optimisation, "_smaller_share", lambda error, share, level: share)
     next(optimise(interrupted, level, 3, options, generator))
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), interrupted.parameters()))
+    assert all(torch.equal(a, b) for one, other in zip(_parts(plain), _parts(interrupted))
+               for a, b in zip(one.parameters(), other.parameters()))
+
+
+def _parts(model):
+    return model.code, *model.fields
 
 
 def test_when_even_few_points_do_not_fit_the_error_says_what_to_change(monkeypatch):
@@ -200,9 +204,9 @@ def test_landmarks_pull_both_maps_when_they_have_weight(weight):
     level = _level(options, _landmarks((5.0, 3.0)), flat=True)
     model = _model()
     terms = [step.terms for step in _steps(options, 60, level, model)]
-    for direction, (start, end) in zip(DIRECTIONS, (level.landmarks, reversed(level.landmarks))):
+    for way, (start, end) in zip((model.forward, model.inverse), (level.landmarks, reversed(level.landmarks))):
         with torch.no_grad():
-            distance = (model.map(start, direction) - end).norm(dim=1).mean() * level.mm
-        assert (distance < 2.0) == (weight > 0), direction
+            distance = (way.map(start) - end).norm(dim=1).mean() * level.mm
+        assert (distance < 2.0) == (weight > 0)
     assert ("landmarks" in terms[0]) == (weight > 0)
 

@@ -14,7 +14,7 @@ def chest():
 
 
 def some_points(chest) -> torch.Tensor:
-    return chest.fixed.grid.points()[::53].double()
+    return chest.fixed.grid.points("cpu")[::53].double()
 
 
 def test_the_true_maps_are_each_others_inverse(chest):
@@ -47,7 +47,7 @@ def test_landmarks_lie_in_the_lungs_on_vessels(chest):
 
 
 def test_the_moving_image_is_the_fixed_one_seen_through_the_map(chest):
-    points = chest.fixed.grid.points()[chest.fixed_mask.flatten()]
+    points = chest.fixed.grid.points("cpu")[chest.fixed_mask.flatten()]
     here = sample(chest.fixed.values, chest.fixed.grid, points)
     there = sample(chest.moving.values, chest.moving.grid, chest.forward(points))
     before = sample(chest.moving.values, chest.moving.grid, points)

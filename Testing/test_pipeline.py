@@ -16,8 +16,8 @@ from nephi.geometry import Grid, apply_affine, random_points
 from nephi.images.image import Image
 from nephi.images.phantom import shapes_2d
 from nephi.judge.folds import folds
-from nephi.judge.inverse_consistency import inverse_consistency
 from nephi.judge.labels import dice
+from nephi.judge.point_errors import inverse_consistency
 from nephi.maps.warp import warp
 from nephi.options import Options
 
@@ -51,11 +51,11 @@ class Case:
         length = 12 + 18 * torch.rand(40, 1, generator=generator, dtype=torch.float64)
         self._waves = waves / waves.norm(dim=1, keepdim=True) * 2 * math.pi / length
         self._phases = 2 * math.pi * torch.rand(40, generator=generator, dtype=torch.float64)
-        back = TRUTH.map_points(MOVING.points().double(), "inverse")
-        self.fixed, self.fixed_mask = self._image(FIXED.points(), FIXED, "fixed")
+        back = TRUTH.inverse.map(MOVING.points("cpu").double())
+        self.fixed, self.fixed_mask = self._image(FIXED.points("cpu"), FIXED, "fixed")
         self.moving, self.moving_mask = self._image(back, MOVING, "moving")
         self.points = random_points(FIXED, 1000, self.fixed_mask).double()
-        self.moved = TRUTH.map_points(self.points)
+        self.moved = TRUTH.forward.map(self.points)
 
     def _image(self, points, grid, name):
         offset = points.double() - torch.from_numpy(FIXED.center)
@@ -67,10 +67,10 @@ class Case:
     def masks(self):
         return {"fixed_mask": self.fixed_mask, "moving_mask": self.moving_mask}
 
-    def error(self, transform, direction="forward"):
+    def error(self, transform, way="forward"):
         """(n,) mm from the truth."""
-        start, end = (self.points, self.moved) if direction == "forward" else (self.moved, self.points)
-        return (transform.map_points(start, direction) - end).norm(dim=1)
+        start, end = (self.points, self.moved) if way == "forward" else (self.moved, self.points)
+        return (getattr(transform, way).map(start) - end).norm(dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +96,10 @@ def recovered(case):
     return steps[-1].transform, steps
 
 
-@pytest.mark.parametrize("direction", ["forward", "inverse"])
-def test_a_known_smooth_deformation_is_recovered_in_both_directions(case, recovered, direction):
+@pytest.mark.parametrize("way", ["forward", "inverse"])
+def test_a_known_smooth_deformation_is_recovered_in_both_directions(case, recovered, way):
     before = (case.moved - case.points).norm(dim=1).mean()
-    error = case.error(recovered[0], direction)
+    error = case.error(recovered[0], way)
     assert before > 3.5
     assert error.mean() < 1.0  # half a voxel
     assert error.quantile(0.9) < 2.0
@@ -111,8 +111,8 @@ def test_forward_and_inverse_compose_to_nearly_the_identity(case, recovered):
 
 
 def test_a_smooth_deformation_is_found_without_folds(case, recovered):
-    inside = folds(recovered[0], case.fixed_mask, case.moving_mask, whole=False)["inside"]
-    assert inside == {d: {"analytic": 0.0, "finite_difference": 0.0} for d in ("forward", "inverse")}
+    for way, mask in ((recovered[0].forward, case.fixed_mask), (recovered[0].inverse, case.moving_mask)):
+        assert folds(way, mask, whole=False)[0] == {"analytic": 0.0, "finite_difference": 0.0}
 
 
 def test_progress_goes_through_the_affine_and_the_levels_to_the_result(recovered):
@@ -125,7 +125,7 @@ def test_progress_goes_through_the_affine_and_the_levels_to_the_result(recovered
         numbers = [step.step for step in steps if step.phase == phase]
         assert numbers == sorted(numbers) and numbers[0] == 1 and numbers[-1] == most
         assert {step.steps for step in steps if step.phase == phase} == {most}
-    assert steps[-1].transform is result and len(result.models) == 2
+    assert steps[-1].transform is result and len(result.stages) == 2
     assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
 
 
@@ -134,8 +134,8 @@ def test_progress_carries_terms_rates_the_time_left_and_a_map_that_can_be_used(c
     assert all(step.iterations_per_second > 0 and step.seconds_left >= 0 for step in steps)
     assert steps[-1].seconds_left == pytest.approx(0.0, abs=1e-6)
     assert {"similarity", "regularity", "inverse_consistency"} <= set(steps[0].terms)
-    assert [len(step.transform.models) for step in (steps[0], steps[-1])] == [1, 2]
-    assert steps[0].transform.map_points(case.points).shape == case.points.shape
+    assert [len(step.transform.stages) for step in (steps[0], steps[-1])] == [1, 2]
+    assert steps[0].transform.forward.map(case.points).shape == case.points.shape
 
 
 def test_the_history_has_one_record_per_iteration_and_the_loss_falls(recovered):
@@ -150,12 +150,13 @@ def test_the_result_says_what_made_it(recovered):
     made = recovered[0].provenance
     assert made["options"]["resolution"] and made["seed"] == 0
     assert {"program", "version", "torch", "device", "fixed", "moving"} <= set(made)
-    assert not any(parameter.requires_grad for model in recovered[0].models for parameter in model.parameters())
+    assert not any(parameter.requires_grad for model in recovered[0].stages for part in (model.code, *model.fields)
+                   for parameter in part.parameters())
 
 
 def test_the_same_seed_gives_the_same_map_to_the_last_bit_and_another_seed_another(case):
     first, again, other = (run(case.fixed, case.moving, _brief(seed=seed), **case.masks) for seed in (3, 3, 4))
-    mapped = [transform.map_points(case.points) for transform in (first, again, other)]
+    mapped = [transform.forward.map(case.points) for transform in (first, again, other)]
     assert torch.equal(mapped[0], mapped[1])
     assert not torch.equal(mapped[0], mapped[2])
 
@@ -166,7 +167,7 @@ def test_a_registration_neither_reads_nor_moves_the_global_random_numbers(case):
     first = run(case.fixed, case.moving, _brief())
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(2)
-    assert torch.equal(run(case.fixed, case.moving, _brief()).map_points(case.points), first.map_points(case.points))
+    assert torch.equal(run(case.fixed, case.moving, _brief()).forward.map(case.points), first.forward.map(case.points))
 
 
 def test_the_images_and_masks_are_left_as_they_were(case):
@@ -181,7 +182,7 @@ def test_closing_the_generator_cancels_and_leaves_nothing(case, tmp_path, monkey
     steps = register(case.fixed, case.moving, _brief(iterations=(500, 500), convergence=0), **case.masks)
     while not (step := next(steps)).phase.startswith("level"):
         pass
-    model = weakref.ref(step.transform.models[-1])
+    model = weakref.ref(step.transform.stages[-1])
     steps.close()
     assert next(steps, None) is None
     del step
@@ -194,15 +195,16 @@ def test_swapping_fixed_and_moving_roughly_swaps_the_fields(case, recovered):
     swapped = run(case.moving, case.fixed, _options(iterations=(35, 0)), fixed_mask=case.moving_mask,
                   moving_mask=case.fixed_mask)
     before = (case.moved - case.points).norm(dim=1).mean()
-    for direction, opposite, points in (("forward", "inverse", case.points), ("inverse", "forward", case.moved)):
-        apart = recovered[0].map_points(points, direction) - swapped.map_points(points, opposite)
+    for way, other, points in ((recovered[0].forward, swapped.inverse, case.points),
+                               (recovered[0].inverse, swapped.forward, case.moved)):
+        apart = way.map(points) - other.map(points)
         assert apart.norm(dim=1).mean() < 0.3 * before
 
 
 def test_what_lies_far_outside_both_masks_does_not_matter(case):
     def spoiled(image, mask, grid):
         centre = torch.from_numpy(FIXED.center)
-        far = ((grid.points().double() - centre).norm(dim=1) > BODY + 24).reshape(grid.shape)
+        far = ((grid.points("cpu").double() - centre).norm(dim=1) > BODY + 24).reshape(grid.shape)
         assert far.any() and not (far & mask).any()
         return Image(torch.where(far, torch.full_like(image.values, 9.0), image.values), grid, image.name)
 
@@ -210,9 +212,9 @@ def test_what_lies_far_outside_both_masks_does_not_matter(case):
     clean = run(case.fixed, case.moving, options, **case.masks)
     dirty = run(spoiled(case.fixed, case.fixed_mask, FIXED), spoiled(case.moving, case.moving_mask, MOVING), options,
                 **case.masks)
-    assert torch.allclose(clean.map_points(case.points), dirty.map_points(case.points), atol=1e-3)
+    assert torch.allclose(clean.forward.map(case.points), dirty.forward.map(case.points), atol=1e-3)
     unmasked = run(spoiled(case.fixed, case.fixed_mask, FIXED), case.moving, options)
-    assert not torch.allclose(clean.map_points(case.points), unmasked.map_points(case.points), atol=1e-2)
+    assert not torch.allclose(clean.forward.map(case.points), unmasked.forward.map(case.points), atol=1e-2)
 
 
 def _shifted(image, offset):
@@ -227,7 +229,7 @@ def test_an_initial_transform_is_all_there_is_of_the_affine_when_that_is_off(cas
     initial[:-1, -1] = offset
     result = run(case.fixed, _shifted(case.moving, offset), _options(iterations=(25, 0)), initial=initial, **case.masks)
     assert np.array_equal(result.affine, initial)
-    error = (result.map_points(case.points) - torch.from_numpy(offset) - case.moved).norm(dim=1).mean()
+    error = (result.forward.map(case.points) - torch.from_numpy(offset) - case.moved).norm(dim=1).mean()
     assert error < 0.4 * (case.moved - case.points).norm(dim=1).mean()
 
 
@@ -248,19 +250,19 @@ def test_an_image_of_two_dimensions_is_not_registered_with_one_of_three(case):
         next(register(case.fixed, shapes_2d(32)[0], _brief()))
 
 
-def test_levels_with_no_iterations_are_skipped_and_a_prediction_is_kept(case):
-    predicted = run(case.fixed, case.moving, _brief(iterations=(3, 0)))
-    assert len(predicted.models) == 1
-    kept = run(case.fixed, case.moving, _brief(iterations=(0, 0)), prediction=predicted.models)
-    assert torch.equal(kept.map_points(case.points), predicted.map_points(case.points))
-    refined = run(case.fixed, case.moving, _brief(iterations=(0, 2)), prediction=predicted.models)
-    assert refined.models[0] is predicted.models[0] and len(refined.models) == 2
+def test_levels_with_no_iterations_are_skipped_and_given_stages_stay(case):
+    first = run(case.fixed, case.moving, _brief(iterations=(3, 0)))
+    assert len(first.stages) == 1
+    again = run(case.fixed, case.moving, _brief(iterations=(0, 0)), start=first.stages)
+    assert torch.equal(again.forward.map(case.points), first.forward.map(case.points))
+    refined = run(case.fixed, case.moving, _brief(iterations=(0, 2)), start=first.stages)
+    assert refined.stages[0] is first.stages[0] and len(refined.stages) == 2
 
 
 def test_an_image_is_registered_with_itself_quickly_and_stays_where_it_is(case):
     *_, last = register(case.fixed, case.fixed, _options(resolution=12.0, iterations=100, convergence=0.05))
     assert len(last.history) < 100
-    assert (last.transform.map_points(case.points) - case.points).norm(dim=1).mean() < 0.5
+    assert (last.transform.forward.map(case.points) - case.points).norm(dim=1).mean() < 0.5
 
 
 @pytest.mark.parametrize(("similarity", "iterations"), [("mind", (35, 20)), ("nmi", (35, 0))])
@@ -289,11 +291,11 @@ def test_a_triangle_becomes_a_circle():
     triangle, circle, inside_triangle, inside_circle = shapes_2d(96)
     result = run(triangle, circle, _options(resolution=(25.0,), iterations=(60,), regularity_points=300))
     labels = Image(inside_circle.float(), circle.grid, "circle")
-    warped = warp(labels, result, triangle.grid, mode="nearest").values
+    warped = warp(labels, result.forward, triangle.grid, mode="nearest").values
     assert dice(inside_triangle.int(), inside_circle.int())[1] < 0.9
     assert dice(inside_triangle.int(), warped.int())[1] >= 0.97
-    found = folds(result, inside_triangle, inside_circle, whole=False)["inside"]
-    assert all(percent == 0.0 for direction in found.values() for percent in direction.values())
+    for way, mask in ((result.forward, inside_triangle), (result.inverse, inside_circle)):
+        assert set(folds(way, mask, whole=False)[0].values()) == {0.0}
 
 
 def test_a_deformation_in_two_dimensions_is_recovered_both_ways():
@@ -306,23 +308,23 @@ def test_a_deformation_in_two_dimensions_is_recovered_both_ways():
         values = torch.sigmoid((30 - torch.hypot(x, y)) / 2) * (texture + 3)
         return Image(values.float().reshape(grid.shape), grid, name)
 
-    points = random_points(grid, 500, (image(grid.points(), "inside").values > 0.5)).double()
-    moving = image(truth.map_points(grid.points(), "inverse"), "moving")
-    result = run(image(grid.points(), "fixed"), moving, _options(resolution=(20.0, 40.0), iterations=(50, 20)))
-    moved = truth.map_points(points)
+    points = random_points(grid, 500, (image(grid.points("cpu"), "inside").values > 0.5)).double()
+    moving = image(truth.inverse.map(grid.points("cpu")), "moving")
+    result = run(image(grid.points("cpu"), "fixed"), moving, _options(resolution=(20.0, 40.0), iterations=(50, 20)))
+    moved = truth.forward.map(points)
     before = (moved - points).norm(dim=1).mean()
-    assert (result.map_points(points) - moved).norm(dim=1).mean() < 0.25 * before
-    assert (result.map_points(moved, "inverse") - points).norm(dim=1).mean() < 0.25 * before
+    assert (result.forward.map(points) - moved).norm(dim=1).mean() < 0.25 * before
+    assert (result.inverse.map(moved) - points).norm(dim=1).mean() < 0.25 * before
 
 
 def test_the_affine_moves_points_to_where_the_moving_image_is(case):
     result = run(case.fixed, case.moving, _brief(iterations=(0, 0)), initial=np.diag([1.1, 0.9, 1.0, 1.0]))
-    assert torch.allclose(result.map_points(case.points), apply_affine(result.affine, case.points))
+    assert torch.allclose(result.forward.map(case.points), apply_affine(result.affine, case.points))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="This machine has no CUDA device.")
 def test_the_gpu_finds_nearly_the_same_map_as_the_processor(case):
     results = [run(case.fixed, case.moving, _brief(device=device), **case.masks) for device in ("cpu", "cuda")]
     points = case.points.float()
-    mapped = [transform.map_points(points).cpu() for transform in results]
+    mapped = [transform.forward.map(points).cpu() for transform in results]
     assert (mapped[0] - mapped[1]).norm(dim=1).mean() < 0.2

@@ -12,12 +12,13 @@ from nephi.geometry import Grid
 from nephi.images.image import Image
 from nephi.images.phantom import shapes_2d
 from nephi.judge.likeness import similarity
-from nephi.maps.neural import DIRECTIONS, Architecture
+from nephi.maps.neural import Architecture
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
 from nephi.options import Options
 from nephi.predict.encoder import EncoderSizes
 from nephi.predict.predictor import Design, Predictor, resized, widened
+from nephi.predict.smoothing import smoothed
 from nephi.predict.weights import find
 
 
@@ -34,8 +35,8 @@ def _pair():
     return fixed, moving
 
 
-def _map(models, grid, direction="forward"):
-    return Transform(grid, grid, np.eye(3), models).map_points(grid.points(), direction)
+def _map(stages, grid, way="forward"):
+    return getattr(Transform(grid, grid, np.eye(3), stages), way).map(grid.points("cpu"))
 
 
 def _rewritten(path, target, change):
@@ -53,9 +54,9 @@ def test_saved_and_loaded_weights_predict_the_same_map(tmp_path):
     predictor = _predictor()
     predictor.save(tmp_path / "tiny.npz")
     loaded = Predictor.load(tmp_path / "tiny.npz")
-    for direction in DIRECTIONS:
-        before, after = (_map(p.predict(fixed, moving, np.eye(3)), fixed.grid, direction) for p in (predictor, loaded))
-        assert float((before - fixed.grid.points()).norm(dim=1).max()) > 0.5
+    for way in ("forward", "inverse"):
+        before, after = (_map(p.predict(fixed, moving, np.eye(3)), fixed.grid, way) for p in (predictor, loaded))
+        assert float((before - fixed.grid.points("cpu")).norm(dim=1).max()) > 0.5
         assert torch.allclose(before, after, atol=0.05)
     assert loaded.hash == predictor.hash and loaded.name == "tiny"
 
@@ -74,8 +75,9 @@ def test_optimising_a_prediction_leaves_the_predictor_as_it_was():
     before = predictor.hash
     model = predictor.predict(fixed, moving, np.eye(3))[0]
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1.0)
+        for part in (model.code, *model.fields):
+            for parameter in part.parameters():
+                parameter.add_(1.0)
     assert predictor.hash == before
 
 
@@ -84,7 +86,19 @@ def test_a_second_pass_looks_at_what_the_first_has_left():
     once, twice = (_predictor(passes=passes).predict(fixed, moving, np.eye(3)) for passes in (1, 2))
     assert (len(once), len(twice)) == (1, 2)
     assert torch.equal(_map(once, fixed.grid), _map(twice[:1], fixed.grid))
-    assert not torch.allclose(twice[0].code.local, twice[1].code.local)
+    assert not torch.allclose(twice[0].code.local.coefficients, twice[1].code.local.coefficients)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_prediction_of_several_passes_and_its_smooth_maps_stay_on_the_images_device(dim):
+    """torch's device "meta" refuses every operation that mixes it with another device."""
+    sizes = EncoderSizes(dim, 16, (4, 8, 8), 1, 4, 4, norm="group", cues=True)
+    design = Design(sizes, Architecture(dim, 4, 8, 4, 4), passes=3)
+    grid = Grid.aligned((20, 18, 22)[:dim], 1.5, (3.0,) * dim)
+    image = Image(torch.empty(grid.shape, device="meta"), grid)
+    models = Predictor(design).to("meta").predict(image, image, np.eye(dim + 1))
+    assert [model.forward.device.type for model in models] == ["meta"] * 3
+    assert smoothed(models, 0.5).inverse.device.type == "meta"
 
 
 def test_images_of_any_grid_are_seen_in_the_same_place():
@@ -103,7 +117,7 @@ def test_no_iterations_are_the_prediction_alone(tmp_path):
     options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), iterations=0, device="cpu")
     transform = run(fixed, moving, options)
     expected = _map(Predictor.load(tmp_path / "tiny.npz").predict(fixed, moving, np.eye(3)), fixed.grid)
-    assert torch.allclose(transform.map_points(fixed.grid.points()), expected, atol=1e-3)
+    assert torch.allclose(transform.forward.map(fixed.grid.points("cpu")), expected, atol=1e-3)
     assert transform.provenance["weights"] == {"name": "tiny", "sha256": predictor.hash}
 
 
@@ -122,11 +136,11 @@ def test_levels_start_from_the_prediction_as_one_smooth_map(tmp_path, more_alike
                                   latent_ratio=2, hidden=8, frequencies=4, regularity_points=20, device="cpu")
     states = list(register(fixed, moving, options))
     predicted = next(state for state in states if state.phase == "prediction").transform
-    assert len(predicted.models) == 1 and states[-1].transform.models[0] is predicted.models[0]
-    assert len(states[-1].transform.models) == 2
+    assert len(predicted.stages) == 1 and states[-1].transform.stages[0] is predicted.stages[0]
+    assert len(states[-1].transform.stages) == 2
     exact = _map(predictor.predict(fixed, moving, np.eye(3)), fixed.grid)
-    smooth = _map(predicted.models, fixed.grid)
-    left, moved = ((values - exact).norm(dim=1).mean() for values in (smooth, fixed.grid.points()))
+    smooth = _map(predicted.stages, fixed.grid)
+    left, moved = ((values - exact).norm(dim=1).mean() for values in (smooth, fixed.grid.points("cpu")))
     assert float(left) < 0.05 * float(moved)
 
 
@@ -175,11 +189,12 @@ def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
         Predictor.load(other)
 
 
-def test_a_prediction_in_a_wider_box_is_the_same_map():
+def test_a_prediction_on_a_wider_latent_grid_is_the_same_map():
     fixed, moving = _pair()
     model = _predictor().predict(fixed, moving, np.eye(3))[0]
     wider = widened(model, (-1.3, -1.1), (1.0, 1.6))
-    assert min(wider.code.box.high) >= 1.6 and max(wider.code.box.low) <= -1.3
+    low, high = wider.code.grid.corners()[[0, -1]]
+    assert high.min() >= 1.6 and low.max() <= -1.3
     assert torch.allclose(_map((wider,), fixed.grid).detach(), _map((model,), fixed.grid), atol=1e-3)
 
 
@@ -190,11 +205,11 @@ def test_refinement_goes_on_from_the_prediction_and_adds_no_model(tmp_path):
                                   regularity_points=20, device="cpu")
     states = list(register(fixed, moving, options))
     predicted, refined = (next(s for s in reversed(states) if s.phase == phase) for phase in ("prediction", "done"))
-    assert len(refined.transform.models) == len(predicted.transform.models) == 2
+    assert len(refined.transform.stages) == len(predicted.transform.stages) == 2
     assert [record["level"] for record in refined.history] == [0] * len(refined.history)
 
     def alike(state):
-        return similarity(fixed.values, warp(moving, state.transform, fixed.grid).values)["ncc"]
+        return similarity(fixed.values, warp(moving, state.transform.forward, fixed.grid).values)["ncc"]
 
     assert alike(refined) > alike(predicted) + 0.1
 
@@ -218,14 +233,14 @@ def _automatic(**changes):
 def test_automatic_weights_are_those_shipped_for_images_of_that_dimension(shipped, more_alike):
     transform = run(*_pair(), _automatic())
     assert transform.provenance["weights"] == {"name": "tiny", "sha256": shipped.hash}
-    assert len(transform.models) == 1
+    assert len(transform.stages) == 1
 
 
 def test_without_shipped_weights_automatic_means_none(shipped, monkeypatch):
     monkeypatch.setattr("nephi.predict.weights.GENERAL", {3: "tiny"})
     transform = run(*_pair(), _automatic())
     assert transform.provenance["weights"] is None
-    assert transform.models == ()
+    assert transform.stages == ()
 
 
 @pytest.mark.parametrize(("weights", "level"), [("auto", "INFO"), ("tiny", "WARNING")])
@@ -233,13 +248,13 @@ def test_a_prediction_that_makes_images_less_alike_is_left_out_and_all_levels_ru
     fixed, _ = _pair()
     caplog.set_level("INFO")
     transform = run(fixed, fixed, _automatic(weights=weights, resolution=[8, 16], iterations=2, after_prediction=0.0))
-    assert [record.levelname for record in caplog.records if "is left out" in record.message] == [level]
-    assert len(transform.models) == 2 and transform.provenance["weights"] is None
+    assert [record.levelname for record in caplog.records if "is not used" in record.message] == [level]
+    assert len(transform.stages) == 2 and transform.provenance["weights"] is None
 
 
 def test_weights_that_are_named_are_taken_at_their_word_where_no_level_follows(shipped):
     fixed, _ = _pair()
-    assert len(run(fixed, fixed, _automatic(weights="tiny")).models) == 1
+    assert len(run(fixed, fixed, _automatic(weights="tiny")).stages) == 1
 
 
 def test_after_a_prediction_each_level_does_its_share_of_the_iterations(shipped, more_alike):

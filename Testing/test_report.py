@@ -16,10 +16,9 @@ from nephi.errors import InputError
 from nephi.geometry import Grid, random_points
 from nephi.images.image import Image
 from nephi.judge.folds import folds
-from nephi.judge.inverse_consistency import inverse_consistency
 from nephi.judge.labels import overlap, surface_distance
-from nephi.judge.landmarks import tre
 from nephi.judge.likeness import similarity
+from nephi.judge.point_errors import inverse_consistency, tre
 from nephi.maps.determinant import determinant_image, log_determinant, summary
 from nephi.maps.warp import warp
 from nephi.report import (
@@ -47,15 +46,15 @@ def _measured(dim=3, stretch=1.5):
     """A report and its pictures, from a synthetic pair."""
     grid = _grid() if dim == 3 else Grid((40, 30), (1.0, 1.5), (0.0, 0.0), (1.0, 0, 0, 1.0))
     transform = ClosedForm(grid, stretch=stretch, wavelength=40.0)
-    moving = Image(torch.sin(grid.points() / 5).sum(-1).reshape(grid.shape), grid, "moving image <m>.nrrd")
-    fixed = warp(moving, transform, grid)
+    moving = Image(torch.sin(grid.points("cpu") / 5).sum(-1).reshape(grid.shape), grid, "moving image <m>.nrrd")
+    fixed = warp(moving, transform.forward, grid)
     mask = torch.zeros(grid.shape, dtype=torch.bool)
     mask[(slice(3, -3),) * dim] = True
-    det = determinant_image(transform, grid)
+    det = determinant_image(transform.forward, grid)
     points = random_points(grid, 50, mask)
     labels = (moving.values > 0).int() * 4
     report = make_report(
-        folds=folds(transform, mask, mask), tre=tre(transform, points, transform.map_points(points)),
+        folds=_folds(transform, mask), tre=tre(transform.forward, points, transform.forward.map(points)),
         dice=overlap(labels, labels.roll(1, 0), labels),
         surface_distance=surface_distance(labels, labels.roll(1, 0), grid),
         inverse_consistency=inverse_consistency(transform, points, points),
@@ -64,13 +63,19 @@ def _measured(dim=3, stretch=1.5):
         runtime={"seconds": 3.2, "peak_memory_gb": peak_memory_gb(), "device": "cpu", "iterations": 30},
         provenance={"version": "0.1.0", "options": {"name": "<u>&", "rate": np.float32(0.5)}, "seed": 0})
     pictures = Pictures(grid, fixed.values, moving.values, fixed.values, log_determinant(det), mask,
-                        transform.nonlinear, "fixed image f.nrrd", moving.name)
+                        transform.deformation.forward.map, "fixed image f.nrrd", moving.name)
     return report, pictures
+
+
+def _folds(transform, mask=None):
+    forward, inverse = folds(transform.forward, mask), folds(transform.inverse, mask)
+    inside, whole = ({"forward": a, "inverse": b} for a, b in zip(forward, inverse))
+    return {"inside": inside, "whole": whole}
 
 
 def _least():
     """The measurements that no report goes without."""
-    return {"folds": folds(ClosedForm(_grid())), "inverse_consistency": {"mean": 0.1, "p95": 0.2, "max": 0.3},
+    return {"folds": _folds(ClosedForm(_grid())), "inverse_consistency": {"mean": 0.1, "p95": 0.2, "max": 0.3},
             "similarity_before": {"ncc": 0.5}, "similarity_after": {"ncc": 0.6}}
 
 
@@ -355,7 +360,7 @@ def test_an_affine_in_the_report_does_not_bend_the_grid():
     transform = ClosedForm(grid, affine=tilted_affine(), stretch=0.0, shear=0.0)
     report, pictures = _measured()
     straight = Pictures(grid, pictures.fixed, pictures.before, pictures.after, pictures.log_jacobian,
-                        deform=transform.nonlinear)
+                        deform=transform.deformation.forward.map)
     path = re.search(r'<path d="M([^"]+)"', render_html(report, straight)).group(1)
     rows = np.array([[float(v) for v in pair.split()] for pair in path.split("L")])
     assert np.ptp(rows[:, 1]) < 0.15

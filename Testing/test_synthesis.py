@@ -48,7 +48,7 @@ def test_a_deformation_and_its_inverse_are_the_identity(sizes):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_deformation_does_not_fold(seed):
-    mapped = _deformation(largest=0.5, seed=seed).forward(PLANE.grid.points()).view(64, 64, 2)
+    mapped = _deformation(largest=0.5, seed=seed).forward(PLANE.grid.points("cpu")).view(64, 64, 2)
     slopes = torch.gradient(mapped, spacing=2 / 64, dim=(0, 1))
     assert float(determinant(torch.stack(slopes[::-1], dim=-1)).min()) > 0
 

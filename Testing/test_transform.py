@@ -4,38 +4,48 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 
-import nephi.maps.transform
+import nephi.maps.framed
 import numpy as np
 import pytest
 import torch
 from closed_form import oblique_grid, partner_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Frame, apply_affine
-from nephi.maps.neural import DIRECTIONS, Architecture, NePhi
-from nephi.maps.spline import LatentBox
+from nephi.maps.map import MapPair
+from nephi.maps.neural import Architecture, NePhi, latent_grid
+from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
 
-WAYS = pytest.mark.parametrize("direction", DIRECTIONS)
+BOTH = ("forward", "inverse")
+WAYS = pytest.mark.parametrize("way", BOTH)
 
 
 def _model(dim, seed):
     """Displacements of about a tenth of the image."""
     generator = torch.Generator().manual_seed(seed)
-    box = LatentBox.covering((-1.2,) * dim, (1.2,) * dim, 0.6)
+    grid = latent_grid((-1.2,) * dim, (1.2,) * dim, 0.6)
     architecture = Architecture(dim, frequencies=4, hidden=8, channels=3, shared=2, omega=2.0, readout=0.1)
-    model = NePhi.random(architecture, box, 0.5, generator)
+    model = NePhi.random(architecture, grid, 0.5, generator)
     with torch.no_grad():
-        for direction in DIRECTIONS:
-            model.field(direction).output.normal_(0, 0.02, generator=generator)
+        for field in model.fields:
+            field.output.normal_(0, 0.02, generator=generator)
     return model
+
+
+def _splines(dim):
+    """Two smooth spline maps over one lattice, as a smoothed prediction is."""
+    lattice = latent_grid((-1.1,) * dim, (1.1,) * dim, 0.4)
+    wave = 0.05 * torch.sin(3 * lattice.points("cpu")).view(*lattice.shape, dim)
+    return MapPair(SplineMap.through(wave, lattice), SplineMap.through(-wave, lattice))
 
 
 def _transform(dim=3, models=2, affine=None):
     grid = oblique_grid(dim)
     affine = tilted_affine(dim) if affine is None else affine
     made = Transform(grid, grid, affine, tuple(_model(dim, seed) for seed in range(models)), {"seed": 4})
-    return made if dim == 2 else Transform(grid, partner_grid(made), affine, made.models, made.provenance)
+    return made if dim == 2 else Transform(grid, partner_grid(made), affine, made.stages, made.provenance)
 
 
 def _points(grid, count=40, seed=0):
@@ -45,15 +55,16 @@ def _points(grid, count=40, seed=0):
 
 @WAYS
 @pytest.mark.parametrize("dim", [2, 3])
-def test_the_jacobian_agrees_with_finite_differences_through_the_affine_and_all_models(dim, direction):
+def test_the_jacobian_agrees_with_finite_differences_through_the_affine_and_all_stages(dim, way):
     transform = _transform(dim)
-    points = _points(transform.fixed_grid if direction == "forward" else transform.moving_grid)
-    jacobian, step = transform.jacobian(points, direction), 0.05
+    transform = replace(transform, stages=(_splines(dim), *transform.stages))
+    map_ = getattr(transform, way)
+    points = _points(map_.domain)
+    jacobian, step = map_.jacobian(points), 0.05
     assert jacobian.dtype == points.dtype and jacobian.shape == (40, dim, dim)
     for axis in range(dim):
         shift = step * torch.eye(dim, dtype=torch.float64)[axis]
-        difference = (transform.map_points(points + shift, direction)
-                      - transform.map_points(points - shift, direction)) / (2 * step)
+        difference = (map_.map(points + shift) - map_.map(points - shift)) / (2 * step)
         assert torch.allclose(jacobian[:, :, axis], difference, atol=1e-3)
 
 
@@ -62,73 +73,82 @@ def test_the_finest_model_acts_first_on_fixed_points_and_last_on_moving_ones():
     points, frame = _points(transform.fixed_grid), Frame.of(transform.fixed_grid)
     x = apply_affine(frame.to_frame_matrix, points).float()
     with torch.no_grad():
-        forward = transform.models[0].map(transform.models[1].map(x, "forward"), "forward")
-        inverse = transform.models[1].map(transform.models[0].map(x, "inverse"), "inverse")
-    for direction, expected in (("forward", forward), ("inverse", inverse)):
+        coarse, fine = transform.stages
+        forward = coarse.forward.map(fine.forward.map(x))
+        inverse = fine.inverse.map(coarse.inverse.map(x))
+    for map_, expected in ((transform.deformation.forward, forward), (transform.deformation.inverse, inverse)):
         world = apply_affine(frame.to_world_matrix, expected.double())
-        assert torch.allclose(transform.nonlinear(points, direction), world, atol=1e-4)
+        assert torch.allclose(map_.map(points), world, atol=1e-4)
 
 
 def test_the_affine_comes_last_on_the_way_forth_and_first_on_the_way_back():
     transform = _transform()
     points = _points(transform.fixed_grid)
-    moved = apply_affine(transform.affine, transform.nonlinear(points, "forward"))
-    assert torch.allclose(transform.map_points(points), moved)
-    back = transform.nonlinear(apply_affine(np.linalg.inv(transform.affine), moved), "inverse")
-    assert torch.allclose(transform.map_points(moved, "inverse"), back)
+    moved = apply_affine(transform.affine, transform.deformation.forward.map(points))
+    assert torch.allclose(transform.forward.map(points), moved)
+    back = transform.deformation.inverse.map(apply_affine(np.linalg.inv(transform.affine), moved))
+    assert torch.allclose(transform.inverse.map(moved), back)
+    assert np.allclose(transform.forward.linear, transform.affine)
+    assert np.allclose(transform.inverse.linear, np.linalg.inv(transform.affine))
 
 
 @WAYS
-def test_without_models_the_map_is_the_affine(direction):
+def test_without_stages_the_map_is_the_affine(way):
     transform = _transform(models=0)
     points = _points(transform.fixed_grid)
-    affine = transform.affine if direction == "forward" else np.linalg.inv(transform.affine)
-    assert torch.allclose(transform.map_points(points, direction), apply_affine(affine, points))
+    affine, map_ = transform.affine if way == "forward" else np.linalg.inv(transform.affine), getattr(transform, way)
+    assert torch.allclose(map_.map(points), apply_affine(affine, points))
     linear = torch.from_numpy(affine[:-1, :-1])
-    assert torch.allclose(transform.jacobian(points, direction), linear.expand(40, 3, 3), atol=1e-6)
+    assert torch.allclose(map_.jacobian(points), linear.expand(40, 3, 3), atol=1e-6)
 
 
 @WAYS
-def test_the_map_does_not_depend_on_how_many_points_are_taken_at_once(direction, monkeypatch):
-    transform = _transform()
-    points = _points(transform.fixed_grid)
-    mapped, jacobian = transform.map_points(points, direction), transform.jacobian(points, direction)
-    monkeypatch.setattr(nephi.maps.transform, "POINTS_AT_ONCE", 7)
-    assert torch.allclose(transform.map_points(points, direction), mapped, atol=1e-4)
-    assert torch.allclose(transform.jacobian(points, direction), jacobian, atol=1e-5)
+def test_the_map_does_not_depend_on_how_many_points_are_taken_at_once(way, monkeypatch):
+    map_ = getattr(_transform(), way)
+    points = _points(map_.domain)
+    mapped, jacobian = map_.with_jacobian(points)
+    assert torch.allclose(map_.map(points), mapped, atol=1e-4)
+    monkeypatch.setattr(nephi.maps.framed, "POINTS_IN_CACHE", 7)
+    assert torch.allclose(map_.map(points), mapped, atol=1e-4)
+    assert torch.allclose(map_.jacobian(points), jacobian, atol=1e-5)
+
+
+@WAYS
+def test_the_map_on_a_grid_is_the_map_at_its_points(way):
+    map_ = getattr(_transform(), way)
+    grid = map_.domain.with_spacing(4.0)
+    points = grid.points("cpu")
+    assert torch.allclose(map_.displacement_on(grid).view(-1, 3), map_.map(points) - points, atol=1e-3)
+    assert torch.allclose(map_.jacobian_on(grid).view(-1, 3, 3), map_.jacobian(points), atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_points_come_back_in_their_own_type_and_none_give_none(dtype):
     transform = _transform()
-    assert transform.map_points(_points(transform.fixed_grid).to(dtype)).dtype == dtype
+    assert transform.forward.map(_points(transform.fixed_grid).to(dtype)).dtype == dtype
     empty = torch.zeros(0, 3, dtype=dtype)
-    assert transform.map_points(empty).shape == (0, 3)
-    assert transform.jacobian(empty, "inverse").shape == (0, 3, 3)
+    assert transform.forward.map(empty).shape == (0, 3)
+    assert transform.inverse.jacobian(empty).shape == (0, 3, 3)
 
 
 def test_mapping_points_leaves_no_gradient_behind():
     transform = _transform()
-    assert not transform.map_points(_points(transform.fixed_grid)).requires_grad
-    assert not transform.jacobian(_points(transform.fixed_grid)).requires_grad
+    assert not transform.forward.map(_points(transform.fixed_grid)).requires_grad
+    assert not transform.forward.jacobian(_points(transform.fixed_grid)).requires_grad
 
 
-def test_an_unknown_direction_is_refused():
-    transform = _transform(models=1)
-    for ask in (transform.map_points, transform.nonlinear, transform.jacobian):
-        with pytest.raises(InputError, match="Unknown direction 'backward'"):
-            ask(torch.zeros(1, 3), "backward")
-
-
-@pytest.mark.parametrize(("dim", "models"), [(2, 1), (3, 2), (3, 0)])
-def test_a_saved_transform_maps_as_before(dim, models, tmp_path):
+@pytest.mark.parametrize(("dim", "models", "smoothed"), [(2, 1, True), (3, 2, False), (3, 2, True), (3, 0, False)])
+def test_a_saved_transform_maps_as_before(dim, models, smoothed, tmp_path):
     transform = _transform(dim, models)
+    if smoothed:
+        transform = replace(transform, stages=(_splines(dim), *transform.stages))
     transform.save(tmp_path / "transform.nephi")
     loaded = Transform.load(tmp_path / "transform.nephi")
     points = _points(transform.fixed_grid)
-    for direction in DIRECTIONS:
-        assert torch.allclose(loaded.map_points(points, direction), transform.map_points(points, direction), atol=1e-3)
-        assert torch.allclose(loaded.jacobian(points, direction), transform.jacobian(points, direction), atol=1e-6)
+    for way in BOTH:
+        before, after = getattr(transform, way), getattr(loaded, way)
+        assert torch.allclose(after.map(points), before.map(points), atol=1e-3)
+        assert torch.allclose(after.jacobian(points), before.jacobian(points), atol=1e-6)
     assert loaded.fixed_grid == transform.fixed_grid and loaded.moving_grid == transform.moving_grid
     assert loaded.provenance == transform.provenance
     assert [path.name for path in tmp_path.iterdir()] == ["transform.nephi"]
@@ -246,7 +266,7 @@ def _with_header(path, **changes):
 def test_a_file_of_a_newer_version_is_refused_with_both_versions(tmp_path):
     path = _saved(tmp_path)
     _with_header(path, version=99)
-    _refused(path, "version 99, newer than 1.*update")
+    _refused(path, "version 99, newer than 2.*update")
 
 
 @pytest.mark.parametrize("changes", [

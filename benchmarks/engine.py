@@ -27,7 +27,7 @@ def main(case_file: Path, folder: Path) -> None:
     *_, last = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask)
     measured = {"seconds": time.perf_counter() - start, "processor_seconds": time.process_time() - processor,
                 "memory": peak_memory_gb()}
-    warp(pair.moving, last.transform, pair.fixed.grid)
+    warp(pair.moving, last.transform.forward, pair.fixed.grid)
     measured["seconds_warped"] = time.perf_counter() - start
     run = Run(measured["seconds"], options.device, len(last.history), last.history)
     report = write_outputs(last.transform, pair, run, folder)
@@ -54,7 +54,7 @@ def _from_report(metrics: dict) -> dict[str, float]:
 def _truth(transform, path: str) -> dict[str, float]:
     """How far the map is from the true one, mm."""
     points, wanted = read_landmark_pairs(path)
-    errors = (transform.map_points(points) - wanted).norm(dim=1)
+    errors = (transform.forward.map(points) - wanted).norm(dim=1)
     return {"truth_mean": float(errors.mean()), "truth_p95": float(errors.quantile(0.95)),
             "truth_max": float(errors.max())}
 

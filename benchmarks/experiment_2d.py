@@ -17,7 +17,8 @@ import torch
 from nephi.geometry import Grid
 from nephi.images.resampling import sample
 from nephi.judge.labels import overlap
-from nephi.maps.neural import FORWARD, NePhi
+from nephi.maps.neural import LatentCode, NePhi
+from nephi.maps.spline import Spline
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
 from nephi.predict.predictor import Predictor
@@ -73,7 +74,7 @@ def _dice_of_images(predictor: Predictor, case: Case) -> float:
     """Dice of the shapes to a fraction of a pixel: their images have soft edges, which are one half at the outline."""
     models = predictor.predict(case.fixed, case.moving, case.affine)
     transform = Transform(case.fixed.grid, case.moving.grid, case.affine, models)
-    carried = warp(case.moving, transform, case.fixed.grid, fill=0.0)
+    carried = warp(case.moving, transform.forward, case.fixed.grid, fill=0.0)
     fixed, warped = ((image.values > 0.5).int() for image in (case.fixed, carried))
     return overlap(fixed, warped, warped)["mean"]
 
@@ -103,15 +104,15 @@ def _picture(predictor: Predictor, first: Case, second: Case) -> Picture.Image:
 
 def _blend(first: NePhi, second: NePhi, share: float) -> NePhi:
     """The fields with a code between those of two pairs."""
+    one, other = first.code, second.code
     with torch.no_grad():
-        local, shared = (torch.lerp(getattr(first.code, name), getattr(second.code, name), share)
-                         for name in ("local", "shared"))
-        code = type(first.code)(first.code.box, local, shared)
-    return NePhi(first.architecture, code, (first.forward_field, first.inverse_field)).requires_grad_(False)
+        local = torch.lerp(one.local.coefficients, other.local.coefficients, share)
+        code = LatentCode(one.grid, Spline(local), torch.lerp(one.shared, other.shared, share))
+    return NePhi(first.architecture, code, first.fields).requires_grad_(False)
 
 
 def _carried(values: Tensor, transform: Transform, grid: Grid) -> Tensor:
-    return sample(values, grid, transform.map_points(grid.points(), FORWARD)).view(grid.shape)
+    return sample(values, grid, transform.forward.map(grid.points("cpu"))).view(grid.shape)
 
 
 if __name__ == "__main__":

@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
 import torch
 from nephi.files.points import read_landmark_pairs
-from nephi.geometry import Grid, random_points
+from nephi.geometry import random_points
 from nephi.images.masks import foreground
 from nephi.images.pair import Pair
-from nephi.images.resampling import sample
 from nephi.judge.evidence import CONSISTENCY_POINTS
-from nephi.judge.inverse_consistency import inverse_consistency
 from nephi.judge.labels import dice
+from nephi.judge.point_errors import inverse_consistency
 from nephi.maps.determinant import finite_difference_determinant, fold_percent
+from nephi.maps.displacement_map import DisplacementMap
+from nephi.maps.map import MapPair
 from nephi.maps.warp import warp
 from pairs import Case
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class SampledMap:
-    """A map known by its displacements at voxel centres, linear between them and constant outside.
-
-    Attributes:
-        fields: direction -> ((d, *shape) LPS mm, its grid); "inverse" may be missing.
-    """
-
-    fields: dict[str, tuple[Tensor, Grid]]
-
-    @classmethod
-    def load(cls, folder: Path, pair: Pair) -> SampledMap:
-        """What a peer left in its folder."""
-        grids = {"forward": pair.fixed.grid, "inverse": pair.moving.grid}
-        files = {direction: folder / f"{direction}.npy" for direction in grids}
-        return cls({direction: (torch.from_numpy(np.load(file)).movedim(-1, 0).contiguous(), grids[direction])
-                    for direction, file in files.items() if file.is_file()})
-
-    def map_points(self, points: Tensor, direction: str = "forward") -> Tensor:
-        """Map points (n, d) LPS mm."""
-        values, grid = self.fields[direction]
-        last = torch.tensor(grid.size, dtype=torch.float64) - 1
-        inside = grid.to_world(grid.to_index(points.double()).clamp_min(0).minimum(last))
-        return points + sample(values, grid, inside.to(values.dtype)).T.to(points)
+def load_maps(folder: Path, pair: Pair) -> dict[str, DisplacementMap]:
+    """What a peer left in its folder: its maps by their displacements at voxel centres; "inverse" may be missing."""
+    grids = {"forward": pair.fixed.grid, "inverse": pair.moving.grid}
+    return {way: DisplacementMap(torch.from_numpy(np.load(folder / f"{way}.npy")), grid, grid)
+            for way, grid in grids.items() if (folder / f"{way}.npy").is_file()}
 
 
 def measure(case: Case, folder: Path) -> dict:
@@ -54,24 +36,24 @@ def measure(case: Case, folder: Path) -> dict:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     mapped = result.pop("points")
     pair = with_masks(case.read())
-    found = SampledMap.load(folder, pair)
+    maps = load_maps(folder, pair)
     if mapped is not None:
         result.update(_errors("tre", torch.tensor(mapped, dtype=torch.float64), pair.landmarks[1]))
     if case.truth:
         points, wanted = read_landmark_pairs(case.truth)
-        result.update(_errors("truth", found.map_points(points), wanted))
+        result.update(_errors("truth", maps["forward"].map(points), wanted))
     if pair.fixed_labels is not None:
-        carried = warp(pair.moving_labels, found, pair.fixed_labels.grid, mode="nearest")
+        carried = warp(pair.moving_labels, maps["forward"], pair.fixed_labels.grid, mode="nearest")
         shared = dice(pair.fixed_labels.values, carried.values, case.labels or _labels_of(pair))
         result["dice"] = float(np.mean(list(shared.values())))
     masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
-    for direction, (_, grid) in found.fields.items():
-        differences = finite_difference_determinant(found, grid, direction)
-        result[f"folds_{direction}_finite_difference"] = fold_percent(differences, masks[direction])
-    if "inverse" in found.fields:
+    for way, map_ in maps.items():
+        differences = finite_difference_determinant(map_, map_.domain)
+        result[f"folds_{way}_finite_difference"] = fold_percent(differences, masks[way])
+    if "inverse" in maps:
         points = [random_points(image.grid, CONSISTENCY_POINTS, mask)
                   for image, mask in ((pair.fixed, pair.fixed_mask), (pair.moving, pair.moving_mask))]
-        result["consistency"] = inverse_consistency(found, *points)["mean"]
+        result["consistency"] = inverse_consistency(MapPair(**maps), *points)["mean"]
     return result
 
 

@@ -54,10 +54,10 @@ def _measure(pair: tuple[Path, Path], labels: Path, options: Options) -> tuple[f
     transform = run(fixed, moving, options)
     seconds = time.perf_counter() - started
     fixed_labels, moving_labels = read_labels(labels / pair[0].name), read_labels(labels / pair[1].name, "moving")
-    before, after = (warp(moving_labels, how, fixed.grid, mode="nearest").values for how in (None, transform))
+    before, after = (warp(moving_labels, way, fixed.grid, mode="nearest").values for way in (None, transform.forward))
     found = overlap(fixed_labels.values, before, after)
-    folds = max(fold_percent(finite_difference_determinant(transform, image.grid, direction))
-                for image, direction in ((fixed, "forward"), (moving, "inverse")))
+    folds = max(fold_percent(finite_difference_determinant(way, way.domain))
+                for way in (transform.forward, transform.inverse))
     return found["mean"], found["before"], seconds, folds
 
 

@@ -27,7 +27,7 @@ def main() -> None:
 
 def dice(generator: torch.Generator, hollow: bool) -> float:
     """Dice of one pair."""
-    points = CUBE.points()
+    points = CUBE.points("cpu")
     centers = [torch.tensor([uniform(generator, -0.15, 0.15) for _ in range(2)]) for _ in range(2)]
     radii = [uniform(generator, 0.35, 0.55) for _ in range(2)]
     thickness = uniform(generator, 0.12, 0.2) if hollow else max(radii)

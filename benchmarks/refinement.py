@@ -82,8 +82,8 @@ def _accuracy(case: pairs.Case, pair: Pair, transform: Transform) -> float:
     """Mean distance of the landmarks, mm, or mean Dice of the labels."""
     if pair.landmarks is not None:
         fixed, moving = pair.landmarks
-        return float((transform.map_points(fixed) - moving).norm(dim=1).mean())
-    warped = warp(pair.moving_labels, transform, pair.fixed.grid, mode="nearest").values
+        return float((transform.forward.map(fixed) - moving).norm(dim=1).mean())
+    warped = warp(pair.moving_labels, transform.forward, pair.fixed.grid, mode="nearest").values
     return overlap(pair.fixed_labels.values, warped, warped, case.labels)["mean"]
 
 

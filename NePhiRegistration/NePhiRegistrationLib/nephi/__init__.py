@@ -3,7 +3,7 @@
 >>> from nephi import Options, read_image, run
 >>> transform = run(read_image("fixed.nii.gz"), read_image("moving.nii.gz", "moving"),
 ...                 Options.from_preset("lung-ct"))                                     # doctest: +SKIP
->>> transform.map_points(points)              # fixed to moving, LPS mm                  # doctest: +SKIP
+>>> transform.forward.map(points)              # fixed to moving, LPS mm                 # doctest: +SKIP
 """
 
 __version__ = "0.1.0"

@@ -18,6 +18,12 @@ from torch import Tensor
 
 from .errors import InputError
 
+POINTS_AT_ONCE = 1 << 18
+"""How many points large work is cut into, to bound its memory."""
+
+POINTS_IN_CACHE = 1 << 13
+"""How many points a neural field is evaluated at together: its layers' values stay within the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -58,6 +64,12 @@ class Grid:
     def from_sitk(cls, image: sitk.Image) -> Grid:
         """The grid of a SimpleITK image."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @classmethod
+    def aligned(cls, size: Sequence[int], spacing: float, origin: Sequence[float]) -> Grid:
+        """An isotropic grid along the axes of the world."""
+        dim = len(size)
+        return cls(_ints(size), (float(spacing),) * dim, _floats(origin), _floats(np.eye(dim).ravel()))
 
     @property
     def dim(self) -> int:
@@ -122,8 +134,13 @@ class Grid:
         last = torch.tensor(self.size, dtype=torch.float64, device=index.device) - 0.5
         return ((index >= -0.5) & (index <= last)).all(-1)
 
-    def points(self, start: int = 0, stop: Optional[int] = None, device: Union[str, torch.device] = "cpu") -> Tensor:
-        """World coordinates of voxels start..stop in array order, (stop - start, d) float32 LPS mm."""
+    def nearest_index(self, world: Tensor) -> Tensor:
+        """Continuous indices (..., d) of world points; those beyond the outermost voxel centres are moved onto them."""
+        last = torch.tensor(self.size, dtype=world.dtype, device=world.device) - 1
+        return self.to_index(world).clamp_min(0).minimum(last)
+
+    def points(self, device: Union[str, torch.device], start: int = 0, stop: Optional[int] = None) -> Tensor:
+        """World coordinates of voxels start..stop in array order, (stop - start, d) float32 LPS mm, on a device."""
         flat = torch.arange(start, self.count if stop is None else min(stop, self.count), device=device)
         index = []
         for n in self.size:
@@ -135,6 +152,13 @@ class Grid:
         """Consecutive (start, stop) ranges over all voxels, at most ``size`` each."""
         for start in range(0, self.count, size):
             yield start, min(start + size, self.count)
+
+    def slabs(self, size: int) -> Iterator[Grid]:
+        """This grid in parts along its slowest array axis, each of about ``size`` voxels or one layer."""
+        thickness = max(1, size * self.shape[0] // self.count)
+        for first in range(0, self.shape[0], thickness):
+            start = [0] * (self.dim - 1) + [first]
+            yield self.window(start, [*self.size[:-1], min(thickness, self.shape[0] - first)])
 
     def with_spacing(self, spacing: Union[float, Sequence[float]]) -> Grid:
         """A grid of about this spacing over the same box, outer voxel edges kept (spacing adjusted to fit)."""

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import numpy as np
 from .errors import InputError
 
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
-               zlib.error)
+               zlib.error, SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python text
 
 
 def pack_header(header: dict) -> np.ndarray:

@@ -9,12 +9,11 @@ from typing import Optional
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..nephi.align.registration import Progress
-from ..nephi.geometry import Grid, apply_affine
-from ..nephi.maps.determinant import determinant, log_determinant
-from ..nephi.maps.sampled import EVERY, through_spline
+from ..nephi.geometry import Grid
+from ..nephi.maps.determinant import difference_determinant, log_determinant
+from ..nephi.maps.resampled import EVERY, through_splines
 from ..nephi.maps.transform import Transform
 
 INTERVAL = 0.95  # s between previews: a little below the second that is promised
@@ -51,7 +50,7 @@ class Previews:
         if now + step < self._due and not ended:  # the next chance would not be too late
             return
         self._phase = state.phase
-        models = len(state.transform.models)
+        models = len(state.transform.stages)
         if models != self._models:  # one grid a level: a viewer only has to change its values
             self._models, self._grid = models, self._grid_for(models)
         displacement, logarithm, points = preview(state.transform, self._grid)
@@ -78,22 +77,14 @@ class Previews:
         return self._fixed.with_spacing((volume / evaluations) ** (1 / self._fixed.dim) / EVERY).padded(pad)
 
 
+@torch.no_grad()
 def preview(transform: Transform, grid: Grid) -> tuple[np.ndarray, np.ndarray, int]:
     """The forward map on a grid, read from every second node, and the logarithm of its volume change by differences.
 
     Returns:
         Displacement (*shape, d) and log-Jacobian (*shape), float32; and how many points were evaluated.
     """
-    points = 0
-
-    def residual(x: Tensor) -> Tensor:
-        nonlocal points
-        points += len(x)
-        return transform.nonlinear(x, "forward").cpu() - x
-
-    at = grid.points()
-    mapped = apply_affine(transform.affine, at + through_spline(residual, grid).view(-1, grid.dim).float())
-    slopes = torch.gradient(mapped.view(*grid.shape, grid.dim), dim=tuple(range(grid.dim)))
-    voxel = float(np.linalg.det(grid.index_to_world[:-1, :-1]))
-    change = determinant(torch.stack(slopes[::-1], dim=-1)) / voxel
-    return (mapped - at).view(*grid.shape, grid.dim).numpy(), log_determinant(change).numpy(), points
+    splines = through_splines(transform.forward, grid)
+    displacement = splines.displacement_on(grid)
+    logarithm = log_determinant(difference_determinant(displacement, grid))
+    return displacement.numpy(), logarithm.numpy(), splines.parts[0].lattice.count

@@ -12,9 +12,10 @@ import numpy as np
 from torch import Tensor
 
 from ..nephi.align.registration import Progress, register
-from ..nephi.files.displacements import Displacements, sample_displacements, sampled_map
+from ..nephi.files.displacements import Displacements, sample_displacements, spline_maps
 from ..nephi.files.outputs import Judged, Run, judge
 from ..nephi.images.pair import Pair, with_masks
+from ..nephi.maps.neural import NePhi
 from ..nephi.maps.transform import Transform
 from ..nephi.maps.warp import warp
 from ..nephi.options import Options
@@ -37,7 +38,7 @@ class Job:
         options: all of them.
         initial: (d + 1, d + 1) fixed to moving LPS mm, or None.
         guides: points that pull the registration, (fixed, moving), or None.
-        models: fields to go on from.
+        stages: of the transform to go on from.
         weights: name and SHA-256 of those that predicted the first of these, or None.
         grid_spacing: mm between the nodes of the resulting displacements; None picks it.
         preview_spacing: mm, or None for what the time allows.
@@ -47,7 +48,7 @@ class Job:
     options: Options
     initial: Optional[np.ndarray] = None
     guides: Optional[tuple[Tensor, Tensor]] = None
-    models: tuple = ()
+    stages: tuple = ()
     weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
     preview_spacing: Optional[float] = None
@@ -55,7 +56,7 @@ class Job:
     def onwards(self, transform: Transform, iterations: int) -> Job:
         """The same pair, from a transform on, at the finest level of the options."""
         options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
-        return replace(self, options=options, initial=transform.affine, models=transform.models,
+        return replace(self, options=options, initial=transform.affine, stages=transform.stages,
                        weights=transform.provenance["weights"])
 
 
@@ -77,7 +78,7 @@ def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
     watch = _Watch(job, send)
     pair = job.pair
     steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.initial, job.guides,
-                     job.models)
+                     job.stages)
     try:
         with contextlib.closing(steps):
             for state in steps:
@@ -114,8 +115,9 @@ class _Watch:
     def outcome(self) -> Outcome:
         """The last state as the result."""
         transform, history = self.state.transform, self.state.history
-        for model in transform.models:  # that of an interrupted level is still being fitted
-            model.requires_grad_(False)
+        for stage in transform.stages:  # that of an interrupted level is still being fitted
+            if isinstance(stage, NePhi):
+                stage.requires_grad_(False)
         if self._weights is not None:
             transform = replace(transform, provenance={**transform.provenance, "weights": self._weights})
         return Outcome(transform, Run(time.perf_counter() - self._started, transform.provenance["device"], len(history),
@@ -133,19 +135,19 @@ def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
     """The fields and arrays of the result."""
     step = _steps(send)
     transform, pair = outcome.transform, with_masks(job.pair)
-    maps, fields = {}, []
-    for direction, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
-        step(f"{direction} transform")
-        maps[direction] = sampled_map(transform, direction, mask)
-        fields.append(sample_displacements(maps[direction], job.grid_spacing, mask=mask))
+    step("forward transform")
+    maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
+    forward = sample_displacements(transform.forward, maps.forward, job.grid_spacing, mask=pair.fixed_mask)
+    step("inverse transform")
+    inverse = sample_displacements(transform.inverse, maps.inverse, job.grid_spacing, mask=pair.moving_mask)
     step("warped volume")
-    warped = warp(pair.moving, fields[0], pair.fixed.grid)
-    exports = [{"file": f"{side.direction} transform", **side.to_dict()} for side in fields]
-    judged = judge(transform, pair, outcome.run, warped, maps, exports, {}, step)
+    warped = warp(pair.moving, forward.map, pair.fixed.grid)
+    exports = [{"file": f"{way} transform", "direction": way, **field.to_dict()}
+               for way, field in (("forward", forward), ("inverse", inverse))]
+    judged = judge(transform, pair, outcome.run, maps, warped, exports, {}, step)
     step("result")
-    forward, inverse = fields
     return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {
-        "forward": forward.values.numpy(), "inverse": inverse.values.numpy(), "warped": warped.values.numpy(),
+        "forward": forward.map.values.numpy(), "inverse": inverse.map.values.numpy(), "warped": warped.values.numpy(),
         "log_jacobian": judged.log_jacobian.values.numpy(), "transform": transform_bytes(transform)}
 
 
@@ -165,8 +167,12 @@ def _result_fields(judged: Judged, forward: Displacements, inverse: Displacement
     return plain({
         "report": judged.report, "histogram": histogram(judged.determinant, mask),
         "history": [{name: record[name] for name in ("level", "iteration", "loss")} for record in run.history],
-        **{side.direction: {"geometry": side.grid.to_dict(), "spacing": side.to_dict()["spacing_mm"],
-                            "error_mm": side.error_mm} for side in (forward, inverse)}})
+        "forward": displacement_fields(forward), "inverse": displacement_fields(inverse)})
+
+
+def displacement_fields(made: Displacements) -> dict:
+    """What a message says of displacements."""
+    return {"geometry": made.map.grid.to_dict(), "spacing": made.to_dict()["spacing_mm"], "error_mm": made.error_mm}
 
 
 def _steps(send: Send) -> Callable[[str], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import torch
@@ -12,19 +12,20 @@ import torch
 from ..nephi import __version__
 from ..nephi.align.registration import run
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
-from ..nephi.files.displacements import sample_displacements, sampled_map
+from ..nephi.files.displacements import sample_displacements, spline_maps
 from ..nephi.geometry import Grid
 from ..nephi.images.phantom import shapes_2d
 from ..nephi.judge.evidence import evaluate
 from ..nephi.maps.determinant import determinant_image, log_determinant
-from ..nephi.maps.sampled import SampledMap
+from ..nephi.maps.map import Map
+from ..nephi.maps.resampled import exact_where_suspect, through_splines
 from ..nephi.maps.transform import Transform
 from ..nephi.maps.warp import warp
 from ..nephi.options import Options
 from ..nephi.report import make_metrics, plain
 from .inputs import read_grid, read_initial, read_pair, read_points, read_transform, read_values
 from .messages import Message
-from .registering import Job, align, result
+from .registering import Job, align, displacement_fields, result
 
 Answer = tuple[str, dict, dict]
 
@@ -148,45 +149,45 @@ class Tasks:
         transform = self._transform_of(request)
         if points.dim() != 2 or points.shape[1] != transform.fixed_grid.dim:
             raise InputError(f"The points have shape {tuple(points.shape)}; give (n, {transform.fixed_grid.dim}).")
-        mapped = transform.map_points(points, _direction(request))
+        mapped = _way(request, transform).map(points)
         return "points", {}, {"points": mapped.cpu().numpy()}
 
     def _displacement(self, request: Message) -> Answer:
-        transform, grid, direction = self._transform_of(request), read_grid(request, "geometry"), _direction(request)
-        points = grid.points()
-        moved = _on_grid(transform, grid, direction).map_points(points, direction).cpu() - points
-        return "values", {}, {"displacement": moved.float().view(*grid.shape, grid.dim).numpy()}
+        grid = read_grid(request, "geometry")
+        displacement = _quick(_way(request, self._transform_of(request)), grid).displacement_on(grid)
+        return "values", {}, {"displacement": displacement.numpy()}
 
     def _jacobian(self, request: Message) -> Answer:
         grid = read_grid(request, "geometry")
-        values = determinant_image(self._transform_of(request), grid, _direction(request))
+        values = determinant_image(_way(request, self._transform_of(request)), grid)
         if request.fields.get("quantity", "log") == "log":
             values = log_determinant(values)
         return "values", {}, {"values": values.numpy()}
 
     def _warp(self, request: Message) -> Answer:
-        transform, direction = self._transform_of(request), _direction(request)
+        way = _way(request, self._transform_of(request))
         mode, onto = request.fields.get("interpolation", "linear"), read_grid(request, "onto")
         given = _array(request, "image")
         image = read_values(request, "image", "image")
-        warped = warp(image, _on_grid(transform, onto, direction), onto, direction, mode).values.numpy()
+        warped = warp(image, _quick(way, onto), onto, mode).values.numpy()
         return "values", {}, {"values": warped.astype(given.dtype) if mode == "nearest" else warped}
 
     def _maps(self, request: Message) -> Answer:
         transform, spacing = self._transform_of(request), _positive(request.fields, "grid_spacing")
-        maps = {side: sampled_map(transform, side) for side in ("forward", "inverse")}
-        sides = {side: sample_displacements(maps[side], spacing) for side in maps}
-        fields = {side: {"geometry": made.grid.to_dict(), "spacing": made.to_dict()["spacing_mm"],
-                         "error_mm": made.error_mm} for side, made in sides.items()}
-        values = log_determinant(maps["forward"].determinant_on(transform.fixed_grid))
-        return ("values", {**fields, "fixed": transform.fixed_grid.to_dict(), "provenance": transform.provenance},
-                {**{side: made.values.numpy() for side, made in sides.items()}, "log_jacobian": values.numpy()})
+        maps, grid = spline_maps(transform), transform.fixed_grid
+        forward = sample_displacements(transform.forward, maps.forward, spacing)
+        inverse = sample_displacements(transform.inverse, maps.inverse, spacing)
+        fields = {"forward": displacement_fields(forward), "inverse": displacement_fields(inverse)}
+        values = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid)
+        return ("values", {**fields, "fixed": grid.to_dict(), "provenance": transform.provenance},
+                {"forward": forward.map.values.numpy(), "inverse": inverse.map.values.numpy(),
+                 "log_jacobian": log_determinant(values).numpy()})
 
 
-def _on_grid(transform: Transform, grid: Grid, direction: str) -> Any:
-    """Something that maps the points of a grid: through a spline over every second one where that is as good."""
-    fine = max(grid.spacing) <= 1.5 * float(np.mean(transform.fixed_grid.spacing)) and min(grid.size) >= 8
-    return SampledMap(transform, grid, direction).at_voxels(grid) if fine else transform
+def _quick(way: Map, grid: Grid) -> Map:
+    """A map for the points of a grid: through a spline over every second one where that is as good."""
+    fine = max(grid.spacing) <= 1.5 * float(np.mean(way.domain.spacing)) and min(grid.size) >= 8
+    return through_splines(way, grid) if fine else way
 
 
 def _array(request: Message, name: str) -> np.ndarray:
@@ -195,8 +196,11 @@ def _array(request: Message, name: str) -> np.ndarray:
     return request.arrays[name]
 
 
-def _direction(request: Message) -> str:
-    return str(request.fields.get("direction", "forward"))
+def _way(request: Message, transform: Transform) -> Map:
+    direction = request.fields.get("direction", "forward")
+    if direction not in ("forward", "inverse"):
+        raise InputError(f"Unknown direction {direction!r}; use 'forward' (fixed to moving) or 'inverse'.")
+    return getattr(transform, direction)
 
 
 def _positive(fields: dict, name: str) -> Optional[float]:

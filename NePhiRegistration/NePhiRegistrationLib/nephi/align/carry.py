@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Optional
 
 import torch
 from torch import Tensor
 
-from ..geometry import Grid
-from ..maps.neural import FORWARD, INVERSE, NePhi
-from ..maps.spline import LatentBox, LatentCode
-from .volume import Volume
+from ..geometry import POINTS_IN_CACHE, Grid
+from ..maps.displacement_map import DisplacementMap
+from ..maps.map import Composition
+from ..maps.neural import NePhi
+from ..maps.spline import SplineMap
+from ..maps.transform import Stage
 
 MAP_STRIDE = 2  # samples between the lattice's points
-_POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The levels so far as displacements in frame units: splines through their values on a lattice.
+    """The stages so far, in frame coordinates, as splines through their values on a lattice.
 
     Attributes:
-        displacement: phi(x) - x, where phi is their forward map.
-        error: psi(phi(x)) - x, where psi is their inverse map: what a finer level can still make good.
-        error_values: (d, k, j, i) the same at the lattice's points, to be read linearly.
+        forward: phi, their forward map.
+        round_trip: psi(phi(x)), psi their inverse map: its displacements are what a finer level can still make good.
+        error: the same displacements, to be read linearly.
     """
 
-    displacement: LatentCode
-    error: LatentCode
-    error_values: Volume
+    forward: SplineMap
+    round_trip: SplineMap
+    error: DisplacementMap
 
 
 class Carrier:
-    """The maps of the levels so far, without the affine, on a lattice that follows the resolution.
+    """The maps of the stages so far, without the affine, on a lattice that follows the resolution.
 
-    At each finer level only the models that came since the last one are evaluated, at every second sample along each
+    At each finer level only the stages that came since the last one are evaluated, at every second sample along each
     axis; the earlier ones are read from their splines. The final transform is never read from here.
     """
 
@@ -44,55 +46,43 @@ class Carrier:
         self._count = 0
 
     @torch.no_grad()
-    def onto(self, models: tuple[NePhi, ...], grid: Grid) -> Optional[Carried]:
-        """Where the levels so far take the points of a level's grid, or None without models.
+    def onto(self, stages: tuple[Stage, ...], grid: Grid) -> Optional[Carried]:
+        """Where the stages so far take the points of a level's grid, or None without stages.
 
         Args:
-            models: coarse to fine, those of the last call and perhaps more.
+            stages: coarse to fine, those of the last call and perhaps more.
             grid: of frame coordinates, isotropic, with an odd size along each axis.
         """
-        if not models:
+        if not stages:
             return None
-        lattice = Grid(tuple((n + 1) // MAP_STRIDE for n in grid.size), tuple(MAP_STRIDE * s for s in grid.spacing),
-                       grid.origin, grid.direction)
-        self._carried = _on_lattice(models[self._count:], self._carried, lattice, models[0].code.local.device)
-        self._count = len(models)
+        lattice = Grid.aligned([(n + 1) // MAP_STRIDE for n in grid.size], MAP_STRIDE * grid.spacing[0], grid.origin)
+        self._carried = _on_lattice(stages[self._count:], self._carried, lattice)
+        self._count = len(stages)
         return self._carried
 
 
-@torch.no_grad()
-def shifts(carried: Carried, grid: Grid) -> Tensor:
-    """The displacements at the points of the grid the lattice was made for: (n, d)."""
-    device = carried.displacement.local.device
-    axes = [origin + spacing * torch.arange(n, device=device)
-            for n, spacing, origin in zip(grid.size, grid.spacing, grid.origin)]
-    return carried.displacement.on_lattice(axes).flatten(0, -2)
+def _on_lattice(stages: tuple[Stage, ...], before: Optional[Carried], lattice: Grid) -> Carried:
+    """The finest stage acts first and what was there before last; on the way back the finest acts last."""
+    later = Composition([stage.forward for stage in reversed(stages[:-1])])
+    back = Composition([stage.inverse for stage in stages])
+    parts = []
+    for points, moved in _first(stages[-1], lattice):
+        moved = later.map(moved)
+        returned = back.map(moved if before is None else before.round_trip.map(moved))
+        moved = moved if before is None else before.forward.map(moved)
+        parts.append(torch.cat([moved - points, returned - points], dim=-1))
+    forward, error = torch.cat(parts).view(*lattice.shape, 2 * lattice.dim).split(lattice.dim, dim=-1)
+    return Carried(SplineMap.through(forward, lattice), SplineMap.through(error, lattice),
+                   DisplacementMap(error, lattice))
 
 
-def _on_lattice(models: tuple[NePhi, ...], before: Optional[Carried], lattice: Grid, device: torch.device) -> Carried:
-    """The finest model acts first and what was there before last; on the way back the finest acts last."""
-    parts, finest = [], models[-1]
-    codes = finest.code.on_lattice(_axes(lattice, finest.code.box, device)).flatten(0, -2)
-    for (start, stop), local in zip(lattice.chunks(_POINTS_AT_ONCE), codes.split(_POINTS_AT_ONCE)):
-        points = lattice.points(start, stop, device)
-        inside = finest.code.box.nearest(points)
-        moved = points + finest.forward_field(inside, local, finest.code.shared)
-        for model in reversed(models[:-1]):
-            moved = model.map(moved, FORWARD)
-        back = moved if before is None else moved + before.error.at(before.error.box.nearest(moved))
-        if before is not None:
-            moved = moved + before.displacement.at(before.displacement.box.nearest(moved))
-        for model in models:
-            back = model.map(back, INVERSE)
-        parts.append(torch.cat([moved - points, back - points], dim=-1))
-    values = torch.cat(parts).view(*lattice.shape, 2 * lattice.dim).split(lattice.dim, dim=-1)
-    displacement, error = (LatentCode.through(part, lattice.origin, lattice.spacing[0]).requires_grad_(False)
-                           for part in values)
-    return Carried(displacement, error, Volume(values[1].movedim(-1, 0).contiguous(), lattice))
-
-
-def _axes(lattice: Grid, box: LatentBox, device: torch.device) -> list[Tensor]:
-    """The coordinates of a lattice's points along (x, y, z), those outside a box at its border."""
-    axes = zip(lattice.size, lattice.spacing, lattice.origin, box.low, box.cells)
-    return [(origin + spacing * torch.arange(n, device=device)).clamp(low, low + cells * box.cell)
-            for n, spacing, origin, low, cells in axes]
+def _first(stage: Stage, lattice: Grid) -> Iterator[tuple[Tensor, Tensor]]:
+    """Parts of a lattice: its points and where a stage takes them."""
+    if isinstance(stage, NePhi):
+        axes = [origin + step * torch.arange(n, device=stage.forward.device)
+                for n, step, origin in zip(lattice.size, lattice.spacing, lattice.origin)]
+        yield from stage.forward.on_lattice(axes, POINTS_IN_CACHE)
+    else:
+        for chunk in lattice.chunks(POINTS_IN_CACHE):
+            points = lattice.points(stage.forward.device, *chunk)
+            yield points, stage.forward.map(points)

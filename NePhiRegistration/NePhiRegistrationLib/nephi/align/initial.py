@@ -46,3 +46,11 @@ def matrix_of(transform: sitk.Transform, name: str = "transform") -> np.ndarray:
     for axis in range(dim):
         matrix[:-1, axis] = transform.TransformVector(list(np.eye(dim)[axis]), [0.0] * dim)
     return matrix
+
+
+def to_itk(matrix: np.ndarray) -> sitk.AffineTransform:
+    """A homogeneous matrix (d + 1, d + 1) as a SimpleITK transform."""
+    transform = sitk.AffineTransform(len(matrix) - 1)
+    transform.SetMatrix(matrix[:-1, :-1].flatten().tolist())
+    transform.SetTranslation(matrix[:-1, -1].tolist())
+    return transform

@@ -11,22 +11,20 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Frame, Grid, apply_affine, apply_matrix
+from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.masks import dilate
 from ..images.resampling import downsample, sample
-from ..maps.neural import INVERSE, Architecture, NePhi
-from ..maps.spline import LatentBox
+from ..maps.neural import Architecture, NePhi, latent_grid
 from ..maps.transform import Transform
 from ..options import Options
-from .carry import MAP_STRIDE, Carrier, shifts
+from .carry import MAP_STRIDE, Carrier
 from .objective import Level, Side
 from .patches import PatchLattice
 from .similarity import similarity_named
 from .volume import Volume
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
-VOXELS_AT_ONCE = 1 << 18  # read from an image at once, to save memory
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
 
@@ -86,16 +84,15 @@ def make_level(pair: AlignedPair, transform: Transform, spacing: float, options:
     step = spacing / frame.scale
     margin = (options.patch + 2) * step
     size = [math.ceil((b - a + 2 * margin) / step / MAP_STRIDE) * MAP_STRIDE + 1 for a, b in zip(low, high)]
-    dim = len(size)
-    grid = Grid(tuple(size), (step,) * dim, tuple(float(a - margin) for a in low), tuple(np.eye(dim).ravel()))
+    grid = Grid.aligned(size, step, [a - margin for a in low])
     to_world = frame.to_world_matrix
     fixed = _side(pair.fixed, pair.fixed_mask, to_world, None, grid, spacing, options)
-    carried = (carrier or Carrier()).onto(transform.models, grid)
-    shift = None if carried is None else shifts(carried, grid)
+    carried = (carrier or Carrier()).onto(transform.stages, grid)
+    shift = None if carried is None else carried.forward.read_on(grid).flatten(0, -2)
     moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, spacing, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
-    fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** dim)
-    error = None if carried is None else carried.error_values
+    fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** grid.dim)
+    error = None if carried is None else carried.error
     return Level(fixed, moving, lattice, fraction, frame.scale, error, _carried_landmarks(pair, transform))
 
 
@@ -109,8 +106,8 @@ def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Opt
     near = None if mask is None else dilate(mask, image.grid, options.mask_margin).to(device)
     intensity = torch.empty(grid.count, device=device)
     inside, wanted = (torch.empty(grid.count, dtype=torch.bool, device=device) for _ in range(2))
-    for start, stop in grid.chunks(VOXELS_AT_ONCE):
-        points = grid.points(start, stop, device)
+    for start, stop in grid.chunks(POINTS_AT_ONCE):
+        points = grid.points(device, start, stop)
         world = apply_affine(to_world, points if shift is None else points + shift[start:stop])
         intensity[start:stop] = sample(values, coarse, world)
         inside[start:stop] = image.grid.contains(world)
@@ -156,17 +153,17 @@ def _carried_landmarks(pair: AlignedPair, transform: Transform) -> Optional[tupl
         return None
     fixed, moving = pair.landmarks
     device = pair.fixed.values.device
-    back = transform.map_points(moving, INVERSE)
+    back = transform.inverse.map(moving)
     to_frame = pair.frame.to_frame_matrix
     return tuple(apply_affine(to_frame, points.double()).float().to(device) for points in (fixed, back))
 
 
 def new_model(level: Level, options: Options, generator: torch.Generator) -> NePhi:
-    """A model near the identity whose latent box covers what a level samples."""
+    """A model near the identity whose latent grid covers what a level samples."""
     lattice = level.lattice
     edge = (options.patch + 1) * lattice.spacing
-    box = LatentBox.covering([a - edge for a in lattice.low], [b + edge for b in lattice.high],
-                             options.latent_ratio * lattice.spacing)
+    grid = latent_grid([a - edge for a in lattice.low], [b + edge for b in lattice.high],
+                       options.latent_ratio * lattice.spacing)
     architecture = Architecture(len(lattice.low), options.frequencies, options.hidden, options.channels,
                                 options.shared_channels, options.omega, options.frequency_scale, options.readout)
-    return NePhi.random(architecture, box, options.code_scale, generator)
+    return NePhi.random(architecture, grid, options.code_scale, generator)

@@ -18,7 +18,7 @@ from ..errors import reason
 from ..geometry import Grid, apply_affine
 from ..images.image import Image
 from ..images.resampling import sample
-from .initial import matrix_of
+from .initial import matrix_of, to_itk
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,11 @@ class MaskedImage:
     def center(self, weights: Tensor) -> np.ndarray:
         """The centre of mass of ``weights``, (k, j, i), inside; (d,) LPS mm."""
         weights = (weights * self.inside).double().flatten()
-        return ((weights[:, None] * self.grid.points().double()).sum(0) / weights.sum()).numpy()
+        return ((weights[:, None] * self.grid.points("cpu").double()).sum(0) / weights.sum()).numpy()
 
     def on(self, grid: Grid) -> MaskedImage:
         """The same resampled to another grid."""
-        both = sample(torch.stack([self.values, self.inside.float()]), self.grid, grid.points())
+        both = sample(torch.stack([self.values, self.inside.float()]), self.grid, grid.points("cpu"))
         return MaskedImage(both[0].reshape(grid.shape), both[1].reshape(grid.shape) > 0.5, grid)
 
 
@@ -52,14 +52,14 @@ class Matcher:
         self.fixed, self.moving, self.seed = fixed, moving, seed
         self.images = [Image(level.values, level.grid).to_sitk() for level in (fixed, moving)]
         self.masks = [Image(level.inside, level.grid).to_sitk(sitk.sitkUInt8) for level in (fixed, moving)]
-        self.points = fixed.grid.points()[fixed.inside.flatten()]
+        self.points = fixed.grid.points("cpu")[fixed.inside.flatten()]
 
     def shared(self, matrix: np.ndarray) -> float:
         """Mutual information times the share of the fixed image that is met: little overlap is easily alike."""
         met = sample(self.moving.inside, self.moving.grid, apply_affine(matrix, self.points), "nearest")
         try:
             method = self._method()
-            method.SetInitialTransform(_to_sitk(matrix))
+            method.SetInitialTransform(to_itk(matrix))
             return -method.MetricEvaluate(*self.images) * float(met.float().mean())
         except RuntimeError:  # ITK's word for no overlap
             return 0.0
@@ -69,7 +69,7 @@ class Matcher:
         step = max(self.fixed.grid.spacing)
         residual = _residual(kind, self.points.double().mean(0).tolist())
         method = self._method()
-        method.SetMovingInitialTransform(_to_sitk(matrix))
+        method.SetMovingInitialTransform(to_itk(matrix))
         method.SetInitialTransform(residual, inPlace=True)
         method.SetOptimizerAsGradientDescent(
             learningRate=1.0, numberOfIterations=100, convergenceMinimumValue=1e-6, convergenceWindowSize=10,
@@ -134,11 +134,4 @@ def _residual(kind: str, center: list[float]) -> sitk.Transform:
         "affine": lambda: sitk.AffineTransform(dim),
     }[kind]()
     transform.SetCenter(center)
-    return transform
-
-
-def _to_sitk(matrix: np.ndarray) -> sitk.AffineTransform:
-    transform = sitk.AffineTransform(len(matrix) - 1)
-    transform.SetMatrix(matrix[:-1, :-1].flatten().tolist())
-    transform.SetTranslation(matrix[:-1, -1].tolist())
     return transform

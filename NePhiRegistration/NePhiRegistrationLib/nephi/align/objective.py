@@ -8,20 +8,23 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
 import torch
 from torch import Tensor
 
-from ..maps.neural import DIRECTIONS, FORWARD, NePhi
+from ..maps.displacement_map import DisplacementMap
+from ..maps.map import Map
+from ..maps.neural import NePhi
 from ..options import Options
 from .patches import Patches, PatchLattice, uniform_points
 from .regularity import consistency, prior, round_trip
 from .similarity import local_ncc, ncc, similarity_named
 from .volume import Volume
 
+BOTH = (0, 1)
 MM_PER_LANDMARK_UNIT = 10.0
 NODES_AT_ONCE = 1 << 12  # keeps a layer's values within the processor's cache
 
@@ -52,7 +55,7 @@ class Level:
         lattice: of the sample patches.
         fraction: of the patches within the mask that are drawn.
         mm: millimetres per frame unit.
-        error: inverse-consistency error of the coarser levels, psi(phi(x)) - x in frame units, (d, k, j, i), or None.
+        error: inverse-consistency error of the coarser levels, the displacements psi(phi(x)) - x, or None.
         landmarks: fixed points and moving points carried to the fixed image's frame, each (m, d), or None.
     """
 
@@ -61,12 +64,13 @@ class Level:
     lattice: PatchLattice
     fraction: float
     mm: float
-    error: Optional[Volume]
+    error: Optional[DisplacementMap]
     landmarks: Optional[tuple[Tensor, Tensor]]
 
-    def sides(self, direction: str) -> tuple[Side, Side]:
-        """The image whose points are mapped, and the one they are mapped to."""
-        return (self.fixed, self.moving) if direction == FORWARD else (self.moving, self.fixed)
+    @property
+    def ways(self) -> tuple[tuple[Side, Side], tuple[Side, Side]]:
+        """The image whose points are mapped and the one they are mapped to, forward and back."""
+        return (self.fixed, self.moving), (self.moving, self.fixed)
 
     def wanted(self, points: Tensor) -> Tensor:
         """Whether points (n, d) lie where either image is sampled: (n) bool."""
@@ -74,37 +78,38 @@ class Level:
 
     def coarser_error(self, points: Tensor) -> Tensor:
         """The inverse-consistency error of the coarser levels at points (n, d), frame coordinates: (n, d)."""
-        return torch.zeros_like(points) if self.error is None else self.error.at(self.error.to_unit(points)).T
+        return torch.zeros_like(points) if self.error is None else self.error.displacement(points)
 
 
 def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
-               regular: Sequence[str] = DIRECTIONS) -> dict[str, float]:
+               regular: Sequence[int] = BOTH) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
-    Both directions are averaged.
+    Both ways, forward and back, are averaged.
 
     Args:
         share: of the points that the options ask for.
-        regular: the directions whose regularity is looked at.
+        regular: the ways whose regularity is looked at, 0 for forward and 1 for back.
     """
     total: dict[str, float] = {}
-    device = model.code.local.device
-    patches = level.lattice.draw(level.wanted, share * level.fraction, generator, device)
+    patches = level.lattice.draw(level.wanted, share * level.fraction, generator, model.forward.device)
     if len(patches.origins):
         displacements = _at_nodes(model, patches)
         leaves = displacements.detach().requires_grad_()
-        for direction, displacement in zip(DIRECTIONS, leaves):
-            _descend(total, _similarity_terms(level, direction, patches, displacement, options), 0.5)
+        for (here, there), displacement in zip(level.ways, leaves):
+            _descend(total, _similarity_terms(here, there, patches, displacement, options), 0.5)
         if options.inverse_consistency:
             error = round_trip(leaves, patches, level.coarser_error) * level.mm**2
             _descend(total, [("inverse_consistency", error, options.inverse_consistency)], 1.0)
         if leaves.grad is not None:
             displacements.backward(leaves.grad)
-    for direction in DIRECTIONS:
-        if direction in regular:
-            _descend(total, _regularity_terms(model, level, direction, options, share, generator), 1 / len(regular))
+    for number, (there, back) in enumerate(model.ways):
+        if number in regular:
+            _descend(total, _regularity_terms(there, back, level, options, share, generator), 1 / len(regular))
         if level.landmarks is not None:
-            _descend(total, _landmark_terms(model, level, direction, options), 0.5)
+            start, end = level.landmarks[number], level.landmarks[1 - number]
+            distance = (there.map(start) - end).pow(2).sum(1).mean() / (MM_PER_LANDMARK_UNIT / level.mm) ** 2
+            _descend(total, [("landmarks", distance, options.landmark_weight)], 0.5)
     _descend(total, [("prior", prior(model), options.prior)], 1.0)
     return total
 
@@ -114,10 +119,10 @@ def misfit(level: Level, options: Options, generator: torch.Generator) -> float:
     """The similarity terms of a level's images as they lie, both directions averaged; infinite without overlap."""
     patches = level.lattice.draw(level.wanted, level.fraction, generator, level.fixed.volume.values.device)
     still = torch.zeros_like(patches.nodes)
-    found = [list(_similarity_terms(level, direction, patches, still, options)) for direction in DIRECTIONS]
+    found = [list(_similarity_terms(here, there, patches, still, options)) for here, there in level.ways]
     if not all(found):
         return math.inf
-    return math.fsum(weight * float(value) for terms in found for _, value, weight in terms) / len(DIRECTIONS)
+    return math.fsum(weight * float(value) for terms in found for _, value, weight in terms) / len(found)
 
 
 def _descend(total: dict[str, float], terms: Terms, factor: float) -> None:
@@ -133,13 +138,11 @@ def _at_nodes(model: NePhi, patches: Patches) -> Tensor:
     """Both fields at the nodes: (2, N, d)."""
     codes = model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used]
     parts = list(zip(patches.nodes.split(NODES_AT_ONCE), codes.split(NODES_AT_ONCE)))
-    return torch.stack([torch.cat([model.field(direction)(nodes, local, model.code.shared) for nodes, local in parts])
-                        for direction in DIRECTIONS])
+    return torch.stack([torch.cat([field(nodes, local, model.code.shared) for nodes, local in parts])
+                        for field in model.fields])
 
 
-def _similarity_terms(level: Level, direction: str, patches: Patches, displacement: Tensor, options: Options
-                      ) -> Iterator[tuple[str, Tensor, float]]:
-    here, there = level.sides(direction)
+def _similarity_terms(here: Side, there: Side, patches: Patches, displacement: Tensor, options: Options) -> Terms:
     chosen = torch.nonzero(here.volume.covers(patches.centres))[:, 0]
     if len(chosen) == 0:
         return
@@ -165,17 +168,11 @@ def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -
     return similarity.scale * similarity.loss(fixed, warped, weights)
 
 
-def _regularity_terms(model: NePhi, level: Level, direction: str, options: Options, share: float,
-                      generator: torch.Generator) -> Iterator[tuple[str, Tensor, float]]:
+def _regularity_terms(there: Map, back: Map, level: Level, options: Options, share: float, generator: torch.Generator
+                      ) -> Terms:
     count = max(1, int(share * options.regularity_points))
-    points = uniform_points(level.lattice.low, level.lattice.high, count, generator, model.code.local.device)
-    found = consistency(model, points, direction, options.fold_margin)
+    points = uniform_points(level.lattice.low, level.lattice.high, count, generator, there.device)
+    found = consistency(there, back, points, options.fold_margin)
     yield "regularity", found.gradient, options.regularity
     yield "smoothness", found.roughness, options.smoothness
     yield "folds", found.shrinkage, options.fold_weight
-
-
-def _landmark_terms(model: NePhi, level: Level, direction: str, options: Options) -> Terms:
-    start, end = level.landmarks if direction == FORWARD else reversed(level.landmarks)
-    distance = (model.map(start, direction) - end).pow(2).sum(1).mean()
-    return [("landmarks", distance / (MM_PER_LANDMARK_UNIT / level.mm) ** 2, options.landmark_weight)]

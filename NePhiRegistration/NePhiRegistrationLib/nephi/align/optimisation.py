@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import DeviceMemoryError
-from ..maps.neural import DIRECTIONS, NePhi
+from ..maps.neural import NePhi
 from ..options import Options
 from .adam import Adam
-from .objective import Level, accumulate
+from .objective import BOTH, Level, accumulate
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +43,21 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
     pairs are cheap. Out of memory, half as many points are used from then on.
 
     Args:
-        in_turn: look at the regularity of one direction in each iteration and not of both, which is enough for a model
+        in_turn: look at the regularity of one way in each iteration and not of both, which is enough for a model
             that is regular already.
 
     Raises:
         DeviceMemoryError: even few points do not fit.
     """
-    fields = [*model.forward_field.parameters(), *model.inverse_field.parameters()]
-    adam = Adam([([model.code.local, model.code.shared], options.code_learning_rate), (fields, options.learning_rate)],
+    fields = [parameter for field in model.fields for parameter in field.parameters()]
+    adam = Adam([(model.code.parameters(), options.code_learning_rate), (fields, options.learning_rate)],
                 betas=(0.9, 0.99))
     monitor = Convergence(options.convergence)
     position, share = 0, 1.0
     while position < iterations:
         adam.zero_grad()
         try:
-            regular = (DIRECTIONS[position % len(DIRECTIONS)],) if in_turn else DIRECTIONS
+            regular = (position % 2,) if in_turn else BOTH
             values = accumulate(model, level, options, share, generator, regular)
         except RuntimeError as error:
             share = _smaller_share(error, share, level)

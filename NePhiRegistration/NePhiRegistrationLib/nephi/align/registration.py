@@ -20,7 +20,7 @@ from ..images.image import Image, normalise
 from ..images.masks import foreground
 from ..images.pair import check_overlap, check_pair
 from ..maps.neural import NePhi
-from ..maps.transform import Transform
+from ..maps.transform import Stage, Transform
 from ..options import Options
 from ..predict.predictor import Predictor, widened
 from ..predict.smoothing import smoothed
@@ -70,8 +70,7 @@ class Progress:
 
 def register(fixed: Image, moving: Image, options: Optional[Options] = None, fixed_mask: Optional[Tensor] = None,
              moving_mask: Optional[Tensor] = None, initial: Optional[np.ndarray] = None,
-             landmarks: Optional[tuple[Tensor, Tensor]] = None, prediction: tuple[NePhi, ...] = ()
-             ) -> Iterator[Progress]:
+             landmarks: Optional[tuple[Tensor, Tensor]] = None, start: tuple[Stage, ...] = ()) -> Iterator[Progress]:
     """Align a moving image with a fixed one; closing the generator cancels.
 
     Args:
@@ -81,8 +80,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         initial: (d + 1, d + 1) fixed to moving LPS mm; where the linear alignment starts, or all there is of it
             with the option affine="none".
         landmarks: corresponding fixed and moving points, (m, d) LPS mm each; a soft term of the loss.
-        prediction: models that already align the images after the linear alignment; they are kept, and all levels
-            start from there. Without them the option ``weights`` predicts some.
+        start: stages that already align the images after the linear alignment; they stay, and all levels go on from
+            there. Without them the option ``weights`` predicts some.
 
     Yields:
         Progress; the last one has ``done`` and the resulting transform.
@@ -92,58 +91,101 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         DeviceMemoryError: the device is too small.
     """
     options = options or Options.from_preset("generic")
-    started = time.perf_counter()
+    clock = _Clock()
     _check_inputs(fixed, moving, fixed_mask, moving_mask, initial, landmarks)
     device = pick_device(options.device)
-    predictor = None if prediction else _predictor(fixed, options, device)
-    provenance = _provenance(fixed, moving, options, device)
-    start = np.eye(fixed.grid.dim + 1) if initial is None else initial
-    yield Progress("affine", 0, 1, Transform(fixed.grid, moving.grid, start, (), provenance))
+    predictor = None if start else _predictor(fixed, options, device)
+    matrix = np.eye(fixed.grid.dim + 1) if initial is None else initial
+    transform = Transform(fixed.grid, moving.grid, matrix, (), _provenance(fixed, moving, options, device))
+    yield clock.passed("affine", 0, transform)
     affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, options)
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
-    transform = Transform(fixed.grid, moving.grid, affine, prediction, provenance)
-    yield Progress("affine", 1, 1, transform, seconds=time.perf_counter() - started)
-    predicted: tuple[NePhi, ...] = ()
+    transform = replace(transform, affine=affine, stages=start)
+    yield clock.passed("affine", 1, transform)
     if predictor is not None:
-        predicted = _predict(predictor, pair, transform, options)
-        if predicted:
-            provenance = {**provenance, "weights": {"name": predictor.name, "sha256": predictor.hash}}
-        predictor = None  # its memory is wanted by the finest level
-        transform = Transform(fixed.grid, moving.grid, affine, predicted, provenance)
-        yield Progress("prediction", 1, 1, transform, seconds=time.perf_counter() - started)
-    history: list[dict] = []
-    clock = _Clock(started)
-    spacings, carrier = level_spacings(pair, options.predicted if predicted else options), Carrier()
-    generator = torch.Generator().manual_seed(options.seed)
+        transform = _predicted(predictor, pair, transform, options)
+        yield clock.passed("prediction", 1, transform)
+    predicted = predictor is not None and bool(transform.stages)
+    predictor = None  # the finest level wants its memory
+    fitting = _Fitting(pair, transform, options.predicted if predicted else options, clock)
     if predicted and options.refinement:
-        level, model = _predicted_level(pair, transform, options)
-        transform = replace(transform, models=(*predicted[:-1], model))
-        clock.begin(0, [options.refinement, *(i for _, i in spacings)])
-        for step in optimise(model, level, options.refinement, _eager(options), generator, in_turn=True):
-            history.append({"level": 0, "iteration": step.iteration, "loss": sum(step.terms.values()), **step.terms})
-            yield clock.progress("refinement", step, transform, history)
-        model.requires_grad_(False)
-        del level
-    for number, (spacing, iterations) in enumerate(spacings, start=1):
-        with memory_errors(spacing):
-            level = make_level(pair, transform, spacing, options, carrier)
-        model = new_model(level, options, generator).to(device)
-        carried = Transform(fixed.grid, moving.grid, affine, (*transform.models, model), provenance)
-        clock.begin(number - 1, [i for _, i in spacings])
-        for step in optimise(model, level, iterations, options, generator):
-            loss = sum(step.terms.values())
-            history.append({"level": number, "iteration": step.iteration, "loss": loss, **step.terms})
-            yield clock.progress(f"level {number}/{len(spacings)}", step, carried, history)
-        model.requires_grad_(False)
-        transform = carried
-        del level  # before the next, finer one is made
-    yield Progress("done", 1, 1, transform, history=history, seconds=time.perf_counter() - started)
+        yield from fitting.refine()
+    yield from fitting.levels()
+    yield clock.passed("done", 1, fitting.transform)
 
 
 def run(fixed: Image, moving: Image, options: Optional[Options] = None, **inputs: object) -> Transform:
     """:func:`register` without the progress: the resulting transform."""
     *_, last = register(fixed, moving, options, **inputs)
     return last.transform
+
+
+class _Clock:
+    """Turns what happens into progress, with the history, rates and an estimate of the time left."""
+
+    def __init__(self) -> None:
+        self._started = self._phase_started = time.perf_counter()
+        self._later = 0.0
+        self._history: list[dict] = []
+
+    def begin(self, iterations: list[int]) -> None:
+        """A level starts with so many iterations, then others; these are taken to cost more for being finer."""
+        self._phase_started = time.perf_counter()
+        self._later = sum(n * 3.0**k for k, n in enumerate(iterations) if k)
+
+    def passed(self, phase: str, step: int, transform: Transform) -> Progress:
+        """The progress at the beginning (0) or the end (1) of a phase without iterations."""
+        return Progress(phase, step, 1, transform, history=self._history, seconds=time.perf_counter() - self._started)
+
+    def iterated(self, phase: str, level: int, done: Iteration, transform: Transform) -> Progress:
+        """The progress after an iteration."""
+        self._history.append({"level": level, "iteration": done.iteration, "loss": sum(done.terms.values()),
+                              **done.terms})
+        now = time.perf_counter()
+        rate = done.iteration / max(now - self._phase_started, 1e-9)
+        left = (done.iterations - done.iteration + self._later) / rate
+        return Progress(phase, done.iteration, done.iterations, transform, done.terms, rate, left, self._history,
+                        now - self._started)
+
+
+class _Fitting:
+    """The neural part of a registration: the refinement of a prediction, then the levels, coarse to fine.
+
+    Attributes:
+        transform: the map so far.
+    """
+
+    def __init__(self, pair: AlignedPair, transform: Transform, options: Options, clock: _Clock) -> None:
+        self._pair, self.transform, self._options, self._clock = pair, transform, options, clock
+        self._spacings = level_spacings(pair, options)
+        self._generator = torch.Generator().manual_seed(options.seed)
+
+    def refine(self) -> Iterator[Progress]:
+        """Go on from the last predicted model itself."""
+        options = self._options
+        level, model = _predicted_level(self._pair, self.transform, options)
+        self.transform = replace(self.transform, stages=(*self.transform.stages[:-1], model))
+        self._clock.begin([options.refinement, *(iterations for _, iterations in self._spacings)])
+        iterations = optimise(model, level, options.refinement, _eager(options), self._generator, in_turn=True)
+        yield from self._fit(model, iterations, "refinement", 0)
+
+    def levels(self) -> Iterator[Progress]:
+        """Add a model for each level."""
+        carrier = Carrier()
+        for number, (spacing, count) in enumerate(self._spacings, start=1):
+            with memory_errors(spacing):
+                level = make_level(self._pair, self.transform, spacing, self._options, carrier)
+            model = new_model(level, self._options, self._generator).to(self._pair.fixed.values.device)
+            self.transform = replace(self.transform, stages=(*self.transform.stages, model))
+            self._clock.begin([iterations for _, iterations in self._spacings[number - 1:]])
+            iterations = optimise(model, level, count, self._options, self._generator)
+            del level  # so that it goes with the iterations, before the next, finer one is made
+            yield from self._fit(model, iterations, f"level {number}/{len(self._spacings)}", number)
+
+    def _fit(self, model: NePhi, iterations: Iterator[Iteration], phase: str, number: int) -> Iterator[Progress]:
+        for iteration in iterations:
+            yield self._clock.iterated(phase, number, iteration, self.transform)
+        model.requires_grad_(False)
 
 
 def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
@@ -185,33 +227,35 @@ def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional
     return predictor
 
 
-def _predict(predictor: Predictor, pair: AlignedPair, transform: Transform, options: Options) -> tuple[NePhi, ...]:
-    """The predicted models, or none if the images look no more alike with them; levels go on from a smooth one.
+def _predicted(predictor: Predictor, pair: AlignedPair, transform: Transform, options: Options) -> Transform:
+    """The transform with the predicted stages, or without if the images look no more alike with them; levels go on from
+    a smooth pair of maps.
 
-    Weights that are named are taken at their word where no level follows that would do without.
+    Weights chosen by name are not put to this test where no level follows.
     """
     models = predictor.predict(pair.fixed, pair.moving, transform.affine)
+    provenance = {**transform.provenance, "weights": {"name": predictor.name, "sha256": predictor.hash}}
+    with_models = replace(transform, stages=models, provenance=provenance)
     if options.weights != "auto" and not any(options.iterations):
-        return models
+        return with_models
     spacing = max(predictor.design.sizes.grid.spacing[0] * pair.frame.scale, *pair.fixed.grid.spacing)
     if any(options.predicted.iterations) and not options.refinement:
         spacing = level_spacings(pair, options)[0][0]
-        models = (smoothed(models, options.latent_ratio * spacing / pair.frame.scale),)
-    found = []
-    for used in ((), models):
-        sides = make_level(pair, replace(transform, models=used), spacing, options)
-        found.append(misfit(sides, options, torch.Generator().manual_seed(options.seed)))
-    if found[1] < found[0]:
-        return models
+        smooth = smoothed(models, options.latent_ratio * spacing / pair.frame.scale)
+        with_models = replace(with_models, stages=(smooth,))
+    before, after = (misfit(make_level(pair, tried, spacing, options), options,
+                            torch.Generator().manual_seed(options.seed)) for tried in (transform, with_models))
+    if after < before:
+        return with_models
     level = logging.INFO if options.weights == "auto" else logging.WARNING  # who named none misses nothing
-    logger.log(level, "The prediction of the weights %s is left out: the images look less alike with it (%.3g) than "
-               "without (%.3g).", predictor.name, found[1], found[0])
-    return ()
+    logger.log(level, "The prediction of the weights %s is not used: the images look less alike with it (%.3g) than "
+               "without (%.3g).", predictor.name, after, before)
+    return transform
 
 
-def _predicted_spacing(pair: AlignedPair, models: tuple[NePhi, ...]) -> float:
+def _predicted_spacing(pair: AlignedPair, model: NePhi) -> float:
     """The spacing (mm) of samples as fine as predicted codes can tell: a share of a latent cell, or a voxel."""
-    return max(models[-1].code.box.cell * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
+    return max(model.code.grid.spacing[0] * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
 
 
 def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
@@ -226,10 +270,10 @@ def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_m
 
 def _predicted_level(pair: AlignedPair, transform: Transform, options: Options) -> tuple[Level, NePhi]:
     """What the last predicted model was made for, and a copy of it that can be optimised."""
-    *before, model = transform.models
-    spacing = _predicted_spacing(pair, transform.models)
+    *before, model = transform.stages
+    spacing = _predicted_spacing(pair, model)
     with memory_errors(spacing):
-        level = make_level(pair, replace(transform, models=tuple(before)), spacing, options)
+        level = make_level(pair, replace(transform, stages=tuple(before)), spacing, options)
     edge = (options.patch + 1) * level.lattice.spacing
     return level, widened(model, [a - edge for a in level.lattice.low], [b + edge for b in level.lattice.high])
 
@@ -238,27 +282,6 @@ def _eager(options: Options) -> Options:
     """Options for a model that knows what its codes mean already, and can be moved faster than a random one."""
     return replace(options, learning_rate=EAGERNESS * options.learning_rate,
                    code_learning_rate=EAGERNESS * options.code_learning_rate)
-
-
-class _Clock:
-    """Turns steps into progress with rates and an estimate of the time left."""
-
-    def __init__(self, started: float) -> None:
-        self._started = started
-        self._later = 0.0
-
-    def begin(self, number: int, iterations: list[int]) -> None:
-        """A level starts: the later ones are taken to cost as much per iteration, and more for being finer."""
-        self._level_started = time.perf_counter()
-        self._later = sum(n * 3.0**k for k, n in enumerate(iterations[number:]) if k)
-
-    def progress(self, phase: str, step: Iteration, transform: Transform, history: list[dict]) -> Progress:
-        """The progress after a step."""
-        now = time.perf_counter()
-        rate = step.iteration / max(now - self._level_started, 1e-9)
-        left = (step.iterations - step.iteration + self._later) / rate
-        return Progress(phase, step.iteration, step.iterations, transform, step.terms, rate, left, history,
-                        now - self._started)
 
 
 def _provenance(fixed: Image, moving: Image, options: Options, device: torch.device) -> dict:

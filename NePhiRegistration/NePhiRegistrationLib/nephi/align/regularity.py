@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..images.interpolation import linear
-from ..maps.neural import NePhi, opposite
+from ..maps.determinant import determinant
+from ..maps.map import Map
+from ..maps.neural import NePhi
 from .patches import Patches
 
 KNOWN = 0.999  # share of an interpolated value that must come from nodes with a value
@@ -32,15 +34,15 @@ class Consistency:
     shrinkage: Tensor
 
 
-def consistency(model: NePhi, points: Tensor, direction: str, margin: float) -> Consistency:
+def consistency(there: Map, back: Map, points: Tensor, margin: float) -> Consistency:
     """Gradient inverse consistency and its relatives at points (n, d), frame coordinates, with exact derivatives."""
     identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
-    there, jacobian = model.map_with_jacobian(points, direction)
-    _, jacobian_back = model.map_with_jacobian(there, opposite(direction))
+    moved, jacobian = there.with_jacobian(points)
+    jacobian_back = back.jacobian(moved)
     return Consistency(
         gradient=(jacobian_back @ jacobian - identity).pow(2).sum((1, 2)).mean(),
         roughness=(jacobian - identity).pow(2).sum((1, 2)).mean(),
-        shrinkage=F.relu(margin - torch.linalg.det(jacobian)).pow(2).mean(),
+        shrinkage=F.relu(margin - determinant(jacobian)).pow(2).mean(),
     )
 
 
@@ -76,5 +78,5 @@ def _closing(patches: Patches, there: Tensor, back: Tensor, rest: Union[Tensor, 
 
 def prior(model: NePhi) -> Tensor:
     """Mean norms of the local codes and of the global code (paper, eq. 6), with a gradient at 0 too."""
-    local = (model.code.local.pow(2).sum(-1) + 1e-8).sqrt().mean()
+    local = (model.code.local.coefficients.pow(2).sum(-1) + 1e-8).sqrt().mean()
     return local + (model.code.shared.pow(2).sum() + 1e-8).sqrt()

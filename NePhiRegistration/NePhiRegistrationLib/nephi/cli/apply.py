@@ -47,10 +47,11 @@ def _carry_image(transform: Transform, args: argparse.Namespace) -> None:
     if image.grid.dim != transform.fixed_grid.dim:
         raise InputError(f"The {image.name} is {image.grid.dim}D and the transform {transform.fixed_grid.dim}D; "
                          "give an image of the registered pair.")
+    way = getattr(transform, args.direction)
     if args.label_image:
-        write_labels(warp(image, transform, grid, args.direction, "nearest", args.fill), args.output)
+        write_labels(warp(image, way, grid, "nearest", args.fill), args.output)
     else:
-        write_image(warp(image, transform, grid, args.direction, fill=args.fill).to_sitk(), args.output)
+        write_image(warp(image, way, grid, fill=args.fill).to_sitk(), args.output)
 
 
 def _carry_points(transform: Transform, args: argparse.Namespace) -> None:
@@ -58,4 +59,4 @@ def _carry_points(transform: Transform, args: argparse.Namespace) -> None:
     if points.points.shape[1] != transform.fixed_grid.dim:
         raise InputError(f"{Path(args.input).name} has {points.points.shape[1]}D points and the transform is "
                          f"{transform.fixed_grid.dim}D; give points of the registered pair.")
-    write_points(points.moved_to(transform.map_points(points.points, args.direction)), args.output)
+    write_points(points.moved_to(getattr(transform, args.direction).map(points.points)), args.output)

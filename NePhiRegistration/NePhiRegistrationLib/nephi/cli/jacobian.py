@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the image and print its range."""
     transform = Transform.load(args.transform)
     grid = read_output_grid(args, transform)
-    det = determinant_image(transform, grid, args.direction)
+    det = determinant_image(getattr(transform, args.direction), grid)
     write_image(Image(log_determinant(det) if args.log else det, grid).to_sitk(), args.output)
     if not args.quiet:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in summary(det).items())

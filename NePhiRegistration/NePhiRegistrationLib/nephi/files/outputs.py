@@ -15,12 +15,14 @@ from torch import Tensor
 from ..images.image import Image
 from ..images.pair import Pair, with_masks
 from ..images.writing import write_image
-from ..judge.evidence import evaluate
-from ..maps.determinant import log_determinant, summary
-from ..maps.sampled import SampledMap
+from ..judge.evidence import Sampled, evaluate
+from ..maps.determinant import determinant_image, log_determinant, summary
+from ..maps.map import MapPair
+from ..maps.resampled import exact_where_suspect
+from ..maps.transform import Transform
 from ..maps.warp import warp
 from ..report import Pictures, make_report, peak_memory_gb, write_html, write_report
-from .displacements import sampled_map
+from .displacements import spline_maps
 from .itk import export_itk
 
 FILES = {
@@ -30,7 +32,7 @@ FILES = {
 """What a registration leaves in its folder, by role."""
 
 
-Step = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Run:
     sources: dict[str, str] = field(default_factory=dict)
 
 
-def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
-                  grid_spacing: Optional[float] = None, on_step: Optional[Step] = None) -> dict:
-    """Write all of :data:`FILES` into a folder that exists; see :func:`staged_folder` for all or nothing.
+def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
+                  grid_spacing: Optional[float] = None, on_step: Optional[Announce] = None) -> dict:
+    """Write all of :data:`FILES` into a folder that exists; see :func:`nephi.storage.staged_folder` for all or nothing.
 
     Args:
         pair: with both images.
@@ -69,27 +71,27 @@ def write_outputs(transform, pair: Pair, run: Run, folder: Union[str, os.PathLik
     Raises:
         InputError: the folder cannot be written or is full.
     """
-    folder, step, pair = Path(folder), on_step or (lambda name: None), with_masks(pair)
-    step("transform")
+    folder, announce, pair = Path(folder), on_step or (lambda name: None), with_masks(pair)
+    announce("transform")
     transform.save(folder / FILES["transform"])
     exports = []
-    for direction, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
-        step(f"{direction} ITK transform")
-        exports.append(export_itk(transform, folder / FILES[direction], direction, grid_spacing, mask=mask).to_dict())
-    step("warped image")
+    for way, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
+        announce(f"{way} ITK transform")
+        written = export_itk(getattr(transform, way), folder / FILES[way], grid_spacing, mask=mask)
+        exports.append({"direction": way, **written.to_dict()})
+    announce("warped image")
     after = _warped(transform, pair, folder, exports[0])
-    step("sampling")
-    maps = {"forward": sampled_map(transform, "forward", pair.fixed_mask),
-            "inverse": sampled_map(transform, "inverse", pair.moving_mask)}
-    judged = judge(transform, pair, run, after, maps, exports, FILES, step)
-    step("report")
+    announce("sampling")
+    maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
+    judged = judge(transform, pair, run, maps, after, exports, FILES, announce)
+    announce("report")
     write_image(judged.warped.to_sitk(), folder / FILES["warped"])
     write_image(judged.log_jacobian.to_sitk(), folder / FILES["log_jacobian"])
     write_report(judged.report, folder / FILES["report"])
     pictures = Pictures(
         transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
-        judged.log_jacobian.values, pair.fixed_mask, lambda points: transform.nonlinear(points, "forward"),
-        pair.fixed.name, pair.moving.name)
+        judged.log_jacobian.values, pair.fixed_mask, transform.deformation.forward.map, pair.fixed.name,
+        pair.moving.name)
     write_html(folder / FILES["page"], judged.report, pictures, run.history)
     return judged.report
 
@@ -112,37 +114,38 @@ class Judged:
     log_jacobian: Image
 
 
-def judge(transform, pair: Pair, run: Run, warped: Image, maps: dict[str, SampledMap], exports: Sequence[dict],
-          files: Mapping[str, str], step: Step) -> Judged:
+def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, warped: Image, exports: Sequence[dict],
+          files: Mapping[str, str], announce: Announce) -> Judged:
     """Measure a finished registration quickly, mostly through splines.
 
     Args:
         pair: with both images.
+        maps: from :func:`nephi.files.displacements.spline_maps`.
         warped: the moving image on the fixed grid, through the transform.
-        maps: direction -> from :func:`nephi.files.displacements.sampled_map`.
-        exports: of each direction's displacements, what the report says of them.
+        exports: of each direction's file or displacements, what the report says of them.
         files: role -> file name, for the report.
-        step: called with the name of each step before it begins.
+        announce: called with the name of each step before it begins.
     """
     pair = with_masks(pair)
     before = warp(pair.moving, None, pair.fixed.grid)
-    step("Jacobian")
-    masks = {"forward": pair.fixed_mask, "inverse": pair.moving_mask}
-    grids = {"forward": transform.fixed_grid, "inverse": transform.moving_grid}
-    determinants = {side: maps[side].determinant_on(grids[side], masks[side]) for side in maps}
-    step("metrics")
-    summaries = {side: summary(det, masks[side]) for side, det in determinants.items()}
-    measured = evaluate(transform, pair, determinants, (before, warped), whole=False, maps=maps)
+    announce("Jacobian")
+    masks = pair.fixed_mask, pair.moving_mask
+    determinants = tuple(exact_where_suspect(determinant_image(splines, exact.domain), exact, exact.domain, mask)
+                         for splines, exact, mask in zip((maps.forward, maps.inverse),
+                                                         (transform.forward, transform.inverse), masks))
+    announce("metrics")
+    summaries = {way: summary(values, mask) for way, values, mask in zip(("forward", "inverse"), determinants, masks)}
+    measured = evaluate(transform, pair, False, Sampled(maps, determinants, before, warped))
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
-    logarithm = Image(log_determinant(determinants["forward"]), transform.fixed_grid, "log-Jacobian")
-    return Judged(report, before, warped, determinants["forward"], logarithm)
+    logarithm = Image(log_determinant(determinants[0]), transform.fixed_grid, "log-Jacobian")
+    return Judged(report, before, warped, determinants[0], logarithm)
 
 
-def _warped(transform, pair: Pair, folder: Path, export: dict) -> Image:
-    """The moving image on the fixed grid, by the exported field where that is as good as the map: it is much faster."""
+def _warped(transform: Transform, pair: Pair, folder: Path, export: dict) -> Image:
+    """The moving image on the fixed grid, by the exported file where that is as good as the map: it is much faster."""
     if not export["within_tolerance"]:
-        return warp(pair.moving, transform, pair.fixed.grid)
+        return warp(pair.moving, transform.forward, pair.fixed.grid)
     moving, grid = pair.moving.to_sitk(), pair.fixed.grid
     result = sitk.Resample(moving, grid.size, sitk.ReadTransform(str(folder / FILES["forward"])), sitk.sitkLinear,
                            grid.origin, grid.spacing, grid.direction, float(pair.moving.values.min()))

@@ -42,7 +42,7 @@ def check_overlap(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = No
         InputError: no point of the fixed image falls inside the moving one.
     """
     coarse = fixed.grid.with_spacing(fixed.grid.extent / np.minimum(fixed.grid.size, 32))
-    points = coarse.points()
+    points = coarse.points("cpu")
     if matrix is not None:
         points = apply_affine(matrix, points)
     if not moving.grid.contains(points).any():

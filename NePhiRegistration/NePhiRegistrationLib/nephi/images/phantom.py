@@ -59,7 +59,7 @@ def lung_phantom(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Phanto
     fixed, fixed_mask = chest.breathed_in()
     grid = fixed.grid
     moving_grid = Grid(grid.size, grid.spacing, tuple(o + s for o, s in zip(grid.origin, (6, -4, 9))), grid.direction)
-    moving, moving_mask = chest.image(moving_grid, inverse(moving_grid.points()), -820.0, "phantom breathed out")
+    moving, moving_mask = chest.image(moving_grid, inverse(moving_grid.points("cpu")), -820.0, "phantom breathed out")
     ends = chest.vessels[chest.vessels[:, 6] > 1.0, 3:6]  # forks of vessels that can be seen
     ends = ends[_lungs(ends) > 8]  # more than a voxel inside in both images, however coarse they are
     landmarks = ends[torch.randperm(len(ends), generator=chest.generator)[:60]]
@@ -87,7 +87,7 @@ class _Person:
         spacing = FIELD_OF_VIEW / self._size
         origin = -(FIELD_OF_VIEW - spacing) / 2
         grid = Grid((self._size,) * 3, (spacing,) * 3, (origin,) * 3, tuple(np.eye(3).flatten().tolist()))
-        return self.image(grid, grid.points(), -860.0, "phantom breathed in")
+        return self.image(grid, grid.points("cpu"), -860.0, "phantom breathed in")
 
     def image(self, grid: Grid, points: Tensor, parenchyma: float, name: str) -> tuple[Image, Tensor]:
         """What a grid sees whose voxels are at points of the chest breathed in."""
@@ -104,7 +104,7 @@ def shapes_2d(size: int = 128, seed: int = 0) -> tuple[Image, Image, Tensor, Ten
     """
     generator = torch.Generator().manual_seed(seed)
     grid = Grid((size, size), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
-    points = grid.points().double()
+    points = grid.points("cpu").double()
     jitter = 0.03 * size * (torch.rand(2, 2, generator=generator, dtype=torch.float64) - 0.5)
     middle, turn = (size - 1) / 2, float(torch.rand(1, generator=generator)) * 2 * math.pi / 3
     angles = turn + 2 * math.pi / 3 * torch.arange(3, dtype=torch.float64)

@@ -43,7 +43,7 @@ def _axis_weights(old: int, new: int) -> Tensor:
 
 def resample_nearest(values: Tensor, grid: Grid, onto: Grid) -> Tensor:
     """Nearest-neighbour resampling of labels or a mask, any type, from one grid to another; zero outside."""
-    parts = [sample(values, grid, onto.points(start, stop, values.device), "nearest")
+    parts = [sample(values, grid, onto.points(values.device, start, stop), "nearest")
              for start, stop in onto.chunks(1 << 20)]
     return torch.cat(parts).reshape(onto.shape)
 

@@ -6,7 +6,6 @@ A determinant of 1 keeps the volume, 0.5 halves it, and one at or below zero is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Optional
 
 import numpy as np
@@ -14,13 +13,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..geometry import POINTS_AT_ONCE, Grid
+from .map import Map
 
 LOG_FLOOR = 1e-3
 """The smallest determinant whose logarithm is taken; folds show as log(0.001) = -6.9."""
 
-_POINTS_AT_ONCE = 1 << 17
-_SLAB_VOXELS = 1 << 18
 
 
 def determinant(matrices: Tensor) -> Tensor:
@@ -33,28 +31,15 @@ def determinant(matrices: Tensor) -> Tensor:
             + m[..., 0, 2] * (m[..., 1, 0] * m[..., 2, 1] - m[..., 1, 1] * m[..., 2, 0]))
 
 
-def determinant_at(transform, points: Tensor, direction: str = "forward") -> Tensor:
-    """The analytic Jacobian determinant at points.
-
-    Args:
-        transform: anything with ``jacobian(points, direction)``.
-        points: (n, d) LPS mm; of the fixed image for "forward", of the moving image for "inverse".
-
-    Returns:
-        (n,) float32 on the CPU, dimensionless.
-    """
-    out = torch.empty(len(points), dtype=torch.float32)
-    for start in range(0, len(points), _POINTS_AT_ONCE):
-        part = slice(start, start + _POINTS_AT_ONCE)
-        out[part] = determinant(transform.jacobian(points[part], direction)).to("cpu", torch.float32)
-    return out
+def determinant_at(map_: Map, points: Tensor) -> Tensor:
+    """The Jacobian determinant at points (n, d) of the map's space: (n,) float32 on the CPU, dimensionless."""
+    parts = [determinant(map_.jacobian(part)).to("cpu", torch.float32) for part in points.split(POINTS_AT_ONCE)]
+    return torch.cat(parts)
 
 
-def determinant_image(transform, grid: Grid, direction: str = "forward") -> Tensor:
-    """The analytic Jacobian determinant at every voxel of a grid, (*grid.shape) float32 on the CPU."""
-    parts = [determinant_at(transform, grid.points(start, stop), direction)
-             for start, stop in grid.chunks(_POINTS_AT_ONCE)]
-    return torch.cat(parts).reshape(grid.shape)
+def determinant_image(map_: Map, grid: Grid) -> Tensor:
+    """The Jacobian determinant at every voxel of a grid, (*grid.shape) float32 on the CPU."""
+    return torch.cat([determinant(map_.jacobian_on(slab)) for slab in grid.slabs(POINTS_AT_ONCE)])
 
 
 def log_determinant(values: Tensor, floor: float = LOG_FLOOR) -> Tensor:
@@ -62,17 +47,11 @@ def log_determinant(values: Tensor, floor: float = LOG_FLOOR) -> Tensor:
     return values.clamp_min(floor).log()
 
 
-def log_determinant_image(transform, grid: Grid, direction: str = "forward") -> Tensor:
-    """The log-Jacobian at every voxel, (*grid.shape) float32: 0 keeps volume, folds are at log(LOG_FLOOR)."""
-    return log_determinant(determinant_image(transform, grid, direction))
-
-
-def finite_difference_determinant(transform, grid: Grid, direction: str = "forward") -> Tensor:
+def finite_difference_determinant(map_: Map, grid: Grid) -> Tensor:
     """The Jacobian determinant by central differences of the mapped voxel centres, one-sided at the border.
 
-    This sees what a resampled image sees, folds between voxels that the analytic determinant at the voxel centres
-    can miss. Derivatives are taken along the voxel axes and divided by the voxel's volume, so that the result
-    is in world space for any spacing and direction.
+    This sees what a resampled image sees, folds between voxels that the determinant at the voxel centres can miss.
+    Derivatives are taken along the voxel axes and turned into the world, for any spacing and direction.
 
     Returns:
         (*grid.shape) float32 on the CPU, dimensionless.
@@ -82,14 +61,22 @@ def finite_difference_determinant(transform, grid: Grid, direction: str = "forwa
     """
     if min(grid.size) < 2:
         raise InputError(f"Finite differences need two voxels along every axis; the grid has size {grid.size}.")
-    voxel = float(np.linalg.det(grid.index_to_world[:-1, :-1]))
-    out = torch.empty(grid.shape, dtype=torch.float32)
-    for first, stop, low, high in _slabs(grid):
-        mapped = _map_slab(transform, grid, low, high, direction)
-        derivatives = torch.gradient(mapped, dim=tuple(range(grid.dim)))
-        det = determinant(torch.stack(derivatives[::-1], dim=-1)) / voxel
-        out[first:stop] = det[first - low:first - low + stop - first]
-    return out
+    layer = math.prod(grid.shape[1:])
+    thickness = max(2, POINTS_AT_ONCE // layer)
+    parts = []
+    for first in range(0, grid.shape[0], thickness):
+        stop = min(first + thickness, grid.shape[0])
+        low, high = max(0, first - 1), min(grid.shape[0], stop + 1)  # a neighbour on each side
+        slab = grid.window([0] * (grid.dim - 1) + [low], [*grid.size[:-1], high - low])
+        parts.append(difference_determinant(map_.displacement_on(slab), slab)[first - low:stop - low])
+    return torch.cat(parts)
+
+
+def difference_determinant(displacement: Tensor, grid: Grid) -> Tensor:
+    """The same from displacements (*grid.shape, d) at all voxels of a grid: (*grid.shape)."""
+    per_voxel = torch.gradient(displacement, dim=tuple(range(grid.dim)))
+    to_index = torch.from_numpy(grid.world_to_index[:-1, :-1].copy()).to(displacement)
+    return determinant(torch.eye(grid.dim).to(displacement) + torch.stack(per_voxel[::-1], dim=-1) @ to_index)
 
 
 def fold_percent(det: Tensor, mask: Optional[Tensor] = None) -> float:
@@ -113,21 +100,3 @@ def summary(det: Tensor, mask: Optional[Tensor] = None) -> dict[str, float]:
         raise InputError("The Jacobian cannot be summarised: the mask has no voxel inside.")
     quantiles = np.quantile(values, (0, 0.01, 0.5, 0.99, 1))
     return dict(zip(("min", "p01", "median", "p99", "max"), (float(q) for q in quantiles)))
-
-
-def _slabs(grid: Grid) -> Iterator[tuple[int, int, int, int]]:
-    """Ranges of the slowest array axis (first, stop), and the same with one neighbour on each side (low, high)."""
-    length = grid.shape[0]
-    thickness = max(2, _SLAB_VOXELS // math.prod(grid.shape[1:]))
-    for first in range(0, length, thickness):
-        stop = min(first + thickness, length)
-        low, high = max(0, first - 1), min(length, stop + 1)
-        yield first, stop, low, high
-
-
-def _map_slab(transform, grid: Grid, low: int, high: int, direction: str) -> Tensor:
-    """Mapped voxel centres of the slices low..high, (high - low, ..., d) LPS mm."""
-    row = math.prod(grid.shape[1:])
-    points = grid.points(low * row, high * row)
-    mapped = transform.map_points(points, direction).to("cpu", torch.float32)
-    return mapped.reshape(high - low, *grid.shape[1:], grid.dim)

@@ -1,23 +1,19 @@
-"""NePhi: two fields over one latent code, the map of a pair both ways."""
+"""NePhi: two neural fields over one latent code, the map of a pair both ways."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Union
 
 import torch
 from torch import Tensor, nn
 
+from ..geometry import Grid
 from .field import Field
-from .spline import LatentBox, LatentCode
-
-FORWARD, INVERSE = "forward", "inverse"
-DIRECTIONS = (FORWARD, INVERSE)
-
-
-def opposite(direction: str) -> str:
-    """The other direction."""
-    return INVERSE if direction == FORWARD else FORWARD
+from .map import Map
+from .spline import Spline
 
 
 @dataclass(frozen=True)
@@ -40,66 +36,135 @@ class Architecture:
     def new_fields(self, generator: torch.Generator) -> tuple[Field, Field]:
         """f1 and f2 with initial weights."""
         forward, inverse = (Field(self.dim, self.channels, self.shared, self.frequencies, self.hidden, self.omega,
-                                  self.frequency_scale, self.readout, generator) for _ in DIRECTIONS)
+                                  self.frequency_scale, self.readout, generator) for _ in range(2))
         with torch.no_grad():  # small opposite displacements are each other's inverse
             inverse.readout.copy_(-forward.readout)
         return forward, inverse
 
 
-class NePhi(nn.Module):
-    """phi(x) = x + f1(x, z(x)) and psi(x) = x + f2(x, z(x)), psi the approximate inverse of phi (paper, eq. 3).
-
-    Points are in the fixed image's frame. Beyond the latent box the displacement is that of the nearest point of
-    the box, so that nothing is extrapolated.
+class LatentCode(nn.Module):
+    """z = [z_global, z_local(x)], the unknowns that describe one pair (paper, section 3.2).
 
     Attributes:
-        code: the latent code of the pair.
-        forward_field, inverse_field: f1 and f2.
+        grid: the nodes of the local code, isotropic and along the axes of the frame.
+        local: the spline of C channels over them.
+        shared: (G,) the global code; G may be 0.
     """
 
-    def __init__(self, architecture: Architecture, code: LatentCode, fields: tuple[Field, Field]) -> None:
+    def __init__(self, grid: Grid, local: Spline, shared: Tensor) -> None:
         super().__init__()
-        self.architecture = architecture
-        self.code = code
-        self.forward_field, self.inverse_field = fields
+        if local.shape != grid.shape:
+            raise ValueError(f"A local code over {local.shape} nodes does not fit a grid of {grid.shape}.")
+        self.grid, self.local = grid, local
+        self.shared = nn.Parameter(shared)
 
     @classmethod
-    def random(cls, architecture: Architecture, box: LatentBox, code_scale: float, generator: torch.Generator) -> NePhi:
-        """A model near the identity with random codes: the start of an optimisation without an encoder."""
-        code = LatentCode.random(box, architecture.channels, architecture.shared, code_scale, generator)
-        return cls(architecture, code, architecture.new_fields(generator))
+    def random(cls, grid: Grid, channels: int, shared: int, scale: float, generator: torch.Generator) -> LatentCode:
+        """A code drawn from N(0, scale^2), where optimisation without an encoder begins."""
+        local = Spline.random(grid.shape, channels, scale, generator)
+        return cls(grid, local, scale * torch.randn(shared, generator=generator))
 
-    @classmethod
-    def spline(cls, forward: Tensor, inverse: Tensor, low: Sequence[float], cell: float) -> NePhi:
-        """A model whose displacements are cubic splines through given ones: its code is they, its networks are silent.
+    @property
+    def corners(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """The first and the last node, (d,) frame coordinates each."""
+        low, cell = self.grid.origin, self.grid.spacing[0]
+        return low, tuple(a + (n - 1) * cell for a, n in zip(low, self.grid.size))
 
-        Args:
-            forward, inverse: (k, j, i, d) frame units, at the points of a lattice.
-            low: (d,) the first of them; ``cell`` lies between neighbours along each axis.
-        """
-        dim = forward.shape[-1]
-        code = LatentCode.through(torch.cat([forward, inverse], dim=-1), low, cell)
-        architecture = Architecture(dim, frequencies=1, hidden=1, channels=2 * dim, shared=0)
-        fields = architecture.new_fields(torch.Generator())
-        with torch.no_grad():
-            for number, field in enumerate(fields):
-                field.readout.copy_(torch.eye(2 * dim)[:, number * dim:(number + 1) * dim])
-        return cls(architecture, code, fields).to(forward.device)
+    def on_lattice(self, axes: Sequence[Tensor]) -> Tensor:
+        """Local codes (len z, len y, len x, C) on the lattice spanned by frame coordinates along (x, y, z)."""
+        return self.local.on_lattice([(axis - low) / self.grid.spacing[0] for axis, low in zip(axes, self.grid.origin)])
 
-    def field(self, direction: str) -> Field:
-        """f1 for "forward", f2 for "inverse"."""
-        return self.forward_field if direction == FORWARD else self.inverse_field
 
-    def map(self, points: Tensor, direction: str) -> Tensor:
-        """phi or psi of points (n, d): (n, d), frame coordinates."""
-        inside = self.code.box.nearest(points)
-        return points + self.field(direction)(inside, self.code.at(inside), self.code.shared)
+class FieldMap(Map):
+    """One direction of a NePhi, x + f(x, z(x)) in frame coordinates; differentiable in the code and the field.
 
-    def map_with_jacobian(self, points: Tensor, direction: str) -> tuple[Tensor, Tensor]:
-        """phi or psi of points (n, d), and its Jacobian (n, d, d), [n, i, a] = dphi_i / dx_a; frame coordinates."""
-        inside = self.code.box.nearest(points)
-        local, slopes = self.code.at_with_jacobian(inside)
-        displacement, gradient = self.field(direction).with_jacobian(inside, local, slopes, self.code.shared)
+    Beyond the latent grid the displacement is that of its nearest point, so that nothing is extrapolated.
+    """
+
+    def __init__(self, code: LatentCode, field: Field) -> None:
+        self.code, self.field = code, field
+
+    @property
+    def device(self) -> torch.device:
+        """Where the code is."""
+        return self.code.shared.device
+
+    def map(self, points: Tensor) -> Tensor:
+        """Where points (n, d) go, (n, d)."""
+        index, inside = self._inside(points)
+        return points + self.field(inside, self.code.local.at(index), self.code.shared)
+
+    def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where points (n, d) go, and the Jacobian there, (n, d, d), exact."""
+        index, inside = self._inside(points)
+        local, slopes = self.code.local.with_slopes(index)
+        displacement, gradient = self.field.with_jacobian(inside, local, slopes / self.code.grid.spacing[0],
+                                                          self.code.shared)
         gradient = gradient * (inside == points)[:, :, None]
         identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
         return points + displacement, identity + gradient.transpose(1, 2)
+
+    def on_lattice(self, axes: Sequence[Tensor], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parts of at most ``size`` points of the lattice spanned by coordinates along (x, y, z): the points and where
+        they go, (n, d) each. The codes there cost little, see :meth:`nephi.maps.spline.Spline.on_lattice`."""
+        near = [axis.clamp(low, high) for axis, low, high in zip(axes, *self.code.corners)]
+        codes = self.code.on_lattice(near).flatten(0, -2)
+        for points, inside, local in zip(*(part.split(size) for part in (_lattice(axes), _lattice(near), codes))):
+            yield points, points + self.field(inside, local, self.code.shared)
+
+    def _inside(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """The points of the latent grid nearest to points (n, d): their indices and their coordinates."""
+        low, high = (points.new_tensor(corner) for corner in self.code.corners)
+        inside = torch.minimum(torch.maximum(points, low), high)
+        return (inside - low) / self.code.grid.spacing[0], inside
+
+
+def _lattice(axes: Sequence[Tensor]) -> Tensor:
+    """All points of a lattice, x fastest: (n, d) from coordinates along (x, y, z)."""
+    return torch.stack(torch.meshgrid(*reversed(axes), indexing="ij")[::-1], dim=-1).reshape(-1, len(axes))
+
+
+class NePhi:
+    """phi(x) = x + f1(x, z(x)) and psi(x) = x + f2(x, z(x)), psi the approximate inverse of phi (paper, eq. 3).
+
+    Points are in the fixed image's frame.
+
+    Attributes:
+        code: the latent code of the pair.
+        fields: f1 and f2.
+        forward, inverse: phi and psi.
+    """
+
+    def __init__(self, architecture: Architecture, code: LatentCode, fields: tuple[Field, Field]) -> None:
+        self.architecture, self.code, self.fields = architecture, code, fields
+        self.forward, self.inverse = (FieldMap(code, field) for field in fields)
+
+    @classmethod
+    def random(cls, architecture: Architecture, grid: Grid, code_scale: float, generator: torch.Generator) -> NePhi:
+        """A model near the identity with random codes: the start of an optimisation without an encoder."""
+        code = LatentCode.random(grid, architecture.channels, architecture.shared, code_scale, generator)
+        return cls(architecture, code, architecture.new_fields(generator))
+
+    @property
+    def ways(self) -> tuple[tuple[FieldMap, FieldMap], tuple[FieldMap, FieldMap]]:
+        """There and back, beginning with either map."""
+        return (self.forward, self.inverse), (self.inverse, self.forward)
+
+    def to(self, device: Union[str, torch.device]) -> NePhi:
+        """This model, moved to a device."""
+        for part in (self.code, *self.fields):
+            part.to(device)
+        return self
+
+    def requires_grad_(self, wanted: bool) -> NePhi:
+        """This model, to be trained or not."""
+        for part in (self.code, *self.fields):
+            part.requires_grad_(wanted)
+        return self
+
+
+def latent_grid(low: Sequence[float], high: Sequence[float], cell: float) -> Grid:
+    """The smallest grid of whole cells, centred on the box low..high in frame coordinates, that covers it."""
+    cells = [max(1, math.ceil((b - a) / cell - 1e-6)) for a, b in zip(low, high)]
+    origin = [(a + b - n * cell) / 2 for a, b, n in zip(low, high, cells)]
+    return Grid.aligned([n + 1 for n in cells], cell, origin)

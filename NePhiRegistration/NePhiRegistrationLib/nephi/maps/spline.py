@@ -1,154 +1,196 @@
-"""The latent code of a pair: one global vector and a grid of local vectors, read with cubic B-splines.
+"""Cubic B-splines over a lattice, and the map whose displacement is one.
 
-The published model interpolates trilinearly, whose derivative jumps at the cell faces; cubic B-splines have
-continuous second derivatives, as the Jacobian regulariser wants, and act on plain gathers and products, so they
+The published model interpolates its latent code trilinearly; the derivative jumps at the cell faces. Cubic B-splines
+have continuous second derivatives, as the Jacobian regulariser wants, and act on plain gathers and products, so they
 can be differentiated twice in every version of torch.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MARGIN = 3  # a cubic B-spline over n cells is carried by n + 3 nodes
+from ..geometry import Grid
+from .map import Map
+
+EXTRA = 2  # coefficients beyond the nodes, one on each side
 
 
-@dataclass(frozen=True)
-class LatentBox:
-    """The box of the fixed image's frame that a latent grid covers.
+class Spline(nn.Module):
+    """A cubic B-spline over the nodes 0, 1, ... n - 1 along each axis; its coordinates are indices (i, j, k).
 
     Attributes:
-        low: (d,) corner with the smallest coordinates, frame units.
-        cell: side of a cell, frame units; the same along all axes.
-        cells: how many along (x, y, z).
+        coefficients: (k + 2, j + 2, i + 2, C), the first of them one node before node 0.
     """
 
-    low: tuple[float, ...]
-    cell: float
-    cells: tuple[int, ...]
+    def __init__(self, coefficients: Tensor) -> None:
+        super().__init__()
+        self.coefficients = nn.Parameter(coefficients.contiguous())  # as the many reads want it
 
     @classmethod
-    def covering(cls, low: Sequence[float], high: Sequence[float], cell: float) -> LatentBox:
-        """The smallest box of whole cells, centred on low..high, that covers it."""
-        cells = [max(1, math.ceil((b - a) / cell - 1e-6)) for a, b in zip(low, high)]
-        start = [(a + b - n * cell) / 2 for a, b, n in zip(low, high, cells)]
-        return cls(tuple(float(s) for s in start), float(cell), tuple(cells))
+    def random(cls, shape: Sequence[int], channels: int, scale: float, generator: torch.Generator) -> Spline:
+        """Coefficients drawn from N(0, scale^2).
 
-    @property
-    def high(self) -> tuple[float, ...]:
-        """(d,) corner with the largest coordinates, frame units."""
-        return tuple(a + n * self.cell for a, n in zip(self.low, self.cells))
+        Args:
+            shape: nodes along (k, j, i).
+        """
+        return cls(scale * torch.randn(*(n + EXTRA for n in shape), channels, generator=generator))
 
-    def nearest(self, points: Tensor) -> Tensor:
-        """The points of the box nearest to points (n, d)."""
-        return torch.minimum(torch.maximum(points, points.new_tensor(self.low)), points.new_tensor(self.high))
+    @classmethod
+    def through(cls, values: Tensor) -> Spline:
+        """The natural cubic spline through values (k, j, i, C) at the nodes; nothing to be trained."""
+        for axis, n in enumerate(values.shape[:-1]):
+            values = torch.tensordot(_coefficients(n).to(values), values, dims=([1], [axis])).movedim(0, axis)
+        return cls(values).requires_grad_(False)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The node counts of the grid as an array: (k, j, i)."""
-        return tuple(n + MARGIN for n in reversed(self.cells))
+        """Nodes along (k, j, i)."""
+        return tuple(n - EXTRA for n in self.coefficients.shape[:-1])
 
+    def at(self, index: Tensor) -> Tensor:
+        """Values (n, C) at indices (n, d) between the outermost nodes."""
+        return self._read(index, derivatives=False)[:, 0]
 
-class LatentCode(nn.Module):
-    """z = [z_global, z_local(x)], the unknowns that describe one pair (paper, section 3.2).
-
-    Attributes:
-        box: where the local code lies.
-        local: (k, j, i, C) B-spline coefficients.
-        shared: (G,) the global code; G may be 0.
-    """
-
-    def __init__(self, box: LatentBox, local: Tensor, shared: Tensor) -> None:
-        super().__init__()
-        if tuple(local.shape[:-1]) != box.shape:
-            raise ValueError(f"A local code of shape {tuple(local.shape)} does not fit the box's nodes {box.shape}.")
-        self.box = box
-        self.local = nn.Parameter(local.contiguous())  # as the many reads want it
-        self.shared = nn.Parameter(shared)
-
-    @classmethod
-    def random(cls, box: LatentBox, channels: int, shared: int, scale: float, generator: torch.Generator) -> LatentCode:
-        """A code drawn from N(0, scale^2), where optimisation without an encoder begins."""
-        local = scale * torch.randn(*box.shape, channels, generator=generator)
-        return cls(box, local, scale * torch.randn(shared, generator=generator))
-
-    @classmethod
-    def through(cls, values: Tensor, low: Sequence[float], cell: float) -> LatentCode:
-        """The natural cubic spline through values on a lattice, as a local code that needs no training.
-
-        Args:
-            values: (k, j, i, C) at the lattice's points.
-            low: (d,) the first of them; ``cell`` lies between neighbours along each axis.
-        """
-        cells = tuple(n - 1 for n in reversed(values.shape[:-1]))
-        for axis, n in enumerate(values.shape[:-1]):
-            values = torch.tensordot(_through(n).to(values), values, dims=([1], [axis])).movedim(0, axis)
-        return cls(LatentBox(tuple(low), cell, cells), values.contiguous(), values.new_zeros(0))
-
-    def at(self, points: Tensor) -> Tensor:
-        """Local codes (n, C) at points (n, d), frame coordinates inside the box."""
-        return self._read(points, derivatives=False)[:, 0]
-
-    def at_with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Local codes (n, C) and their derivatives (n, d, C), [n, a, c] = dz_c / dx_a, at points (n, d)."""
-        read = self._read(points, derivatives=True)
+    def with_slopes(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (n, C) at indices (n, d) between the outermost nodes, and their derivatives (n, d, C) by the index."""
+        read = self._read(index, derivatives=True)
         return read[:, 0], read[:, 1:]
 
-    def on_lattice(self, axes: Sequence[Tensor]) -> Tensor:
-        """Local codes on the lattice spanned by coordinates along (x, y, z): (len z, len y, len x, C).
+    def on_lattice(self, axes: Sequence[Tensor], slope: Optional[int] = None) -> Tensor:
+        """Values (len z, len y, len x, C) on the lattice spanned by indices along (x, y, z).
 
         The spline is separable, so a lattice costs one small matrix product per axis instead of 4^d reads a point.
+        Beyond the outermost nodes it is constant.
+
+        Args:
+            slope: take the derivative along this axis (0 is i) instead of the value.
         """
-        values = self.local
-        dim = len(axes)
+        values, dim = self.coefficients, len(axes)
         for position in range(dim):
             axis = dim - 1 - position
-            matrix = self._axis_matrix(axes[axis], axis)
+            matrix = self._axis_matrix(axes[axis].to(values.dtype), axis, slope == axis)
             values = torch.tensordot(matrix, values, dims=([1], [position])).movedim(0, position)
         return values
 
-    def _axis_matrix(self, coordinates: Tensor, axis: int) -> Tensor:
-        first, weights, _ = self._axis_weights(coordinates, axis)
-        matrix = coordinates.new_zeros(len(coordinates), self.box.cells[axis] + MARGIN)
-        return matrix.scatter(1, first[:, None] + torch.arange(4, device=first.device), weights)
+    def _axis_matrix(self, index: Tensor, axis: int, slope: bool) -> Tensor:
+        nodes = self.coefficients.shape[-2 - axis]
+        inside = index.clamp(0, nodes - EXTRA - 1)
+        first, weights, slopes = self._axis_weights(inside, axis)
+        chosen = slopes * (inside == index)[:, None] if slope else weights
+        columns = first[:, None] + torch.arange(4, device=first.device)
+        return index.new_zeros(len(index), nodes).scatter(1, columns, chosen)
 
-    def _axis_weights(self, coordinates: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """First of four nodes (n), their weights (n, 4) and the weights' derivatives (n, 4)."""
-        position = (coordinates - self.box.low[axis]) / self.box.cell
-        first = position.detach().floor().clamp(0, self.box.cells[axis] - 1)
-        weights, slopes = cubic_bspline(position - first)
-        return first.long(), weights, slopes / self.box.cell
+    def _axis_weights(self, index: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        """First of four coefficients (n), their weights (n, 4) and the weights' derivatives (n, 4)."""
+        cells = self.coefficients.shape[-2 - axis] - EXTRA - 1
+        first = index.detach().floor().clamp(0, cells - 1)
+        return (first.long(), *cubic_bspline(index - first))
 
-    def _read(self, points: Tensor, derivatives: bool) -> Tensor:
+    def _read(self, index: Tensor, derivatives: bool) -> Tensor:
         """(n, 1 or d + 1, C): the value, then the derivative along each axis."""
-        n, dim = points.shape
-        in_bags = not torch.is_grad_enabled() and points.device.type == "cpu"
+        n, dim = index.shape
+        in_bags = not torch.is_grad_enabled() and index.device.type == "cpu"
         kind = torch.int32 if in_bags else torch.long
-        index = torch.zeros(n, 1, dtype=kind, device=points.device)
-        offsets = torch.zeros(1, dtype=kind, device=points.device)
-        rows = [points.new_ones(n, 1)] * (1 + dim * derivatives)
+        flat = torch.zeros(n, 1, dtype=kind, device=index.device)
+        offsets = torch.zeros(1, dtype=kind, device=index.device)
+        rows = [index.new_ones(n, 1)] * (1 + dim * derivatives)
         for axis in reversed(range(dim)):
-            nodes = self.box.cells[axis] + MARGIN
-            first, weights, slopes = self._axis_weights(points[:, axis], axis)
-            index = index * nodes + first[:, None].to(kind)
-            offsets = (offsets[:, None] * nodes + torch.arange(4, dtype=kind, device=points.device)).flatten()
+            nodes = self.coefficients.shape[-2 - axis]
+            first, weights, slopes = self._axis_weights(index[:, axis], axis)
+            flat = flat * nodes + first[:, None].to(kind)
+            offsets = (offsets[:, None] * nodes + torch.arange(4, dtype=kind, device=index.device)).flatten()
             rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None]).flatten(1)
                     for r, row in enumerate(rows)]
-        index, table = index + offsets, self.local.flatten(0, -2)
+        flat, table = flat + offsets, self.coefficients.flatten(0, -2)
         if not in_bags:
-            return torch.stack(rows, dim=1) @ table[index]
+            return torch.stack(rows, dim=1) @ table[flat]
         # Many times faster on the CPU, but without second derivatives.
-        return torch.stack([F.embedding_bag(index, table, per_sample_weights=row, mode="sum") for row in rows], dim=1)
+        return torch.stack([F.embedding_bag(flat, table, per_sample_weights=row, mode="sum") for row in rows], dim=1)
 
 
-def _through(n: int) -> Tensor:
+class SplineMap(Map):
+    """x + s(x), s a spline over a lattice; beyond the lattice the displacement is that of its border.
+
+    Args:
+        spline: of displacements, in the unit of the lattice's world.
+        lattice: where its nodes are.
+    """
+
+    def __init__(self, spline: Spline, lattice: Grid, domain: Optional[Grid] = None) -> None:
+        self.spline, self.lattice, self.domain = spline, lattice, domain
+
+    @classmethod
+    def through(cls, displacements: Tensor, lattice: Grid, domain: Optional[Grid] = None) -> SplineMap:
+        """The natural spline through displacements (*lattice.shape, d) at the lattice's points."""
+        return cls(Spline.through(displacements), lattice, domain)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the coefficients are."""
+        return self.spline.coefficients.device
+
+    def displacement(self, points: Tensor) -> Tensor:
+        """s at points (n, d), (n, d)."""
+        own = points.to(self.spline.coefficients)
+        return self.spline.at(self.lattice.nearest_index(own)).to(points)
+
+    def map(self, points: Tensor) -> Tensor:
+        """Where points (n, d) go, (n, d)."""
+        return points + self.displacement(points)
+
+    def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where points (n, d) go, and the Jacobian there, (n, d, d)."""
+        index = self.lattice.to_index(points.to(self.spline.coefficients))
+        inside = self.lattice.nearest_index(points.to(self.spline.coefficients))
+        values, slopes = self.spline.with_slopes(inside)
+        slopes = slopes * (index == inside)[:, :, None]
+        gradient = slopes.transpose(1, 2) @ self._per_world(slopes)
+        identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
+        return points + values.to(points), identity + gradient.to(points)
+
+    def displacement_on(self, grid: Grid) -> Tensor:
+        """s at the points of a grid, (*grid.shape, d) float32 on the CPU; fast where the axes are the lattice's."""
+        return self.read_on(grid).float().cpu() if self._axes(grid) else super().displacement_on(grid)
+
+    def jacobian_on(self, grid: Grid) -> Tensor:
+        """The Jacobian at the points of a grid, (*grid.shape, d, d); fast where the axes are the lattice's."""
+        if not self._axes(grid):
+            return super().jacobian_on(grid)
+        slopes = torch.stack([self.read_on(grid, slope=axis) for axis in range(grid.dim)], dim=-1)
+        return (torch.eye(grid.dim).to(slopes) + slopes @ self._per_world(slopes)).float().cpu()
+
+    def read_on(self, grid: Grid, slope: Optional[int] = None) -> Tensor:
+        """s at the points of a grid whose axes are the lattice's, (*grid.shape, d) where the coefficients are.
+
+        Args:
+            slope: the derivative along this axis (0 is i), per step of the lattice, instead of s.
+        """
+        return self.spline.on_lattice(self._axes(grid), slope).contiguous()
+
+    def _per_world(self, like: Tensor) -> Tensor:
+        """(d, d) index steps per world unit."""
+        return torch.from_numpy(self.lattice.world_to_index[:-1, :-1].copy()).to(like)
+
+    def _axes(self, grid: Grid) -> Optional[list[Tensor]]:
+        """A grid's points as indices of the lattice along (x, y, z), or None if its axes are others."""
+        between = self.lattice.world_to_index @ grid.index_to_world
+        scales = np.diag(between)[:-1]
+        if np.abs(between[:-1, :-1] - np.diag(scales)).max() * max(grid.size) > 1e-6:
+            return None
+        return [torch.as_tensor(offset + scale * np.arange(n)).to(self.spline.coefficients)
+                for offset, scale, n in zip(between[:-1, -1], scales, grid.size)]
+
+
+def _coefficients(n: int) -> Tensor:
     """(n + 2, n): B-spline coefficients from n equally spaced values, no curvature at the ends."""
+    if n == 1:
+        return torch.ones(4, 1)  # as two equal values
     system = np.zeros((n + 2, n + 2))
     system[0, :3] = system[-1, -3:] = (1, -2, 1)
     for offset, weight in enumerate((1 / 6, 4 / 6, 1 / 6)):

@@ -1,9 +1,7 @@
-"""The result of a registration: a map of world points both ways, which can be composed, evaluated and saved."""
+"""The result of a registration: the map between two images both ways, and its file."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -15,121 +13,78 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Frame, Grid, apply_affine
+from ..geometry import Frame, Grid
 from ..storage import atomic_path, pack_header, unpack
-from .neural import DIRECTIONS, FORWARD, Architecture, NePhi
-from .spline import LatentBox
-
-logger = logging.getLogger(__name__)
+from .affine_map import AffineMap
+from .framed import FramedMap
+from .map import Composition, MapPair
+from .neural import Architecture, LatentCode, NePhi
+from .spline import EXTRA, Spline, SplineMap
 
 FORMAT = "nephi-transform"
-FORMAT_VERSION = 1
-POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
+FORMAT_VERSION = 2
+
+
+Stage = Union[NePhi, MapPair]
+"""A NePhi, or two splines over one lattice; in frame coordinates."""
 
 
 @dataclass(frozen=True)
 class Transform:
     """What aligns a moving image with a fixed one: affine(phi_1(phi_2(...(x)))), and the way back.
 
-    The forward direction takes fixed points to moving points, which is what resampling the moving image needs; the
-    inverse direction takes moving points to fixed points through the other fields, not by numerical inversion.
+    ``forward`` takes fixed points to moving points, LPS mm, which is what resampling the moving image needs;
+    ``inverse`` takes moving points to fixed points through the other fields, not by numerical inversion.
 
     Attributes:
         fixed_grid, moving_grid: where the two images' voxels are.
         affine: (d + 1, d + 1) float64, fixed to moving LPS mm.
-        models: coarse to fine; the finest acts first on fixed points, the coarsest last.
+        stages: phi_1, phi_2, ..., coarse to fine, in the fixed image's frame; the finest acts first on fixed points.
         provenance: what made it, plain values for JSON.
     """
 
     fixed_grid: Grid
     moving_grid: Grid
     affine: np.ndarray
-    models: tuple[NePhi, ...] = ()
+    stages: tuple[Stage, ...] = ()
     provenance: dict = field(default_factory=dict)
 
     @cached_property
-    def frame(self) -> Frame:
-        """The coordinates of the fields."""
-        return Frame.of(self.fixed_grid)
+    def forward(self) -> Composition:
+        """Fixed points to moving points; its domain is the fixed image's grid."""
+        return Composition([self.deformation.forward, AffineMap(self.affine, self.fixed_grid)], self.fixed_grid)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the fields are."""
-        return self.models[0].code.local.device if self.models else torch.device("cpu")
+    @cached_property
+    def inverse(self) -> Composition:
+        """Moving points to fixed points; its domain is the moving image's grid."""
+        back = AffineMap(np.linalg.inv(self.affine), self.moving_grid)
+        return Composition([back, self.deformation.inverse], self.moving_grid)
 
-    def map_points(self, points: Tensor, direction: str = FORWARD) -> Tensor:
-        """Map world points (n, d) LPS mm, in the points' own type and on their device.
-
-        Args:
-            direction: "forward", fixed to moving, or "inverse", moving to fixed.
-        """
-        check_direction(direction)
-        if direction == FORWARD:
-            return apply_affine(self.affine, self.nonlinear(points, direction))
-        return self.nonlinear(apply_affine(np.linalg.inv(self.affine), points), direction)
-
-    def nonlinear(self, points: Tensor, direction: str = FORWARD) -> Tensor:
-        """The fields alone, in the fixed image's space: (n, d) LPS mm to (n, d) LPS mm."""
-        check_direction(direction)
-        if not self.models:
-            return points
-        start = self._to_frame(points)
-        parts = [self.map_in_frame(part, direction) - part for part in start.split(POINTS_AT_ONCE)]
-        moved = torch.cat(parts) if parts else start
-        return points + (moved * self.frame.scale).to(points)
-
-    @torch.no_grad()
-    def map_in_frame(self, points: Tensor, direction: str) -> Tensor:
-        """The fields alone on frame coordinates (n, d), all at once, without gradients."""
-        for model in self._in_order(direction):
-            points = model.map(points, direction)
-        return points
-
-    @torch.no_grad()
-    def jacobian(self, points: Tensor, direction: str = FORWARD) -> Tensor:
-        """The exact Jacobian of :meth:`map_points` at world points (n, d): (n, d, d), [n, i, a] = dy_i / dx_a."""
-        check_direction(direction)
-        affine = self.affine if direction == FORWARD else np.linalg.inv(self.affine)
-        linear = torch.as_tensor(affine[:-1, :-1].copy(), dtype=points.dtype, device=points.device)
-        if direction != FORWARD:
-            points = apply_affine(affine, points)
-        parts = [self._jacobian_in_frame(part, direction) for part in self._to_frame(points).split(POINTS_AT_ONCE)]
-        inner = torch.cat(parts).to(points) if parts else points.new_zeros(0, *linear.shape)
-        return linear @ inner if direction == FORWARD else inner @ linear
-
-    def _jacobian_in_frame(self, points: Tensor, direction: str) -> Tensor:
-        dim = points.shape[-1]
-        total = torch.eye(dim, device=points.device).expand(len(points), dim, dim)
-        for model in self._in_order(direction):
-            points, jacobian = model.map_with_jacobian(points, direction)
-            total = jacobian @ total
-        return total
-
-    def _in_order(self, direction: str) -> Iterator[NePhi]:
-        return reversed(self.models) if direction == FORWARD else iter(self.models)
-
-    def _to_frame(self, points: Tensor) -> Tensor:
-        return apply_affine(self.frame.to_frame_matrix, points.to(torch.float64 if points.device.type == "cpu"
-                                                                  else points.dtype)).to(self.device, torch.float32)
+    @cached_property
+    def deformation(self) -> MapPair:
+        """All stages together, without the affine, in the fixed image's space."""
+        frame = Frame.of(self.fixed_grid)
+        there = Composition([stage.forward for stage in reversed(self.stages)])
+        back = Composition([stage.inverse for stage in self.stages])
+        return MapPair(*(FramedMap(way, frame, self.fixed_grid) for way in (there, back)))
 
     def save(self, path: Union[str, PathLike]) -> None:
         """Write a ``.nephi`` file: a NumPy archive without pickles, whole or not at all."""
-        header = {
+        described, arrays = [], {}
+        for number, stage in enumerate(self.stages):
+            entry, tensors = _packed(stage)
+            described.append(entry)
+            arrays.update({f"{number}/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
+        arrays["header"] = pack_header({
             "format": FORMAT, "version": FORMAT_VERSION, "provenance": self.provenance,
             "fixed_grid": self.fixed_grid.to_dict(), "moving_grid": self.moving_grid.to_dict(),
-            "affine": self.affine.tolist(),
-            "models": [{"architecture": m.architecture.to_dict(), "low": m.code.box.low, "cell": m.code.box.cell,
-                        "cells": m.code.box.cells} for m in self.models],
-        }
-        arrays = {f"{i}/{name}": tensor.detach().cpu().numpy()
-                  for i, model in enumerate(self.models) for name, tensor in model.state_dict().items()}
-        arrays["header"] = pack_header(header)
+            "affine": self.affine.tolist(), "models": described})
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, **arrays)
 
     @classmethod
     def load(cls, path: Union[str, PathLike], device: Union[str, torch.device] = "cpu") -> Transform:
-        """Read a ``.nephi`` file; nothing in it is executed.
+        """Read a ``.nephi`` file of this or an earlier version; nothing in it is executed.
 
         Raises:
             InputError: not a file of ours, truncated, or of a newer version.
@@ -137,24 +92,14 @@ class Transform:
         header, arrays = _read_archive(Path(path))
         try:
             grids = [Grid.from_dict(header[name]) for name in ("fixed_grid", "moving_grid")]
-            models = tuple(_model(entry, _of_model(arrays, i)).to(device).requires_grad_(False)
+            stages = tuple(_unpacked(entry, _of_stage(arrays, i), torch.device(device))
                            for i, entry in enumerate(header["models"]))
             affine = np.asarray(header["affine"], dtype=np.float64)
             if affine.shape != (grids[0].dim + 1,) * 2 or not np.isfinite(affine).all():
                 raise ValueError("the affine matrix is damaged")
-            return cls(grids[0], grids[1], affine, models, dict(header["provenance"]))
+            return cls(grids[0], grids[1], affine, stages, dict(header["provenance"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged ({error}); register the pair again.") from error
-
-
-def check_direction(direction: str) -> None:
-    """Refuse a direction that is neither "forward" nor "inverse".
-
-    Raises:
-        InputError: it is not.
-    """
-    if direction not in DIRECTIONS:
-        raise InputError(f"Unknown direction {direction!r}; use 'forward' (fixed to moving) or 'inverse'.")
 
 
 def _read_archive(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -175,16 +120,42 @@ def _read_archive(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     return header, arrays
 
 
-def _of_model(arrays: dict[str, np.ndarray], number: int) -> dict[str, Tensor]:
+def _of_stage(arrays: dict[str, np.ndarray], number: int) -> dict[str, Tensor]:
     prefix = f"{number}/"
     return {name[len(prefix):]: torch.from_numpy(array) for name, array in arrays.items() if name.startswith(prefix)}
 
 
-def _model(entry: dict, state: dict[str, Tensor]) -> NePhi:
+def _packed(stage: Stage) -> tuple[dict, dict[str, Tensor]]:
+    """What a file says of a stage, and its arrays by name."""
+    if isinstance(stage, MapPair):
+        lattice = stage.forward.lattice
+        described, arrays = {"kind": "splines"}, {way: getattr(stage, way).spline.coefficients
+                                                  for way in ("forward", "inverse")}
+    else:
+        lattice = stage.code.grid
+        described = {"kind": "fields", "architecture": stage.architecture.to_dict()}
+        arrays = {"code.local": stage.code.local.coefficients, "code.shared": stage.code.shared}
+        for way, part in zip(("forward_field", "inverse_field"), stage.fields):
+            arrays.update({f"{way}.{name}": tensor for name, tensor in part.state_dict().items()})
+    return {**described, "low": lattice.origin, "cell": lattice.spacing[0],
+            "cells": [n - 1 for n in lattice.size]}, arrays
+
+
+def _unpacked(entry: dict, arrays: dict[str, Tensor], device: torch.device) -> Stage:
+    lattice = Grid.aligned([n + 1 for n in entry["cells"]], entry["cell"], entry["low"])
+    if entry.get("kind", "fields") == "splines":
+        splines = (_spline(arrays[way], lattice, lattice.dim) for way in ("forward", "inverse"))
+        return MapPair(*(SplineMap(spline.to(device).requires_grad_(False), lattice) for spline in splines))
     architecture = Architecture(**entry["architecture"])
-    box = LatentBox(tuple(entry["low"]), float(entry["cell"]), tuple(entry["cells"]))
-    if tuple(state["code.local"].shape) != (*box.shape, architecture.channels):
-        raise ValueError(f"a latent code of shape {tuple(state['code.local'].shape)} in a box of {box.shape}")
-    model = NePhi.random(architecture, box, 0.0, torch.Generator())
-    model.load_state_dict(state)
-    return model
+    code = LatentCode(lattice, _spline(arrays["code.local"], lattice, architecture.channels), arrays["code.shared"])
+    fields = architecture.new_fields(torch.Generator())
+    for way, part in zip(("forward_field", "inverse_field"), fields):
+        part.load_state_dict({name[len(way) + 1:]: tensor for name, tensor in arrays.items() if name.startswith(way)})
+    return NePhi(architecture, code, fields).to(device).requires_grad_(False)
+
+
+def _spline(coefficients: Tensor, lattice: Grid, channels: int) -> Spline:
+    expected = (*(n + EXTRA for n in lattice.shape), channels)
+    if tuple(coefficients.shape) != expected:
+        raise ValueError(f"a spline of shape {tuple(coefficients.shape)} where {expected} is meant")
+    return Spline(coefficients)

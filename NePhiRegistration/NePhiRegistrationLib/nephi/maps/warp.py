@@ -1,4 +1,4 @@
-"""Images carried through a transform onto any grid."""
+"""Images carried through a map onto any grid."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from typing import Optional
 import torch
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..geometry import POINTS_AT_ONCE, Grid
 from ..images.image import Image
 from ..images.resampling import sample
+from .map import CPU, Map
 
-_POINTS_AT_ONCE = 1 << 18
 
+def warp(image: Image, map_: Optional[Map], onto: Grid, mode: str = "linear", fill: Optional[float] = None) -> Image:
+    """Resample an image through a map: ``result(x) = image(map(x))`` for every voxel centre x of ``onto``.
 
-def warp(image: Image, transform, onto: Grid, direction: str = "forward", mode: str = "linear",
-         fill: Optional[float] = None) -> Image:
-    """Resample an image through a transform: ``result(x) = image(map(x))`` for every voxel centre x of ``onto``.
-
-    The moving image comes onto the fixed image's space with direction "forward" (which maps fixed points to
-    moving points), the fixed image onto the moving image's space with "inverse".
+    A transform's forward map, which takes fixed points to moving points, brings the moving image into the fixed image's
+    space; its inverse map brings the fixed image into the moving image's space.
 
     Args:
         image: the image to carry.
-        transform: anything with ``map_points(points, direction)``, or None for the identity.
-        onto: the grid of the result; any grid in the space the direction starts from.
+        map_: the map, or None for the identity.
+        onto: the grid of the result; any grid in the space the map starts from.
         mode: "linear", or "nearest" for label images, whose values are kept exactly.
         fill: the value outside the image; by default the image's minimum, and 0 with "nearest".
 
@@ -32,10 +30,8 @@ def warp(image: Image, transform, onto: Grid, direction: str = "forward", mode: 
         An Image on ``onto``, float32 on the CPU.
 
     Raises:
-        InputError: an unknown direction or mode, or a grid of another dimension.
+        InputError: an unknown mode, or a grid of another dimension.
     """
-    if direction not in ("forward", "inverse"):
-        raise InputError(f"Unknown direction {direction!r}; use 'forward' or 'inverse'.")
     if mode not in ("linear", "nearest"):
         raise InputError(f"Unknown interpolation {mode!r}; use 'linear' or 'nearest'.")
     if onto.dim != image.grid.dim:
@@ -43,11 +39,11 @@ def warp(image: Image, transform, onto: Grid, direction: str = "forward", mode: 
                          f"choose a {image.grid.dim}D reference.")
     if fill is None:
         fill = 0.0 if mode == "nearest" else float(image.values.min())
-    values = torch.empty(onto.count, dtype=torch.float32)
-    for start, stop in onto.chunks(_POINTS_AT_ONCE):
-        points = onto.points(start, stop)
-        if transform is not None:
-            points = transform.map_points(points, direction)
+    parts = []
+    for slab in onto.slabs(POINTS_AT_ONCE):
+        points = slab.points(CPU)
+        if map_ is not None:
+            points = points + map_.displacement_on(slab).view(-1, onto.dim)
         points = points.to(image.values.device)
-        values[start:stop] = sample(image.values, image.grid, points, mode=mode, fill=fill).to("cpu", torch.float32)
-    return Image(values.reshape(onto.shape), onto, f"warped {image.name}")
+        parts.append(sample(image.values, image.grid, points, mode=mode, fill=fill).to("cpu", torch.float32))
+    return Image(torch.cat(parts).reshape(onto.shape), onto, f"warped {image.name}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..geometry import Grid
 from ..images.interpolation import stretched
-from ..maps.spline import LatentBox
+from ..maps.spline import EXTRA
 
 SLOPE = 0.2  # of the LeakyReLU
 HEAD = 256  # width of the global code's hidden layer
@@ -74,15 +74,13 @@ class EncoderSizes:
     @property
     def grid(self) -> Grid:
         """Where the encoder's voxels are, in frame coordinates: n along each side of [-1, 1]^d."""
-        step = 2 / self.size
-        identity = tuple(float(i == j) for i in range(self.dim) for j in range(self.dim))
-        return Grid((self.size,) * self.dim, (step,) * self.dim, (step / 2 - 1,) * self.dim, identity)
+        return Grid.aligned((self.size,) * self.dim, 2 / self.size, (1 / self.size - 1,) * self.dim)
 
     @property
-    def box(self) -> LatentBox:
-        """The box of the local code: half a cell beyond the cube, so that its nodes lie on the features' voxels."""
+    def latent_grid(self) -> Grid:
+        """The nodes of the local code, half a cell beyond the cube: coefficients lie on the features' voxels."""
         cells = self.size // self.stride
-        return LatentBox((-1 - 1 / cells,) * self.dim, 2 / cells, (cells + 1,) * self.dim)
+        return Grid.aligned((cells + 2,) * self.dim, 2 / cells, (-1 - 1 / cells,) * self.dim)
 
 
 class Encoder(nn.Module):
@@ -109,7 +107,7 @@ class Encoder(nn.Module):
                                    nn.LeakyReLU(SLOPE))
         self.shared = nn.Linear(HEAD, sizes.shared)
         self.linear = nn.Linear(HEAD, sizes.channels * (sizes.dim + 1))
-        self.register_buffer("nodes", _nodes(sizes.box), persistent=False)
+        self.register_buffer("nodes", _nodes(sizes.latent_grid), persistent=False)
         with torch.no_grad():
             for last in (self.local, self.shared, self.linear):
                 last.weight.mul_(START)
@@ -122,7 +120,7 @@ class Encoder(nn.Module):
             pairs: (B, 2, n, ..., n) fixed and moving intensities in [0, 1] on ``sizes.grid``.
 
         Returns:
-            (B, k, j, i, C) B-spline coefficients of the local codes in ``sizes.box`` and (B, G) global codes.
+            (B, k, j, i, C) B-spline coefficients of the local codes over ``sizes.latent_grid`` and (B, G) global codes.
         """
         images, features = pairs, [pairs[:, :0] if self.sizes.cues else 2 * pairs - 1]
         for block in self.blocks:
@@ -171,9 +169,9 @@ def _halved(pairs: Tensor) -> Tensor:
     return pool(pairs, tuple(-(-n // 2) for n in pairs.shape[2:]))
 
 
-def _nodes(box: LatentBox) -> Tensor:
-    """(k, j, i, d + 1): 1 and the coordinates of a box's nodes. Coefficients linear in them are a linear spline."""
-    axes = [low + (torch.arange(n + 3) - 1) * box.cell for low, n in zip(box.low, box.cells)]
+def _nodes(grid: Grid) -> Tensor:
+    """(k, j, i, d + 1): 1 and where a spline's coefficients are; those linear in them make a linear spline."""
+    axes = [low + (torch.arange(n + EXTRA) - 1) * grid.spacing[0] for low, n in zip(grid.origin, grid.size)]
     points = torch.stack(torch.meshgrid(*reversed(axes), indexing="ij")[::-1], dim=-1)
     return torch.cat([torch.ones_like(points[..., :1]), points], dim=-1)
 

@@ -14,20 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..align.volume import Volume
 from ..errors import InputError
-from ..geometry import Frame, Grid, apply_affine
+from ..geometry import POINTS_AT_ONCE, POINTS_IN_CACHE, Frame, Grid, apply_affine
 from ..images.image import Image
 from ..images.interpolation import stretched
 from ..images.resampling import downsample, sample
-from ..maps.neural import Architecture, NePhi
-from ..maps.spline import LatentBox, LatentCode
+from ..maps.displacement_map import DisplacementMap
+from ..maps.neural import Architecture, LatentCode, NePhi
+from ..maps.spline import Spline
 from ..storage import atomic_path, pack_header
 from .encoder import Encoder, EncoderSizes
 from .weights import FORMAT, FORMAT_VERSION, digest, find, full, half, read_archive
 
-READ_AT_ONCE = 1 << 18  # points of an image
-FIELD_POINTS_AT_ONCE = 1 << 13  # keeps a layer's values within the processor's cache
 WHOLE = "encoder.whole.1.weight"  # of the only layer that depends on the size of the cube
 SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
 
@@ -86,7 +84,7 @@ class Predictor(nn.Module):
             local: (k, j, i, C) from the encoder.
             shared: (G,) from the encoder.
         """
-        code = LatentCode(self.design.sizes.box, local, shared)
+        code = LatentCode(self.design.sizes.latent_grid, Spline(local), shared)
         return NePhi(self.design.architecture, code, (self.forward_field, self.inverse_field))
 
     def check_dimension(self, image: Image) -> None:
@@ -102,7 +100,7 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def predict(self, fixed: Image, moving: Image, affine: np.ndarray) -> tuple[NePhi, ...]:
-        """The models that align a pair after its linear alignment, in the order of ``Transform.models``.
+        """The models that align a pair after its linear alignment, in the order of ``Transform.stages``.
 
         They are the caller's own: optimising them changes neither the predictor nor any other pair.
 
@@ -115,16 +113,16 @@ class Predictor(nn.Module):
         """
         self.check_dimension(fixed)
         self.eval()
-        sizes, to_world = self.design.sizes, Frame.of(fixed.grid).to_world_matrix
-        points = sizes.grid.points()
-        here = on_cube(fixed, points, to_world, sizes.grid)
+        device, cube = fixed.values.device, self.design.sizes.grid
+        to_world = Frame.of(fixed.grid).to_world_matrix
+        points = cube.points(device)
+        here = on_cube(fixed, points, to_world, cube)
         models: tuple[NePhi, ...] = ()
-        shift: Optional[Volume] = None
+        carried: Optional[DisplacementMap] = None
         while len(models) < self.design.passes:
             if models:
-                shift = carried_on(models[-1], shift, sizes)
-                points = sizes.grid.points() + shift.values.flatten(1).T
-            there = on_cube(moving, points, affine @ to_world, sizes.grid)
+                carried = carried_on(models[-1], carried, self.design.sizes)
+            there = on_cube(moving, points if carried is None else carried.map(points), affine @ to_world, cube)
             local, shared = self.encoder(torch.stack([here, there])[None])
             models = (*models, copy.deepcopy(self.model(local[0], shared[0])).requires_grad_(False))
         return models
@@ -178,27 +176,27 @@ def resized(predictor: Predictor, size: int) -> Predictor:
 
 
 def widened(model: NePhi, low: Sequence[float], high: Sequence[float]) -> NePhi:
-    """A copy to be optimised whose box covers another one too, the codes at its border repeated.
+    """A copy to be optimised whose latent grid covers a box too, the codes at its border repeated.
 
     Args:
-        low, high: (d,) corners of that box, frame units.
+        low, high: (d,) corners of the box, frame coordinates.
     """
-    code = model.code
-    box, dim = code.box, len(code.box.low)
-    reach = max(max(a - b for a, b in zip(box.low, low)), max(b - a for a, b in zip(box.high, high)), 0.0)
-    extra = math.ceil(reach / box.cell)
-    local = F.pad(code.local.detach().movedim(-1, 0)[None], (extra,) * 2 * dim, mode="replicate")[0].movedim(0, -1)
-    wider = LatentBox(tuple(x - extra * box.cell for x in box.low), box.cell, tuple(n + 2 * extra for n in box.cells))
-    fields = copy.deepcopy((model.forward_field, model.inverse_field))
-    result = NePhi(model.architecture, LatentCode(wider, local.contiguous(), code.shared.detach().clone()), fields)
-    return result.requires_grad_(True)
+    code, grid = model.code, model.code.grid
+    cell, corners = grid.spacing[0], np.asarray(code.corners)
+    reach = max(*(corners[0] - np.asarray(low)), *(np.asarray(high) - corners[1]), 0.0)
+    extra = math.ceil(reach / cell)
+    local = code.local.coefficients.detach().movedim(-1, 0)[None]
+    local = F.pad(local, (extra,) * 2 * grid.dim, mode="replicate")[0].movedim(0, -1)
+    wider = LatentCode(grid.window([-extra] * grid.dim, [n + 2 * extra for n in grid.size]), Spline(local),
+                       code.shared.detach().clone())
+    return NePhi(model.architecture, wider, copy.deepcopy(model.fields)).requires_grad_(True)
 
 
 def on_cube(image: Image, points: Tensor, matrix: np.ndarray, cube: Grid) -> Tensor:
     """An image at the points of the encoder's cube, without aliasing; 0 where the image does not reach.
 
     Args:
-        points: (n^d, d) cube coordinates, those of the cube's voxels or where they are carried.
+        points: (n^d, d) cube coordinates, those of the cube's voxels or where they are carried; on the image's device.
         matrix: (d + 1, d + 1) from there to LPS mm.
 
     Returns:
@@ -208,12 +206,12 @@ def on_cube(image: Image, points: Tensor, matrix: np.ndarray, cube: Grid) -> Ten
     spacing = _mm(matrix, cube)
     if spacing > SMOOTHED * min(grid.spacing):
         values, grid = downsample(values, grid, max(spacing, min(grid.spacing)))
-    parts = [sample(values, grid, apply_affine(matrix, part)) for part in points.to(values.device).split(READ_AT_ONCE)]
+    parts = [sample(values, grid, apply_affine(matrix, part)) for part in points.split(POINTS_AT_ONCE)]
     return torch.cat(parts).view(cube.shape)
 
 
-def carried_on(model: NePhi, before: Optional[Volume], sizes: EncoderSizes) -> Volume:
-    """Where a model and those before it take the points of the encoder's cube: the displacements (d, k, j, i) there.
+def carried_on(model: NePhi, before: Optional[DisplacementMap], sizes: EncoderSizes) -> DisplacementMap:
+    """Where a model and those before it take the points of the encoder's cube, as displacements at its voxels.
 
     The model, which acts first, is evaluated at every half latent cell, or every second voxel if that is more, and
     interpolated linearly between, which its smoothness allows.
@@ -223,16 +221,12 @@ def carried_on(model: NePhi, before: Optional[Volume], sizes: EncoderSizes) -> V
     """
     cube = sizes.grid
     lattice = cube.with_spacing(cube.spacing[0] * max(2.0, sizes.stride / 2))
-    device = model.code.local.device
-    axis = torch.arange(lattice.size[0], device=device) * lattice.spacing[0] + lattice.origin[0]
-    codes = model.code.on_lattice([axis] * cube.dim).flatten(0, -2)
+    axis = torch.arange(lattice.size[0], device=model.forward.device) * lattice.spacing[0] + lattice.origin[0]
     parts = []
-    for (start, stop), local in zip(lattice.chunks(FIELD_POINTS_AT_ONCE), codes.split(FIELD_POINTS_AT_ONCE)):
-        points = lattice.points(start, stop, device)
-        shift = model.forward_field(points, local, model.code.shared)
-        parts.append(shift if before is None else shift + before.at(before.to_unit(points + shift)).T)
-    shift = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
-    return Volume(stretched(shift, cube.shape)[0], cube)
+    for points, moved in model.forward.on_lattice([axis] * cube.dim, POINTS_IN_CACHE):
+        parts.append((moved if before is None else before.map(moved)) - points)
+    displacement = torch.cat(parts).view(*lattice.shape, cube.dim).movedim(-1, 0)[None]
+    return DisplacementMap(stretched(displacement, cube.shape)[0].movedim(0, -1), cube)
 
 
 def _mm(matrix: np.ndarray, cube: Grid) -> float:

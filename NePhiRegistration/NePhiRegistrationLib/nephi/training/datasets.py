@@ -149,7 +149,7 @@ class ImagePairs:
         sides = []
         for image in (fixed, moving):
             matrix = frame.to_world_matrix @ augment.linear_map(data, sizes.dim, generator) @ mirror
-            values, masks = seen_at(image, sizes.grid.points(), matrix, sizes)
+            values, masks = seen_at(image, sizes.grid.points("cpu"), matrix, sizes)
             sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
         return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale,
                        f"{fixed.name} and {moving.name}")

@@ -77,7 +77,7 @@ class KnownMaps:
 
     def on(self, cube: Grid) -> tuple[Tensor, Tensor]:
         """Where the scene is seen by the voxels of the fixed and of the moving image, (n^d, d) each."""
-        points = cube.points()
+        points = cube.points("cpu")
         seen = self.common.forward(self.between.forward(points)), self.common.forward(points)
         return (seen[1], seen[0]) if self.swapped else seen
 

@@ -14,7 +14,8 @@ from ..align.patches import PatchLattice
 from ..align.similarity import similarity_named
 from ..align.volume import Volume
 from ..geometry import Grid
-from ..maps.neural import INVERSE, NePhi
+from ..maps.displacement_map import DisplacementMap
+from ..maps.neural import NePhi
 from ..options import Options
 
 
@@ -52,14 +53,14 @@ class Example:
                        fixed_masks=self.fixed_masks.to(device), moving_masks=self.moving_masks.to(device))
 
     @torch.no_grad()
-    def carried(self, models: tuple[NePhi, ...], shift: Volume) -> Example:
+    def carried(self, models: tuple[NePhi, ...], carried: DisplacementMap) -> Example:
         """The pair that remains after models: its moving image carried by them.
 
         Args:
-            shift: where they take the points of the encoder's cube, see :func:`predictor.carried_on`.
+            carried: where they take the points of the encoder's cube, see :func:`nephi.predict.predictor.carried_on`.
         """
-        grid = shift.grid
-        points = grid.points(device=shift.values.device) + shift.values.flatten(1).T
+        grid = carried.grid
+        points = carried.map(grid.points(carried.device))
         inside = grid.contains(points).to(self.moving.dtype)
         values = torch.cat([self.moving, self.moving_masks.to(self.moving.dtype)])
         volume = Volume(values, grid)
@@ -68,7 +69,7 @@ class Example:
         if truth is not None:
             end = truth[1]
             for model in models:
-                end = model.map(end, INVERSE)
+                end = model.inverse.map(end)
             truth = truth[0], end
         return replace(self, moving=read[:-2], moving_masks=read[-2:] > 0.5, truth=truth)
 

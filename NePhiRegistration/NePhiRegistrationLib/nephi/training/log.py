@@ -44,8 +44,8 @@ class TrainingLog:
         device = next(predictor.parameters()).device
         models = predictor.predict(case.fixed.to(device), case.moving.to(device), case.affine)
         grid = case.fixed.grid
-        shown = [case.fixed] + [warp(case.moving, Transform(grid, case.moving.grid, case.affine, used), grid, fill=0.0)
-                                for used in ((), models)]
+        shown = [case.fixed] + [warp(case.moving, Transform(grid, case.moving.grid, case.affine, used).forward, grid,
+                                     fill=0.0) for used in ((), models)]
         beside = torch.cat([_middle(image.values) for image in shown], dim=1)
         self._board.add_image("fixed, moving, warped", beside[None], step)
 

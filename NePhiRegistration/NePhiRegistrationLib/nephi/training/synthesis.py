@@ -57,7 +57,7 @@ class Shapes:
         hollow = uniform(generator) < 0.5
         thickness = uniform(generator, 0.12, 0.2) if hollow else math.inf
         cube = self._sizes.grid
-        points, pixel = cube.points(), cube.spacing[0]
+        points, pixel = cube.points("cpu"), cube.spacing[0]
         depths = [_shape(points, generator) for _ in range(2)]
         if hollow:
             depths = [torch.minimum(depth, thickness - depth) for depth in depths]
@@ -214,7 +214,7 @@ class Lungs:
             clean.append(((found - air) / (dense - air)).clamp(0, 1))
             breath = uniform(generator, 0.8, 1.2)
             edges = torch.tensor([side + uniform(generator, -0.05, 0.05) for side in box])
-            view = (sizes.grid.points().abs() <= edges).all(1).view(sizes.grid.shape)
+            view = (sizes.grid.points("cpu").abs() <= edges).all(1).view(sizes.grid.shape)
             seen.append(_imaged((clean[-1] * breath).clamp(0, 1), data, generator) * view)
             masks.append(torch.stack([view, view]))
         return _example(seen, clean, masks, maps, "a chest phantom", half, data, sizes, generator)

@@ -164,7 +164,7 @@ def _backward(predictor: Predictor, examples: list[Example], config: Config, gro
         terms = accumulate(model, level, config.loss, 1.0, generator_of(config.training.seed, step, number, "points"))
         for name, value in terms.items():
             total[name] = total.get(name, 0.0) + value
-        slopes.append((_gradient(model.code.local), _gradient(model.code.shared)))
+        slopes.append((_gradient(model.code.local.coefficients), _gradient(model.code.shared)))
     torch.autograd.backward([local, shared], [torch.stack(part) for part in zip(*slopes)])
     return total
 
@@ -176,13 +176,13 @@ def _at_a_pass(predictor: Predictor, example: Example, generator: torch.Generato
         return example
     predictor.eval()
     models: tuple[NePhi, ...] = ()
-    remaining, shift = example, None
+    remaining, carried = example, None
     with torch.no_grad():
         for _ in range(passes):
             local, shared = predictor.encoder(remaining.images[None])
             models = (*models, predictor.model(local[0], shared[0]))
-            shift = carried_on(models[-1], shift, predictor.design.sizes)
-            remaining = example.carried(models, shift)
+            carried = carried_on(models[-1], carried, predictor.design.sizes)
+            remaining = example.carried(models, carried)
     predictor.train()
     return remaining
 

@@ -22,8 +22,7 @@ from ..images.reading import read_labels
 from ..judge.labels import overlap
 from ..judge.likeness import similarity
 from ..maps.determinant import finite_difference_determinant, fold_percent
-from ..maps.neural import DIRECTIONS
-from ..maps.sampled import SampledMap
+from ..maps.resampled import through_splines
 from ..maps.transform import Transform
 from ..maps.warp import warp
 from ..predict.encoder import EncoderSizes
@@ -107,20 +106,20 @@ def score(predictor: Predictor, case: Case) -> Scores:
     models = predictor.predict(case.fixed.to(device), case.moving.to(device), case.affine)
     seconds = time.perf_counter() - started
     grid, transform = case.fixed.grid, Transform(case.fixed.grid, case.moving.grid, case.affine, models)
-    maps = [SampledMap(transform, grid, direction).at_voxels(grid) for direction in DIRECTIONS]
+    maps = [through_splines(way, grid) for way in (transform.forward, transform.inverse)]
     warped = warp(case.moving, maps[0], grid, fill=0.0)
     sign = np.sign(np.linalg.det(transform.affine))
     found = {"similarity": similarity(case.fixed.values, warped.values, foreground(case.fixed))["ncc"],
-             "folds": max(fold_percent(sign * finite_difference_determinant(each, grid, each.direction))
+             "folds": max(fold_percent(sign * finite_difference_determinant(each, grid))
                           for each in maps),
              "seconds": seconds}
     if case.labels is not None:
         fixed, moving = case.labels
-        carried = warp(moving, maps[0] if fixed.grid == grid else transform, fixed.grid, mode="nearest")
+        carried = warp(moving, maps[0] if fixed.grid == grid else transform.forward, fixed.grid, mode="nearest")
         found["dice"] = overlap(fixed.values, carried.values, carried.values)["mean"]
     if case.truth is not None:
         start, end = case.truth
-        found["error"] = float((transform.map_points(start) - end).norm(dim=1).mean())
+        found["error"] = float((transform.forward.map(start) - end).norm(dim=1).mean())
     return Scores(**found)
 
 

@@ -1,0 +1,137 @@
+"""What a map is: a function of points with its Jacobian; and several maps one after the other."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import POINTS_AT_ONCE, Grid
+
+CPU = torch.device("cpu")
+
+
+class Map(ABC):
+    """A smooth map of points (n, d).
+
+    Points are taken from any device and in any floating-point type, and returned in the same way.
+
+    Attributes:
+        domain: the grid of the image whose points it maps, or None where there is no such image.
+    """
+
+    domain: Optional[Grid] = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the map computes."""
+        return CPU
+
+    @property
+    def linear(self) -> np.ndarray:
+        """(d + 1, d + 1) the map without its nonlinear parts."""
+        if self.domain is None:
+            raise ValueError("A map without a domain does not know its dimension.")
+        return np.eye(self.domain.dim + 1)
+
+    @abstractmethod
+    def map(self, points: Tensor) -> Tensor:
+        """Where points (n, d) go, (n, d)."""
+
+    @abstractmethod
+    def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where points (n, d) go, (n, d), and the Jacobian there, (n, d, d), [n, i, a] = dy_i / dx_a."""
+
+    def jacobian(self, points: Tensor) -> Tensor:
+        """The Jacobian at points (n, d), (n, d, d), [n, i, a] = dy_i / dx_a."""
+        return self.with_jacobian(points)[1]
+
+    def displacement_on(self, grid: Grid) -> Tensor:
+        """map(x) - x at the points of a grid, (*grid.shape, d) float32 on the CPU."""
+        parts = []
+        for start, stop in grid.chunks(POINTS_AT_ONCE):
+            points = grid.points(CPU, start, stop).double()
+            parts.append((self.map(points) - points).float())
+        return torch.cat(parts).view(*grid.shape, grid.dim)
+
+    def jacobian_on(self, grid: Grid) -> Tensor:
+        """The Jacobian at the points of a grid, (*grid.shape, d, d) float32 on the CPU."""
+        parts = [self.jacobian(grid.points(CPU, *chunk)).float() for chunk in grid.chunks(POINTS_AT_ONCE)]
+        return torch.cat(parts).view(*grid.shape, grid.dim, grid.dim)
+
+
+class Invertible(Protocol):
+    """What has a forward and an inverse map, both of the same standing."""
+
+    forward: Map
+    inverse: Map
+
+
+@dataclass(frozen=True)
+class MapPair:
+    """A map and its inverse."""
+
+    forward: Map
+    inverse: Map
+
+
+class Composition(Map):
+    """Maps one after the other, in the order in which they act; the identity if there are none."""
+
+    def __init__(self, parts: Sequence[Map], domain: Optional[Grid] = None) -> None:
+        self.parts, self.domain = tuple(parts), domain
+
+    @property
+    def device(self) -> torch.device:
+        """That of the first part which is not on the CPU."""
+        return next((part.device for part in self.parts if part.device.type != "cpu"), CPU)
+
+    @property
+    def linear(self) -> np.ndarray:
+        """(d + 1, d + 1) the linear parts one after the other."""
+        matrix = super().linear
+        for part in self.parts:
+            matrix = part.linear @ matrix
+        return matrix
+
+    def map(self, points: Tensor) -> Tensor:
+        """Where points (n, d) go, (n, d)."""
+        for part in self.parts:
+            points = part.map(points)
+        return points
+
+    def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Where points (n, d) go, and the product of the Jacobians on the way, (n, d, d)."""
+        dim = points.shape[-1]
+        total = torch.eye(dim, dtype=points.dtype, device=points.device).expand(len(points), dim, dim)
+        for part in self.parts:
+            points, jacobian = part.with_jacobian(points)
+            total = jacobian @ total
+        return points, total
+
+    def displacement_on(self, grid: Grid) -> Tensor:
+        """map(x) - x at the points of a grid, (*grid.shape, d) float32: the first part may know a fast way."""
+        if len(self.parts) < 2:
+            return self.parts[0].displacement_on(grid) if self.parts else torch.zeros(*grid.shape, grid.dim)
+        first, rest, found = self.parts[0], Composition(self.parts[1:]), []
+        for slab in grid.slabs(POINTS_AT_ONCE):
+            points = slab.points(CPU).double()
+            moved = rest.map(points + first.displacement_on(slab).view(-1, grid.dim))
+            found.append((moved - points).float().view(*slab.shape, grid.dim))
+        return torch.cat(found)
+
+    def jacobian_on(self, grid: Grid) -> Tensor:
+        """The Jacobian at the points of a grid, (*grid.shape, d, d) float32: the first part may know a fast way."""
+        if len(self.parts) < 2:
+            return self.parts[0].jacobian_on(grid) if self.parts else super().jacobian_on(grid)
+        first, rest, found = self.parts[0], Composition(self.parts[1:]), []
+        for slab in grid.slabs(POINTS_AT_ONCE):
+            moved = slab.points(CPU).double() + first.displacement_on(slab).view(-1, grid.dim)
+            inner = first.jacobian_on(slab)
+            found.append(rest.jacobian(moved).to(inner).view(inner.shape) @ inner)
+        return torch.cat(found)

@@ -1,0 +1,77 @@
+"""A map through splines between few of its points: many times fewer evaluations of the fields."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import POINTS_AT_ONCE, Grid
+from ..images.resampling import sample
+from .affine_map import AffineMap
+from .determinant import determinant_at
+from .map import CPU, Composition, Map
+from .spline import SplineMap
+
+EVERY = 2  # voxels between evaluations
+SPARSE = 2  # times as far where nobody looks, outside the mask
+REACH = 2  # evaluations around the mask that belong to it: what is beyond hardly shows in a spline inside
+SUSPECT = 0.25  # determinants below this are worth an exact look
+
+
+def through_splines(exact: Map, grid: Grid, mask: Optional[Tensor] = None, margin: float = 0.0) -> Composition:
+    """A map over a box as matrix(x + r(x)): its linear part, and natural cubic splines r through a lattice.
+
+    Args:
+        exact: the map.
+        grid: of an image in the space the map starts from; a node is about every second voxel.
+        mask: (*grid.shape) bool; far outside it the nodes are twice as far apart.
+        margin: mm, how far the box reaches beyond the grid.
+    """
+    linear = AffineMap(exact.linear)
+    residual = Composition([exact, AffineMap(np.linalg.inv(exact.linear))], exact.domain)
+    lattice = lattice_over(grid.padded(margin), _steps(grid))
+    if mask is None:
+        values = residual.displacement_on(lattice).double()
+    else:
+        sparse = lattice_over(lattice, tuple(SPARSE * s for s in lattice.spacing))
+        values = SplineMap.through(residual.displacement_on(sparse).double(), sparse).read_on(lattice)
+        near = _near(mask, grid, lattice).flatten()
+        points = lattice.points(CPU)[near].double()
+        parts = [residual.map(part) - part for part in points.split(POINTS_AT_ONCE)]
+        values.view(-1, grid.dim)[near] = torch.cat(parts)
+    return Composition([SplineMap.through(values, lattice), linear], exact.domain)
+
+
+def lattice_over(grid: Grid, spacing: tuple[float, ...]) -> Grid:
+    """Nodes at no more than a spacing from the first to the last voxel of a grid along each axis."""
+    lengths = (np.asarray(grid.size) - 1) * np.asarray(grid.spacing)
+    cells = np.ceil(lengths / np.asarray(spacing) - 1e-6)
+    steps = np.where(cells > 0, lengths / np.maximum(cells, 1), grid.spacing)
+    return Grid(tuple(int(n) + 1 for n in cells), tuple(steps.tolist()), grid.origin, grid.direction)
+
+
+def exact_where_suspect(determinants: Tensor, exact: Map, grid: Grid, mask: Optional[Tensor] = None) -> Tensor:
+    """Determinants of splines on a grid, and the fields' own inside a mask where those are below :data:`SUSPECT`, so
+    that folds are counted by the fields themselves."""
+    suspect = determinants < SUSPECT if mask is None else (determinants < SUSPECT) & mask
+    result = determinants.clone()
+    result[suspect] = determinant_at(exact, grid.points(CPU)[suspect.flatten()])
+    return result
+
+
+def _steps(grid: Grid) -> tuple[float, ...]:
+    """Spacings of the lattice: every second voxel, but not coarser than that along the long sides of long voxels."""
+    mean = float(np.mean(grid.spacing))
+    return tuple(min(EVERY * s, max(s, EVERY * mean)) for s in grid.spacing)
+
+
+def _near(mask: Tensor, grid: Grid, lattice: Grid) -> Tensor:
+    """The nodes inside a mask or within REACH nodes of it, (*lattice.shape) bool."""
+    parts = [sample(mask.float(), grid, lattice.points(CPU, *part)) for part in lattice.chunks(POINTS_AT_ONCE)]
+    inside = (torch.cat(parts) > 0).view(1, 1, *lattice.shape).float()
+    pool = F.max_pool3d if grid.dim == 3 else F.max_pool2d
+    return pool(inside, 2 * REACH + 1, 1, REACH)[0, 0] > 0
