@@ -66,24 +66,28 @@ def squared_difference(fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor
 
 
 def normalised_mutual_information(fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
-    """2 - (H(fixed) + H(warped)) / H(fixed, warped), from a joint histogram with linear B-spline windows.
-
-    Studholme et al. 1999. Intensities are in [0, 1].
-    """
+    """2 - the information shared, from a joint histogram with linear B-spline windows; intensities are in [0, 1]."""
     def windows(values: Tensor) -> Tensor:
         position = values.reshape(-1, 1).clamp(0, 1) * (HISTOGRAM_BINS - 1)
         bins = torch.arange(HISTOGRAM_BINS, dtype=values.dtype, device=values.device)
         return (1 - (position - bins).abs()).clamp(min=0)
 
     repeated = weights.expand(fixed.shape).reshape(-1, 1)
-    joint = (windows(fixed) * repeated).T @ windows(warped)
+    return 2 - shared_information((windows(fixed) * repeated).T @ windows(warped))
+
+
+def shared_information(joint: Tensor) -> Tensor:
+    """(H(a) + H(b)) / H(a, b) of a joint histogram (n, m): 1 (independent) to 2 (one tells the other).
+
+    Studholme et al. 1999.
+    """
+    def entropy(probabilities: Tensor) -> Tensor:
+        p = probabilities.clamp(min=1e-30)  # an empty bin has no logarithm, and no share in the gradient
+        return -(p * p.log()).sum()
+
     joint = joint / joint.sum().clamp(min=1e-12)
-    entropies = [_entropy(joint.sum(1)), _entropy(joint.sum(0)), _entropy(joint)]
-    return 2 - (entropies[0] + entropies[1]) / entropies[2].clamp(min=1e-12)
-
-
-def _entropy(probability: Tensor) -> Tensor:
-    return -(probability * (probability + 1e-12).log()).sum()
+    apart = entropy(joint.sum(0)) + entropy(joint.sum(1))
+    return (apart + 1e-12) / (entropy(joint) + 1e-12)
 
 
 def mind_ssc(values: Tensor, radius: int = 1, distance: int = 2) -> Tensor:
