@@ -12,7 +12,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import Grid
 from .image import Image
-from .resampling import resample_nearest
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,10 @@ def mask_on(labels: Image, image: Image) -> Tensor:
     if labels.grid.same_as(image.grid):
         return inside
     log.info("The %s is on another grid than the %s: resampled, nearest neighbour.", labels.name, image.name)
-    inside = resample_nearest(inside, labels.grid, image.grid)
+    grid = image.grid
+    seen = sitk.Resample(Image(inside, labels.grid).to_sitk(sitk.sitkUInt8), grid.size,
+                         sitk.Transform(grid.dim, sitk.sitkIdentity), sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction)
+    inside = torch.from_numpy(sitk.GetArrayFromImage(seen) > 0)
     if not inside.any():
         raise InputError(f"The {labels.name} does not overlap the {image.name}; use a mask drawn on that image.")
     return inside
