@@ -166,8 +166,9 @@ def test_spacing_that_is_not_positive_is_refused(tmp_path, spacing):
     refused(meta_image(tmp_path / "bad.mha", spacing=spacing), "spacing .*not all positive")
 
 
-def test_zero_spacing_in_a_nifti_header_is_refused(tmp_path):
-    refused(nifti_with_spacing(tmp_path / "bad.nii", 0.0), r"spacing \(0, 1, 1\)")
+@pytest.mark.parametrize("spacing", [0.0, -1.0, float("nan")])
+def test_spacing_in_a_nifti_header_that_is_not_positive_is_refused(tmp_path, spacing):
+    refused(nifti_with_spacing(tmp_path / "bad.nii", spacing), rf"spacing \({spacing:g}, 1, 1\)")
 
 
 def test_a_singular_direction_is_refused(tmp_path):

@@ -33,10 +33,10 @@ def mask_on(labels: Image, image: Image) -> Tensor:
     if labels.grid.same_as(image.grid):
         return inside
     log.info("The %s is on another grid than the %s: resampled, nearest neighbour.", labels.name, image.name)
-    grid = image.grid
-    seen = sitk.Resample(Image(inside, labels.grid).to_sitk(sitk.sitkUInt8), grid.size,
-                         sitk.Transform(grid.dim, sitk.sitkIdentity), sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction)
-    inside = torch.from_numpy(sitk.GetArrayFromImage(seen) > 0)
+    grid, identity = image.grid, sitk.Transform(image.grid.dim, sitk.sitkIdentity)
+    resampled = sitk.Resample(Image(inside, labels.grid).to_sitk(sitk.sitkUInt8), grid.size, identity,
+                              sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction)
+    inside = torch.from_numpy(sitk.GetArrayFromImage(resampled) > 0)
     if not inside.any():
         raise InputError(f"The {labels.name} does not overlap the {image.name}; use a mask drawn on that image.")
     return inside
