@@ -16,11 +16,6 @@ def option(default: Any, text: str, **limits: Any) -> Any:
 
 
 def converted(name: str, value: Any, kind: Any) -> Any:
-    """A value as the type of its field: lists become tuples, a single value a tuple of one, whole floats integers.
-
-    Raises:
-        InputError: it cannot be of that type.
-    """
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         return tuple(converted(name, v, item) for v in (value if isinstance(value, (list, tuple)) else [value]))
@@ -34,11 +29,6 @@ def converted(name: str, value: Any, kind: Any) -> Any:
 
 
 def check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
-    """Refuse a value beyond the limits that :func:`option` declared with its field.
-
-    Raises:
-        InputError: it is beyond them, or an empty tuple.
-    """
     if "choices" in limits and value not in limits["choices"]:
         raise InputError(f"The option {name} is {value!r}; choose one of {', '.join(limits['choices'])}.")
     for number in value if isinstance(value, tuple) else (value,):
