@@ -166,8 +166,9 @@ def test_spacing_that_is_not_positive_is_refused(tmp_path, spacing):
     refused(meta_image(tmp_path / "bad.mha", spacing=spacing), "spacing .*not all positive")
 
 
-def test_zero_spacing_in_a_nifti_header_is_refused(tmp_path):
-    refused(nifti_with_spacing(tmp_path / "bad.nii", 0.0), r"spacing \(0, 1, 1\)")
+@pytest.mark.parametrize("spacing", [0.0, -1.0, float("nan")])
+def test_spacing_in_a_nifti_header_that_is_not_positive_is_refused(tmp_path, spacing):
+    refused(nifti_with_spacing(tmp_path / "bad.nii", spacing), rf"spacing \({spacing:g}, 1, 1\)")
 
 
 def test_a_singular_direction_is_refused(tmp_path):
@@ -357,11 +358,27 @@ def test_downsampling_removes_what_the_new_grid_cannot_show():
     assert torch.allclose(coarse[..., 1:-1], torch.full_like(coarse[..., 1:-1], 0.5), atol=0.002)
 
 
-@pytest.mark.parametrize("mm", [0.0, 3.0, 7.5])
-def test_a_mask_is_dilated_by_millimetres(mm):
-    grid = Grid((21, 25, 15), (1.0, 0.8, 2.5), (0.0, 0.0, 0.0), IDENTITY)
+@pytest.mark.parametrize("mm", [0.0, 2.4, 3.0, 7.5])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_mask_is_dilated_by_millimetres(dim, mm):
+    grid = Grid((21, 25, 15)[:dim], (1.0, 0.8, 2.5)[:dim], (0.0,) * dim, tuple(np.eye(dim).flatten().tolist()))
     mask = torch.zeros(grid.shape, dtype=torch.bool)
-    mask[7, 12, 10] = mask[2, 3, 4] = True
+    mask[(7, 12, 10)[3 - dim:]] = mask[(2, 3, 4)[3 - dim:]] = True
     points = grid.points("cpu").double()
     expected = torch.cdist(points, points[mask.flatten()]).amin(1) <= mm + 1e-6
     assert torch.equal(dilate(mask, grid, mm).flatten(), expected)
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.8, 0.1])
+def test_a_margin_of_three_voxels_is_three_voxels(spacing):
+    grid = Grid((15, 15, 15), (spacing,) * 3, (0.0, 0.0, 0.0), IDENTITY)
+    mask = torch.zeros(grid.shape, dtype=torch.bool)
+    mask[7, 7, 7] = True
+    line = dilate(mask, grid, float(f"{3 * spacing:g}"))[7, 7]
+    assert line.nonzero().flatten().tolist() == list(range(4, 11))
+
+
+def test_a_mask_of_all_voxels_or_of_none_stays_as_it_is():
+    grid = Grid((9, 9, 9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
+    for mask in (torch.ones(grid.shape, dtype=torch.bool), torch.zeros(grid.shape, dtype=torch.bool)):
+        assert torch.equal(dilate(mask, grid, 3.0), mask)

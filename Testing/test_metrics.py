@@ -152,7 +152,14 @@ def test_similarity_looks_only_inside_the_mask():
     mask[:, :, :5] = True
     assert similarity(a, b, mask)["ncc"] == pytest.approx(1.0)
     assert similarity(a, b)["ncc"] < 0.9
-    assert similarity(a, torch.zeros_like(a))["ncc"] == 0.0
+
+
+def test_a_constant_image_tells_nothing():
+    a = torch.rand(10, 10, 10, generator=torch.Generator().manual_seed(1))
+    flat = torch.zeros_like(a)
+    for other in (a, flat):
+        found = similarity(flat, other)
+        assert found["ncc"] == 0.0 and found["nmi"] == pytest.approx(1.0)
 
 
 def test_arrays_of_different_shapes_are_refused():

@@ -1,4 +1,4 @@
-"""NumPy archives with a JSON header: the form of transforms and of weights. Nothing in them is executed."""
+"""Files and folders written completely or not at all, and the archives that hold transforms and weights."""
 
 from __future__ import annotations
 
@@ -18,31 +18,10 @@ import numpy as np
 
 from .errors import InputError
 
+PathLike = Union[str, os.PathLike]
+
 _UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
                zlib.error, SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python text
-
-
-def pack_header(header: dict) -> np.ndarray:
-    """A header of plain values as the array named "header" of an archive: uint8."""
-    return np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)
-
-
-def unpack(data: bytes) -> tuple[dict, dict[str, np.ndarray]]:
-    """The header and the other arrays of an archive's bytes.
-
-    Raises:
-        ValueError: the bytes are no such archive, or not all of one.
-    """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
-    except _UNREADABLE as error:
-        raise ValueError(str(error)) from error
-    return header, arrays
-
-
-PathLike = Union[str, os.PathLike]
 
 
 @contextlib.contextmanager
@@ -69,7 +48,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def staged_folder(path: Union[str, os.PathLike]) -> Iterator[Path]:
+def staged_folder(path: PathLike) -> Iterator[Path]:
     """Fill a folder completely or not at all.
 
     Yields an empty hidden folder on the same file system. When the block ends well its files move into ``path``, which
@@ -115,3 +94,23 @@ def _move_files(source: Path, target: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"Cannot write the output folder {path} ({error.strerror or error}); "
                       "choose one with write permission and free space.")
+
+
+def pack_header(header: dict) -> np.ndarray:
+    """A header of plain values as the array named "header" of an archive: uint8."""
+    return np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)
+
+
+def unpack(data: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+    """The header and the other arrays of an archive's bytes. Nothing in them is executed.
+
+    Raises:
+        ValueError: the bytes are no such archive, or not all of one.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
+    except _UNREADABLE as error:
+        raise ValueError(str(error)) from error
+    return header, arrays

@@ -10,11 +10,12 @@ import math
 from typing import Optional
 
 import numpy as np
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..geometry import apply_matrix
 from ..images.image import Image, normalise
 from ..images.masks import foreground
 from ..images.resampling import downsample
@@ -121,29 +122,16 @@ def _best_shift(fixed: MaskedImage, moving: MaskedImage) -> np.ndarray:
     Padfield, "Masked object registration in the Fourier domain", IEEE TIP 2012. The absolute value, for
     contrasts may be opposite; shifts with little overlap are left out, for little is easily alike.
     """
-    axes = fixed.grid.axes * np.asarray(fixed.grid.spacing)
-    corners = np.linalg.solve(axes, moving.grid.corners().T).T  # the moving box in steps of the fixed grid
+    corners = apply_matrix(fixed.grid.world_to_index, moving.grid.corners())
     low, high = corners.min(0), corners.max(0)
-    box = Grid(tuple(int(n) for n in np.ceil(high - low) + 1), fixed.grid.spacing, tuple(axes @ low),
-               fixed.grid.direction)
-    moving = moving.on(box)
-    shape = [a + b - 1 for a, b in zip(fixed.grid.shape, box.shape)]
-    a, b = fixed.inside.double(), moving.inside.double()
-    f, m = fixed.values * a, moving.values * b
-
-    def correlate(left: Tensor, right: Tensor) -> Tensor:
-        """sum_x left(x) right(x + t) for every shift t."""
-        return torch.fft.irfftn(torch.fft.rfftn(left, shape).conj() * torch.fft.rfftn(right, shape), shape)
-
-    count = correlate(a, b).round().clamp(min=1)
-    sum_f, sum_m = correlate(f, b), correlate(a, m)
-    covariance = correlate(f, m) - sum_f * sum_m / count
-    variance_f = (correlate(f * f, b) - sum_f**2 / count).clamp(min=1e-6)
-    variance_m = (correlate(a, m * m) - sum_m**2 / count).clamp(min=1e-6)
-    score = torch.where(count > count.max() / 2, covariance.abs() / (variance_f * variance_m).sqrt(), 0)
-    shift = np.array(np.unravel_index(int(score.argmax()), shape))
-    shift = np.where(shift < np.asarray(box.shape), shift, shift - np.asarray(shape))  # negative shifts wrap round
-    return axes @ shift[::-1] + np.asarray(box.origin) - np.asarray(fixed.grid.origin)
+    moving = moving.on(fixed.grid.window(low, np.ceil(high - low) + 1))  # its own box, in steps of the fixed grid
+    arrays = (moving.values, fixed.values, moving.inside.float(), fixed.inside.float())
+    correlation = sitk.MaskedFFTNormalizedCorrelation(*[sitk.GetImageFromArray(array.numpy()) for array in arrays],
+                                                      requiredFractionOfOverlappingPixels=0.5)
+    score = np.abs(sitk.GetArrayViewFromImage(correlation))
+    index = np.unravel_index(score.argmax(), score.shape)[::-1]
+    last = np.asarray(fixed.grid.size) - 1  # where the first voxels of both meet
+    return fixed.grid.index_to_world[:-1, :-1] @ (low + index - last)
 
 
 def _translation(offset: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The loss: similarity + regularity + prior (paper, section 3.3), and what can be added to it.
+"""The similarities of two images, each as a loss (paper, section 3.3).
 
 Every similarity has the same signature. The samples come in patches: small cubes of K points, T of them,
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Optional
 
 import torch
@@ -66,24 +67,28 @@ def squared_difference(fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor
 
 
 def normalised_mutual_information(fixed: Tensor, warped: Tensor, weights: Tensor) -> Tensor:
-    """2 - (H(fixed) + H(warped)) / H(fixed, warped), from a joint histogram with linear B-spline windows.
-
-    Studholme et al. 1999. Intensities are in [0, 1].
-    """
+    """2 - the information shared, from a joint histogram with linear B-spline windows; intensities are in [0, 1]."""
     def windows(values: Tensor) -> Tensor:
         position = values.reshape(-1, 1).clamp(0, 1) * (HISTOGRAM_BINS - 1)
         bins = torch.arange(HISTOGRAM_BINS, dtype=values.dtype, device=values.device)
         return (1 - (position - bins).abs()).clamp(min=0)
 
     repeated = weights.expand(fixed.shape).reshape(-1, 1)
-    joint = (windows(fixed) * repeated).T @ windows(warped)
+    return 2 - shared_information((windows(fixed) * repeated).T @ windows(warped))
+
+
+def shared_information(joint: Tensor) -> Tensor:
+    """(H(a) + H(b)) / H(a, b) of a joint histogram (n, m): 1 (independent) to 2 (one tells the other).
+
+    Studholme et al. 1999.
+    """
+    def entropy(probabilities: Tensor) -> Tensor:
+        p = probabilities.clamp(min=1e-30)  # an empty bin has no logarithm, and no share in the gradient
+        return -(p * p.log()).sum()
+
     joint = joint / joint.sum().clamp(min=1e-12)
-    entropies = [_entropy(joint.sum(1)), _entropy(joint.sum(0)), _entropy(joint)]
-    return 2 - (entropies[0] + entropies[1]) / entropies[2].clamp(min=1e-12)
-
-
-def _entropy(probability: Tensor) -> Tensor:
-    return -(probability * (probability + 1e-12).log()).sum()
+    apart = entropy(joint.sum(0)) + entropy(joint.sum(1))
+    return (apart + 1e-12) / (entropy(joint) + 1e-12)
 
 
 def mind_ssc(values: Tensor, radius: int = 1, distance: int = 2) -> Tensor:
@@ -105,23 +110,15 @@ def mind_ssc(values: Tensor, radius: int = 1, distance: int = 2) -> Tensor:
         window = tuple(slice(distance + o, distance + o + n) for o, n in zip(offset, values.shape[1:]))
         return padded[(slice(None), *window)]
 
-    differences = [_box_mean((shifted(a) - shifted(b)) ** 2, radius)
+    box_mean = partial(F.avg_pool3d if dim == 3 else F.avg_pool2d, kernel_size=2 * radius + 1, stride=1,
+                       padding=radius, count_include_pad=False)
+    differences = [box_mean((shifted(a) - shifted(b)) ** 2)
                    for a, b in itertools.combinations(offsets, 2) if not any(p * q for p, q in zip(a, b))]
     distances = torch.cat(differences)
     distances = distances - distances.min(0, keepdim=True).values
     noise = distances.mean(0, keepdim=True)
     middle = float(noise.mean())
     return torch.exp(-distances / noise.clamp(1e-3 * middle + 1e-12, 1e3 * middle + 1e-12))
-
-
-def _box_mean(values: Tensor, radius: int) -> Tensor:
-    """The mean over a cube of side 2 radius + 1, axis by axis: (1, ...) to (1, ...)."""
-    pool = F.avg_pool3d if values.dim() == 4 else F.avg_pool2d
-    for axis in range(values.dim() - 1):
-        kernel = [1] * (values.dim() - 1)
-        kernel[axis] = 2 * radius + 1
-        values = pool(values, kernel, 1, [k // 2 for k in kernel], count_include_pad=False)
-    return values
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,45 @@
-"""What a header must say before an image is used."""
+"""What an image must be before it is used: one 2D or 3D volume of finite numbers, with sound geometry."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import InputError
 
 
-def check_header(name: str, dim: int, components: int, spacing: tuple, direction: tuple) -> None:
+def check_header(name: str, dim: int, components: int, spacing: Sequence[float], direction: Sequence[float]) -> None:
+    """Refuse an image whose header is not that of one scalar 2D or 3D volume somewhere in the world.
+
+    Args:
+        name: what the message calls the image, here and below.
+
+    Raises:
+        InputError: it is not.
+    """
     if dim not in (2, 3):
         raise InputError(f"The {name} is {dim}D; extract one 2D or 3D volume from it.")
     if components != 1:
         raise InputError(f"The {name} has {components} values per voxel (colour or vectors); convert it to one.")
-    if not all(math.isfinite(s) and s > 0 for s in spacing):
-        raise InputError(f"The {name} has the voxel spacing {short(spacing)}, not all positive; correct its header.")
+    check_spacing(name, spacing)
     matrix = np.asarray(direction, dtype=np.float64).reshape(dim, dim)
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:
-        raise InputError(f"The {name} has a singular direction matrix {short(direction)}; correct its header.")
+        raise InputError(f"The {name} has a singular direction matrix {_short(direction)}; correct its header.")
+
+
+def check_spacing(name: str, spacing: Sequence[float]) -> None:
+    """Refuse a voxel spacing that is not positive and finite along every axis, with an InputError."""
+    if not all(math.isfinite(s) and s > 0 for s in spacing):
+        raise InputError(f"The {name} has the voxel spacing {_short(spacing)}, not all positive; correct its header.")
 
 
 def check_finite(name: str, bad: int, voxels: int) -> None:
+    """Refuse an image with ``bad`` voxels of all its ``voxels`` that are no finite numbers, with an InputError."""
     if bad:
         raise InputError(f"The {name} has {bad} NaN or infinite voxels of {voxels}; replace them first.")
 
 
-def short(values: tuple) -> str:
+def _short(values: Sequence[float]) -> str:
     return "(" + ", ".join(f"{v:g}" for v in values) + ")"

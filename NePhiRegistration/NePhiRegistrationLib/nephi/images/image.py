@@ -57,7 +57,11 @@ class Image:
 
 
 def scalar_image(image: sitk.Image, name: str) -> Image:
-    """Any scalar finite image; what :meth:`Image.from_sitk` asks for beyond that is left to it."""
+    """Any scalar finite image, also a constant one: label images may be that.
+
+    Raises:
+        InputError: it is not 2D or 3D, not scalar, complex, without a sound geometry or not finite everywhere.
+    """
     components = image.GetNumberOfComponentsPerPixel()
     check_header(name, image.GetDimension(), components, image.GetSpacing(), image.GetDirection())
     if "complex" in image.GetPixelIDTypeAsString():

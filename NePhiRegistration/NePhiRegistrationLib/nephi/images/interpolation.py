@@ -23,17 +23,6 @@ def linear(values: Tensor, index: Tensor) -> Tensor:
     return linear_in_unit(values, (index * (2 / last) - 1).to(values.dtype))
 
 
-def stretched(values: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
-    """Arrays (B, C, k, j, i) or (B, C, j, i) as such of another size over the same extent, linearly.
-
-    Args:
-        size: (k, j, i) or (j, i).
-        corners: the extent is that of the voxels' centres, and not that of whole voxels.
-    """
-    mode = "trilinear" if values.dim() == 5 else "bilinear"
-    return F.interpolate(values, size=tuple(size), mode=mode, align_corners=corners)
-
-
 def linear_in_unit(values: Tensor, unit: Tensor) -> Tensor:
     """:func:`linear` at unit coordinates (n, d): -1 at the first voxel and 1 at the last along each axis."""
     n, dim = unit.shape
@@ -55,3 +44,14 @@ def nearest(values: Tensor, index: Tensor) -> Tensor:
     for axis in range(index.shape[-1] - 2, -1, -1):
         flat = flat * values.shape[-1 - axis] + rounded[:, axis]
     return values.flatten(1)[:, flat]
+
+
+def stretched(values: Tensor, size: Sequence[int], corners: bool = False) -> Tensor:
+    """Arrays (B, C, k, j, i) or (B, C, j, i) resized linearly over the same extent.
+
+    Args:
+        size: (k, j, i) or (j, i).
+        corners: the extent reaches from the first voxel's centre to the last one's, not from edge to edge.
+    """
+    mode = "trilinear" if values.dim() == 5 else "bilinear"
+    return F.interpolate(values, size=tuple(size), mode=mode, align_corners=corners)

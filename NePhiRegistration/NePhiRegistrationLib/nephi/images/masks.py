@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Optional
 
+import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Grid
 from .image import Image
-from .resampling import resample_nearest
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +33,10 @@ def mask_on(labels: Image, image: Image) -> Tensor:
     if labels.grid.same_as(image.grid):
         return inside
     log.info("The %s is on another grid than the %s: resampled, nearest neighbour.", labels.name, image.name)
-    inside = resample_nearest(inside, labels.grid, image.grid)
+    grid, identity = image.grid, sitk.Transform(image.grid.dim, sitk.sitkIdentity)
+    resampled = sitk.Resample(Image(inside, labels.grid).to_sitk(sitk.sitkUInt8), grid.size, identity,
+                              sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction)
+    inside = torch.from_numpy(sitk.GetArrayFromImage(resampled) > 0)
     if not inside.any():
         raise InputError(f"The {labels.name} does not overlap the {image.name}; use a mask drawn on that image.")
     return inside
@@ -42,17 +44,9 @@ def mask_on(labels: Image, image: Image) -> Tensor:
 
 def dilate(mask: Tensor, grid: Grid, mm: float) -> Tensor:
     """The voxels within ``mm`` (Euclidean) of a mask, (k, j, i) bool to (k, j, i) bool."""
-    squared = torch.where(mask, 0.0, math.inf)
-    for axis, spacing in enumerate(reversed(grid.spacing)):  # squared distances add up axis by axis
-        nearest = squared.clone()
-        size = mask.shape[axis]
-        for shift in range(1, min(int(mm / spacing), size - 1) + 1):
-            cost = (shift * spacing) ** 2
-            low, high = nearest.narrow(axis, 0, size - shift), nearest.narrow(axis, shift, size - shift)
-            torch.minimum(low, squared.narrow(axis, shift, size - shift) + cost, out=low)
-            torch.minimum(high, squared.narrow(axis, 0, size - shift) + cost, out=high)
-        squared = nearest
-    return squared <= mm**2
+    squared = sitk.SignedMaurerDistanceMap(Image(mask, grid).to_sitk(sitk.sitkUInt8), useImageSpacing=True)
+    near = sitk.GetArrayViewFromImage(squared) <= (mm * (1 + 1e-5)) ** 2  # a voxel at the very margin counts
+    return mask | torch.from_numpy(near).to(mask.device)  # a mask without a border has no distance
 
 
 def foreground(image: Image) -> Optional[Tensor]:

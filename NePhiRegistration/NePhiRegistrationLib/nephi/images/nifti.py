@@ -1,4 +1,4 @@
-"""What ITK's NIfTI reader repairs silently is refused: zero spacing, missing voxels, NaN and infinity."""
+"""NIfTI files as they are, before ITK reads them and repairs what is wrong without a word."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import BinaryIO, Optional
 import numpy as np
 
 from ..errors import InputError
-from .checks import check_finite, short
+from .checks import check_finite, check_spacing
 
 
 def check_nifti(path: Path, name: str) -> None:
-    """Refuse what ITK's NIfTI reader mends without a word: zero spacing, missing voxels, NaN and infinity."""
+    """Refuse what ITK's NIfTI reader repairs silently: zero spacing, missing voxels, NaN and infinity.
+
+    Args:
+        name: what the message calls the image.
+
+    Raises:
+        InputError: one of these, or a file that cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
@@ -32,8 +39,7 @@ def check_nifti(path: Path, name: str) -> None:
             size, bad = _count_bytes(file, {16: order + "f4", 64: order + "f8"}.get(kind))
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
-    if 0 in spacing:
-        raise InputError(f"The {name} has the voxel spacing {short(spacing)}, not all positive; correct its header.")
+    check_spacing(name, spacing)
     voxels = math.prod(dims[1 : dims[0] + 1])
     if size < voxels * bits // 8:
         raise InputError(f"The {name} is truncated ({size} of {voxels * bits // 8} bytes of voxels); "

@@ -41,13 +41,6 @@ def _axis_weights(old: int, new: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def resample_nearest(values: Tensor, grid: Grid, onto: Grid) -> Tensor:
-    """Nearest-neighbour resampling of labels or a mask, any type, from one grid to another; zero outside."""
-    parts = [sample(values, grid, onto.points(values.device, start, stop), "nearest")
-             for start, stop in onto.chunks(1 << 20)]
-    return torch.cat(parts).reshape(onto.shape)
-
-
 def sample(values: Tensor, grid: Grid, points: Tensor, mode: str = "linear", fill: float = 0.0) -> Tensor:
     """Read an image at points, as ITK does: the border voxels reach half a voxel out, beyond is ``fill``.
 

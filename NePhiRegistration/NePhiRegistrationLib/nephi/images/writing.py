@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from typing import Union
-
 import SimpleITK as sitk
 
 from ..errors import InputError, reason
@@ -29,8 +26,8 @@ def write_image(image: sitk.Image, path: PathLike) -> None:
                              "and a folder with free space.") from error
 
 
-def write_labels(labels: Image, path: Union[str, os.PathLike]) -> None:
-    """Write a label image with the smallest integer type that holds its values."""
+def write_labels(labels: Image, path: PathLike) -> None:
+    """Write a label image with the smallest integer type that holds its values, otherwise as :func:`write_image`."""
     low, high = int(labels.values.min()), int(labels.values.max())
     kinds = ((sitk.sitkUInt8, 0, 2**8), (sitk.sitkUInt16, 0, 2**16), (sitk.sitkInt16, -2**15, 2**15))
     kind = next((kind for kind, first, stop in kinds if first <= low and high < stop), sitk.sitkInt32)
