@@ -33,7 +33,8 @@ from nephi.report import (
     write_html,
     write_report,
 )
-from nephi.report.charts import factor_ticks, loss_chart, ticks
+from nephi.report.axes import ticks
+from nephi.report.charts import factor_ticks, loss_chart
 from nephi.report.planes import checkerboard, planes, png
 
 _AXIS_ALIGNED = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
