@@ -87,9 +87,9 @@ def preset_descriptions() -> dict[str, str]:
     """Preset -> what it is for."""
     return {
         "brain-mri":
-        _("Brain MR of one contrast, of one or two people; skull-stripped or with masks."),
+        _("Brain MRI of one contrast, within or between people; skull-stripped or with brain masks."),
         "generic":
-        _("Images of one contrast, any organ."),
+        _("Any pair of images with the same contrast, of any organ."),
         "lung-ct":
-        _("Chest CT of one person at two breathing states; give lung masks."),
+        _("Chest CT of one person at two breathing states; works best with lung masks."),
     }
