@@ -25,10 +25,10 @@ class Options(Checked):
     """
 
     affine: str = option("affine", "linear alignment before the deformable registration", choices=AFFINE_KINDS)
-    weights: str = option("none", "trained weights that predict an initial deformation: 'auto' for the weights shipped "
-                          "for such images, the name of shipped weights, a file, or 'none'")
-    refinement: int = option(0, "iterations that refine the prediction's own codes and networks before the levels",
-                             low=0, high=100000)
+    weights: str = option("none", "trained weights that predict an initial deformation: 'auto' for shipped weights "
+                          "that suit the images, the name of shipped weights, a file, or 'none'")
+    refinement: int = option(0, "iterations that refine the codes and networks of the prediction before the levels "
+                             "start", low=0, high=100000)
     after_prediction: tuple[float, ...] = option(
         (0.4,), "fraction of each level's iterations to run after a prediction, one value per level, the last for the "
                 "finest; the first also applies to all coarser levels", low=0.0, high=1.0)

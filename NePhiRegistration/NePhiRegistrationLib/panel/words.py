@@ -11,10 +11,10 @@ def option_help() -> dict[str, str]:
         "affine":
         _("linear alignment before the deformable registration"),
         "weights":
-        _("trained weights that predict an initial deformation: 'auto' for the weights shipped for such "
+        _("trained weights that predict an initial deformation: 'auto' for shipped weights that suit the "
           "images, the name of shipped weights, a file, or 'none'"),
         "refinement":
-        _("iterations that refine the prediction's own codes and networks before the levels"),
+        _("iterations that refine the codes and networks of the prediction before the levels start"),
         "after_prediction":
         _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
           " the finest; the first also applies to all coarser levels"),

@@ -1,4 +1,4 @@
-"""Say what a transform or an image is; without a file, say what this installation is."""
+"""Describe a transform or an image; without a file, describe this installation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from ..maps.transform import Transform
 from ..options import preset_names
 from ..report import plain
 
-HELP = "say what a transform, an image or this installation is"
+HELP = "describe a transform, an image or this installation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi info``."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a transform.nephi or an image")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="transform.nephi or image (default: describe the "
+                        "installation)")
+    parser.add_argument("--json", action="store_true", help="print the description as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
