@@ -86,27 +86,15 @@ def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spaci
                   initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
                   sources: Optional[dict] = None) -> dict:
     """Register a pair, show the progress, write the outputs into a folder; returns the report."""
-    start, phases = time.perf_counter(), _Phases()
+    phases: dict[str, float] = {}
+    before = time.perf_counter()
     steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial, guides)
     with contextlib.closing(steps):
         for state in steps:
-            phases.enter(state.phase)
+            now = time.perf_counter()
+            phases[state.phase] = phases.get(state.phase, 0.0) + now - before
+            before = now
             show.progress(state)
-    seconds = time.perf_counter() - start
-    run = Run(seconds, state.transform.provenance["device"], len(state.history), state.history,
-              phases.seconds, sources or {})
+    run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
+              sources or {})
     return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step)
-
-
-class _Phases:
-    """How long each phase took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def enter(self, phase: str) -> None:
-        """A state of this phase has arrived: the time since the last one was spent on it."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now

@@ -64,8 +64,17 @@ def label_rows(metrics: Mapping) -> list[tuple[str, float, str, Optional[str]]]:
 
 def provenance_groups(provenance: Mapping) -> list[tuple[str, list[tuple[str, str]]]]:
     """(heading, its (name, value) rows) of what made the result; single values have an empty heading."""
-    return [(key, list(_flat(value))) if isinstance(value, Mapping) and value else ("", [(key, _shown(value))])
+    return [(key, list(flattened(value))) if isinstance(value, Mapping) and value else ("", [(key, _shown(value))])
             for key, value in provenance.items()]
+
+
+def flattened(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested mappings as (dotted name, words)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _shown(value)
 
 
 def number(value: Optional[float], digits: int) -> str:
@@ -138,15 +147,6 @@ def _runtime(runtime: Mapping) -> Table:
     rows += [(f"{str(name)[:1].upper()}{str(name)[1:]}, s", number(seconds, 1))
              for name, seconds in (runtime.get("phases") or {}).items()]
     return Table("Run", ("", ""), rows)
-
-
-def _flat(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as (dotted name, words)."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Union
 from ..storage import atomic_path
 from .charts import jacobian_histogram, loss_chart
 from .number_tables import key_figures, label_rows, number_tables, provenance_groups
-from .pictures import Pictures, inside, jacobian_limit, picture_sections
+from .pictures import Pictures, inside, jacobian_limit, layout, picture_sections, views_of
 from .planes import diverging_css
 
 
@@ -39,10 +39,10 @@ def render_html(report: Mapping, pictures: Pictures, history: Sequence[Mapping] 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
                                      autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    limit, metrics = jacobian_limit(pictures), report["metrics"]
+    views, log_jacobian = views_of(pictures), inside(pictures, pictures.log_jacobian)
     return environment.get_template("report.html.j2").render(
         title=f"{pictures.fixed_name} ← {pictures.moving_name}", verdict=report["verdict"], figures=key_figures(report),
-        sections=picture_sections(pictures), gradient=diverging_css(), masked=pictures.mask is not None,
-        loss_chart=loss_chart(history), histogram=jacobian_histogram(inside(pictures, pictures.log_jacobian), limit),
-        tables=number_tables(report), labels=label_rows(metrics), provenance=provenance_groups(report["provenance"]),
-        schema=report["schema"])
+        views=views, layout=layout(views), sections=picture_sections(pictures, views), gradient=diverging_css(),
+        loss_chart=loss_chart(history), histogram=jacobian_histogram(log_jacobian, jacobian_limit(pictures)),
+        masked=pictures.mask is not None, tables=number_tables(report), labels=label_rows(report["metrics"]),
+        provenance=provenance_groups(report["provenance"]), schema=report["schema"])

@@ -48,20 +48,11 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One picture: the slice that it shows, a PNG, and lines over it as SVG."""
-
-    view: Plane
-    uri: str
-    lines: str = ""
-
-
-@dataclass(frozen=True)
 class Section:
     """Pictures in rows, with their explanation and legend.
 
     Attributes:
-        rows: name -> a picture for each plane; in 2D a row is one picture, and the rows stand side by side.
+        rows: name -> (PNG as a data URI, lines over it as SVG) for each plane.
         light: on white instead of black.
         bar: (percent from the left, label) below the diverging colours.
         swatches: (CSS colour, label).
@@ -69,43 +60,31 @@ class Section:
 
     title: str
     note: str
-    rows: dict[str, list[Cell]]
+    rows: dict[str, list[tuple[str, str]]]
     light: bool = False
     bar: Sequence[tuple[float, str]] = ()
     swatches: Sequence[tuple[str, str]] = ()
 
-    @property
-    def named(self) -> bool:
-        """Whether the rows have names on their left."""
-        return "" not in self.rows and not self._flat
 
-    @property
-    def heads(self) -> list[str]:
-        """The names of the columns."""
-        if self._flat:
-            return [name for name in self.rows if name]
-        return [cell.view.name for cell in next(iter(self.rows.values()))]
-
-    @property
-    def style(self) -> str:
-        """The grid of the pictures in CSS: all at one scale."""
-        views = [cell.view for cell in next(iter(self.rows.values()))]
-        widths = [view.size_mm[0] for view in views]
-        height = max(view.size_mm[1] for view in views)
-        total = sum(widths) * (2 if self._flat else 1)
-        screen, paper = (min(px[0] / total, px[1] / height) for px in (_SCREEN_PX, _PAPER_PX))
-        columns = "48px " * self.named + " ".join(f"calc({width:.2f}*var(--s))" for width in
-                                                  (widths * len(self.rows) if self._flat else widths))
-        return f"--screen:{screen:.4f}px;--paper:{paper:.4f}px;--ch:{height:.2f};grid-template-columns:{columns}"
-
-    @property
-    def _flat(self) -> bool:
-        return len(next(iter(self.rows.values()))) == 1
+def views_of(pictures: Pictures) -> list[Plane]:
+    """The slices to show: through the mask, or without one through what is brighter than the background."""
+    if pictures.mask is not None and bool(pictures.mask.any()):
+        return planes(pictures.grid, pictures.mask.cpu())
+    fixed = pictures.fixed.detach().cpu()
+    return planes(pictures.grid, fixed > float(_sampled(fixed).mean()))
 
 
-def picture_sections(pictures: Pictures) -> list[Section]:
+def layout(views: list[Plane]) -> str:
+    """The grid of every section's pictures in CSS, all at one scale: one column per plane, or two in 2D."""
+    widths = [view.size_mm[0] for view in views] * (2 if len(views) == 1 else 1)
+    height = max(view.size_mm[1] for view in views)
+    screen, paper = (min(px[0] / sum(widths), px[1] / height) for px in (_SCREEN_PX, _PAPER_PX))
+    columns = "48px " * (len(views) > 1) + " ".join(f"calc({width:.2f}*var(--s))" for width in widths)
+    return f"--screen:{screen:.4f}px;--paper:{paper:.4f}px;--ch:{height:.2f};grid-template-columns:{columns}"
+
+
+def picture_sections(pictures: Pictures, views: list[Plane]) -> list[Section]:
     """Everything that is shown as slices."""
-    views = planes(pictures.grid, _subject(pictures))
     return [*_alignment(pictures, views), _volume_change(pictures, views), *_deformation(pictures, views)]
 
 
@@ -124,9 +103,9 @@ def jacobian_limit(pictures: Pictures) -> float:
 def _alignment(pictures: Pictures, views: list[Plane]) -> list[Section]:
     grey = _Grey.of(pictures)
 
-    def rows(draw: Callable[[np.ndarray, np.ndarray, Plane], np.ndarray]) -> dict[str, list[Cell]]:
-        return {name: [Cell(view, data_uri(draw(grey.fixed(view.pixels(pictures.fixed)),
-                                                grey.moving(view.pixels(moving)), view))) for view in views]
+    def rows(draw: Callable[[np.ndarray, np.ndarray, Plane], np.ndarray]) -> dict[str, list[tuple[str, str]]]:
+        return {name: [(data_uri(draw(grey.fixed(view.pixels(pictures.fixed)), grey.moving(view.pixels(moving)), view)),
+                        "") for view in views]
                 for name, moving in (("Before", pictures.before), ("After", pictures.after))}
 
     tilt = "" if views[0].tilt < 5 else f" The image axes are tilted by {views[0].tilt:.0f}° against the patient's."
@@ -153,7 +132,7 @@ def _volume_change(pictures: Pictures, views: list[Plane]) -> Section:
         colours[folded] = np.array(FOLD_COLOUR) / 255
         if pictures.mask is not None:
             colours[_outline(view.pixels(pictures.mask) > 0.5)] = 0.25
-        cells.append(Cell(view, data_uri(colours)))
+        cells.append((data_uri(colours), ""))
     note = ("The Jacobian determinant of the forward map: blue where the moving image is smaller than the fixed one, "
             "red where it is larger." + (" The thin line outlines the mask." if pictures.mask is not None else ""))
     return Section("Volume change", note, {"": cells}, light=True,
@@ -165,8 +144,8 @@ def _deformation(pictures: Pictures, views: list[Plane]) -> list[Section]:
     if pictures.deform is None:
         return []
     grey, step = _Grey.of(pictures), float(max(pictures.grid.extent)) / 30
-    cells = [Cell(view, data_uri(1 - grey.fixed(view.pixels(pictures.fixed))),
-                  deformation_grid(view, pictures.deform, step)) for view in views]
+    cells = [(data_uri(1 - grey.fixed(view.pixels(pictures.fixed))), deformation_grid(view, pictures.deform, step))
+             for view in views]
     return [Section("Deformation", "A regular grid on the fixed image, deformed by the forward map without its linear "
                     "part and projected onto each plane.", {"": cells}, light=True)]
 
@@ -204,14 +183,6 @@ def _sampled(values: Tensor) -> np.ndarray:
     """At most about :data:`_SAMPLE` values, evenly taken."""
     flat = values.detach().flatten()
     return flat[::max(1, flat.numel() // _SAMPLE)].cpu().to(torch.float32).numpy()
-
-
-def _subject(pictures: Pictures) -> Tensor:
-    """What slices should go through: the mask, or else what is brighter than the background."""
-    if pictures.mask is not None and bool(pictures.mask.any()):
-        return pictures.mask.cpu()
-    fixed = pictures.fixed.detach().cpu()
-    return fixed > float(_sampled(fixed).mean())
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
