@@ -48,7 +48,7 @@ def test_a_mistake_is_named(changes, message):
 
 def test_a_file_that_is_not_toml_is_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("steps = = 3", encoding="utf-8")
-    with pytest.raises(InputError, match="bad.toml is not TOML"):
+    with pytest.raises(InputError, match="bad.toml is not valid TOML"):
         read_config(tmp_path / "bad.toml")
 
 

@@ -162,7 +162,7 @@ def read_config(path: Union[str, PathLike]) -> Config:
     except OSError as error:
         raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.") from error
     except ValueError as error:  # bad TOML or bad UTF-8
-        raise InputError(f"The configuration {path} is not TOML ({error}); correct it.") from error
+        raise InputError(f"The configuration {path} is not valid TOML ({error}); correct it.") from error
     try:
         return make_config({"name": path.stem, **values})
     except InputError as error:
@@ -215,6 +215,6 @@ def _toml() -> Any:
     try:
         import tomli
     except ImportError as error:
-        raise InputError("Reading a configuration needs the package tomli with this Python; "
-                         "pip install tomli.") from error
+        raise InputError("Reading a configuration with this version of Python needs the package tomli; "
+                         "run pip install tomli.") from error
     return tomli
