@@ -35,7 +35,7 @@ class Checked:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
 
-    def changed(self: _Self, **changes: Any) -> _Self:
+    def changed(self: _Self, /, **changes: Any) -> _Self:
         """These options with some replaced; see :meth:`converted`.
 
         Raises:

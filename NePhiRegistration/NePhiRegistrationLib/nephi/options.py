@@ -96,7 +96,7 @@ class Options(Checked):
         """
         return cls().changed(**{**_preset(name)["options"], **changes})
 
-    def changed(self, **changes: Any) -> Options:
+    def changed(self, /, **changes: Any) -> Options:
         """As :meth:`Checked.changed`; a single number of iterations applies to every level."""
         values = self.converted(changes)
         if len(values.get("iterations", ())) == 1:

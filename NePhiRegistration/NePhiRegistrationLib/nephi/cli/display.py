@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichBar
 
+from ..align.registration import Progress
 from ..report import plain
 
 
@@ -24,8 +25,8 @@ class Silent:
     def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         return None
 
-    def progress(self, state) -> None:
-        """Show a :class:`nephi.align.registration.Progress`."""
+    def progress(self, state: Progress) -> None:
+        """Show how far a registration is."""
 
     def step(self, name: str) -> None:
         """Show which output is being written."""
@@ -37,7 +38,7 @@ class Silent:
 class JsonLines(Silent):
     """One JSON object per line on stdout: ``event`` is "progress", "output" or "done"."""
 
-    def progress(self, state) -> None:
+    def progress(self, state: Progress) -> None:
         self._line(event="progress", phase=state.phase, step=state.step, steps=state.steps, terms=state.terms,
                    iterations_per_second=state.iterations_per_second, seconds_left=state.seconds_left)
 
@@ -71,7 +72,7 @@ class LogLines(_Readable):
     def __init__(self) -> None:
         self._phase = ""
 
-    def progress(self, state) -> None:
+    def progress(self, state: Progress) -> None:
         if state.phase != self._phase:
             self._phase = state.phase
             print(f"nephi: {state.phase}", file=sys.stderr, flush=True)
@@ -94,7 +95,7 @@ class Bar(_Readable):
     def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         self._bar.stop()
 
-    def progress(self, state) -> None:
+    def progress(self, state: Progress) -> None:
         self._bar.update(self._task, description=state.phase, completed=state.step, total=state.steps or None,
                          note=_note(state))
 
@@ -118,7 +119,7 @@ def rich_bar(console: Console) -> RichBar:
                    console=console, transient=True)
 
 
-def _note(state) -> str:
+def _note(state: Progress) -> str:
     parts = [f"{name} {value:.4g}" for name, value in state.terms.items()]
     if state.iterations_per_second:
         parts.append(f"{state.iterations_per_second:.1f} it/s")
