@@ -17,7 +17,6 @@ import SimpleITK as sitk
 from nephi.cli.main import main
 from nephi.files.outputs import FILES
 from nephi.images.phantom import lung_phantom
-from nephi.report import read_report
 from nephi.storage import staged_folder
 
 FEW = ["--iterations", "6,0,0", "--resolution", "12,24,48", "--hidden", "16", "--frequencies", "8", "--device", "cpu"]
@@ -52,6 +51,10 @@ def registered(pair, tmp_path_factory) -> Path:
     return folder
 
 
+def _report(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
 
@@ -76,7 +79,7 @@ def test_register_leaves_every_output_and_nothing_else(registered):
 
 
 def test_the_report_has_the_numbers_the_schema_promises(registered):
-    report = read_report(registered / "report.json")
+    report = _report(registered / "report.json")
     metrics, runtime = report["metrics"], report["runtime"]
     assert set(metrics["tre_mm"]) >= {"before", "mean", "median", "p95", "max"}
     assert set(metrics["dice"]) >= {"before", "mean", "per_label"} and set(metrics["dice"]["per_label"]) == {"3"}
@@ -106,14 +109,14 @@ def test_an_output_folder_keeps_its_other_files(pair, tmp_path):
                  "--grid-spacing", "30", "--iterations", "1,0,0"]) == 0
     assert _files(folder) == sorted([*FILES.values(), "notes.txt"])
     assert (folder / "notes.txt").read_text() == "mine"
-    assert read_report(folder / "report.json")["transforms"][0]["spacing_mm"] == pytest.approx(30, rel=0.1)
+    assert _report(folder / "report.json")["transforms"][0]["spacing_mm"] == pytest.approx(30, rel=0.1)
 
 
 def test_json_progress_is_one_object_a_line_and_ends_with_the_result(pair, tmp_path, capsys):
     assert main(["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), "-o", str(tmp_path / "out"),
                  "--json", "--no-affine", "--grid-spacing", "30", *FEW, "--iterations", "2,0,0"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {"affine", "prediction", "level 1/1", "done"} == {e["phase"] for e in events if e["event"] == "progress"}
+    assert {"affine", "level 1/1", "done"} == {e["phase"] for e in events if e["event"] == "progress"}
     assert "similarity" in next(e for e in events if e.get("phase") == "level 1/1")["terms"]
     assert events[-1]["event"] == "done" and events[-1]["files"] == FILES
 
@@ -163,7 +166,7 @@ def test_evaluate_agrees_with_the_report(pair, registered, tmp_path, capsys):
                  "--fixed-labels", str(pair / "fixed_labels.nii.gz"),
                  "--moving-labels", str(pair / "moving_labels.nii.gz"), "-o", str(out)]) == 0
     assert "landmark error, mean" in capsys.readouterr().out
-    metrics, expected = json.loads(out.read_text())["metrics"], read_report(registered / "report.json")["metrics"]
+    metrics, expected = json.loads(out.read_text())["metrics"], _report(registered / "report.json")["metrics"]
     assert metrics["tre_mm"]["mean"] == pytest.approx(expected["tre_mm"]["mean"], abs=1e-3)
     assert metrics["dice"]["per_label"] == pytest.approx(expected["dice"]["per_label"])
     assert metrics["similarity"] == {"before": None, "after": None}
@@ -282,7 +285,7 @@ BAD_OPTIONS = {
     "no number": (["--hidden", "wide"], "'wide'"),
     "levels that do not match": (["--iterations", "3,3"], "2 iterations for 6 levels"),
     "no such device": (["--device", "tpu"], "cuda"),
-    "affine asked and refused": (["--no-affine", "--affine", "rigid"], "exclude each other"),
+    "affine requested and skipped": (["--no-affine", "--affine", "rigid"], "mutually exclusive"),
     "grid spacing": (["--grid-spacing", "0"], "not positive"),
     "no transform": (["--initial-transform", lambda pair, folder: pair / "landmarks.csv"], "cannot be read"),
 }

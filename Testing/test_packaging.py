@@ -68,7 +68,8 @@ def test_the_icon_and_the_screenshot_that_the_descriptions_name_are_there():
 def test_text_files_end_their_lines_with_lf_and_a_license_is_at_the_root():
     assert (ROOT / "LICENSE").is_file()
     texts = [ROOT / "CMakeLists.txt", ROOT / "NePhiRegistration.json", ROOT / "NePhiRegistration.s4ext",
-             *(MODULE / name for name in shipped_files() if name.endswith((".py", ".ui", ".json", ".txt", ".toml")))]
+             *(MODULE / name for name in shipped_files()
+               if name.endswith((".py", ".ui", ".json", ".txt", ".toml", ".j2", ".css")))]
     assert not [path for path in texts if b"\r" in path.read_bytes()]
 
 

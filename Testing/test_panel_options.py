@@ -27,7 +27,7 @@ def give(opened, name, text):
 
 def test_every_option_of_the_engine_has_an_editor_with_its_help(opened):
     assert set(opened.widget.panel.options._editors) == {item.name for item in dataclasses.fields(Options)}
-    assert editor(opened, "seed").toolTip.startswith("Of every random draw. From 0 to")
+    assert editor(opened, "seed").toolTip.startswith("Seed of all random numbers. From 0 to")
 
 
 def test_the_presets_are_those_of_the_engine_and_generic_comes_first(opened):

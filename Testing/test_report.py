@@ -26,13 +26,13 @@ from nephi.report import (
     Pictures,
     make_report,
     peak_memory_gb,
-    read_report,
     render_html,
     verdict,
     write_html,
     write_report,
 )
-from nephi.report.charts import factor_ticks, loss_chart, ticks
+from nephi.report.axes import ticks
+from nephi.report.charts import factor_ticks, loss_chart
 from nephi.report.planes import checkerboard, planes, png
 
 _AXIS_ALIGNED = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
@@ -105,7 +105,7 @@ class _Page(HTMLParser):
 def test_a_report_has_every_promised_value_and_survives_a_round_trip(tmp_path):
     report, _ = _measured()
     write_report(report, tmp_path / "report.json")
-    again = read_report(tmp_path / "report.json")
+    again = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert again == report and again["schema"]["version"] == SCHEMA_VERSION
     assert set(again["metrics"]["tre_mm"]) >= {"before", "mean", "median", "p95", "max"}
     assert set(again["metrics"]["dice"]) == {"before", "mean", "per_label"}
@@ -123,26 +123,6 @@ def test_what_was_not_measured_is_null_and_what_is_not_a_number_too(tmp_path):
     assert bare["runtime"]["peak_memory_gb"] is None and bare["provenance"]["x"] == [1.0, 1.0]
     write_report(bare, tmp_path / "r.json")
     assert "NaN" not in (tmp_path / "r.json").read_text(encoding="utf-8")
-
-
-def test_a_report_that_lacks_a_required_value_is_not_made():
-    with pytest.raises(ValueError, match="runtime.device"):
-        make_report(**_least(), provenance={},
-                    runtime={"seconds": 1, "peak_memory_gb": 1, "iterations": 1, "devise": "cpu"})
-
-
-@pytest.mark.parametrize("text, words", [
-    ("{", "not a registration report"), ("[]", "not a registration report"), ("{}", "not a registration report"),
-    ('{"schema": {"name": "other", "version": 1}}', "'other'"),
-    ('{"schema": {"name": "nephi-registration-report", "version": 99}}', "version 99"),
-])
-def test_files_that_are_not_reports_are_refused(tmp_path, text, words):
-    path = tmp_path / "r.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=words):
-        read_report(path)
-    with pytest.raises(InputError, match="nowhere"):
-        read_report(tmp_path / "nowhere.json")
 
 
 def test_the_schema_document_names_every_key_of_a_report(request):
@@ -164,23 +144,24 @@ def test_a_sound_registration_is_called_good_with_its_key_figures():
 
 
 @pytest.mark.parametrize("change, words", [
-    ({"folds_percent": {"forward": {"analytic": 0.0, "finite_difference": 0.25}}}, "folds at up to 0.25 %"),
+    ({"folds_percent": {"forward": {"analytic": 0.0, "finite_difference": 0.25}}}, "folds in up to 0.25 %"),
     ({"tre_mm": {"before": 1.0, "mean": 2.0}}, "landmark error did not improve"),
     ({"dice": {"before": 0.8, "mean": 0.7}}, "label overlap did not improve"),
     ({"tre_mm": None, "dice": None, "similarity": {"before": {"nmi": 1.2}, "after": {"nmi": 1.1}}},
      "similarity did not"),
-    ({"inverse_consistency_mm": {"mean": 2.5}}, "misses by 2.50 mm"),
+    ({"inverse_consistency_mm": {"mean": 2.5}}, "inverse-consistency error is 2.50 mm"),
 ])
-def test_what_asks_for_a_look_is_said(change, words):
+def test_every_concern_is_named(change, words):
     report, _ = _measured()
     judged = verdict({**report["metrics"], **change}, report["runtime"])
     assert judged.level == "check" and words in " ".join(judged.concerns)
 
 
-def test_a_transform_file_outside_its_tolerance_asks_for_a_look():
+def test_a_transform_file_outside_its_tolerance_is_a_concern():
     report, _ = _measured()
     export = {"file": "f.h5", "within_tolerance": False, "error_mm": {"max": 0.31}}
-    assert "f.h5 reproduces the map only to 0.31 mm" in verdict(report["metrics"], report["runtime"], [export]).concerns
+    judged = verdict(report["metrics"], report["runtime"], [export])
+    assert "f.h5 deviates from the map by up to 0.31 mm" in judged.concerns
 
 
 # --------------------------------------------------------------------------------------------------- memory
@@ -299,7 +280,7 @@ def test_the_page_is_whole_self_contained_and_escaped(tmp_path, dim, pictures_ex
     assert all(base64.b64decode(source.split(",")[1])[:4] == b"\x89PNG" for source in page.sources)
     assert "http" not in text and "<script" not in text
     assert "&lt;m&gt;.nrrd" in text and "&lt;u&gt;&amp;" in text and "<u>" not in text
-    assert "8 mm" in text and "Closer after than before" in text
+    assert "8 mm" in text and "Better aligned, without folds" in text
 
 
 def test_the_page_names_what_it_shows():

@@ -32,8 +32,9 @@ def test_shipped_weights_are_small_and_their_card_describes_just_them(name):
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_presets_use_the_shipped_weights_by_default(name):
-    assert Options.from_preset(name).weights == "auto"
+def test_presets_predict_only_on_request(name):
+    assert Options.from_preset(name).weights == "none"
+    assert Options.from_preset(name, weights="auto").weights == "auto"
 
 
 def test_a_prediction_brings_chests_closer_that_were_never_drawn_in_training(monkeypatch):

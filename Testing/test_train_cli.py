@@ -83,7 +83,7 @@ def test_weights_of_another_design_are_no_start(tmp_path, capsys):
     (["nowhere.toml", "-o", "out"], "Cannot read the configuration nowhere.toml"),
     (["tiny.toml", "-o", "tiny.toml/out"], "Cannot make the folder"),
     (["tiny.toml", "-o", "out", "--resume"], "There is no checkpoint"),
-    (["tiny.toml", "-o", "out", "--steps", "0"], "The field steps is 0"),
+    (["tiny.toml", "-o", "out", "--steps", "0"], "The option steps is 0"),
 ])
 def test_mistakes_are_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Configurations of trainings: every mistake is told by its field."""
+"""Configurations of trainings: every error names its option."""
 
 import pytest
 from learned import TINY, tiny_config
@@ -24,20 +24,20 @@ def test_values_come_through():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"training": {"stepps": 3}}, "Unknown field training.stepps"),
-    ({"training": {"steps": "many"}}, "The field training.steps is 'many'; it must be a whole number"),
-    ({"training": {"steps": 2.5}}, "The field training.steps is 2.5; it must be a whole number"),
-    ({"training": {"steps": True}}, "The field training.steps is True; it must be a whole number"),
-    ({"training": {"batch": 0}}, "The field batch is 0; it must be from 1"),
-    ({"model": {"widths": 8}}, "The field model.widths is 8; it must be a list"),
-    ({"model": {"widths": []}}, "The field widths is empty"),
+    ({"training": {"stepps": 3}}, r"\[training\] Unknown option 'stepps'"),
+    ({"training": {"steps": "many"}}, r"\[training\] The option steps is 'many'; it must be a whole number"),
+    ({"training": {"steps": 2.5}}, "The option steps is 2.5; it must be a whole number"),
+    ({"training": {"steps": True}}, "The option steps is True; it must be a whole number"),
+    ({"training": {"batch": 0}}, "The option batch is 0; it must be from 1"),
+    ({"model": {"widths": ["8"]}}, "The option widths is '8'; it must be a whole number"),
+    ({"model": {"widths": []}}, "The option widths is empty"),
     ({"model": {"size": 30}}, "The size 30 is not a multiple of 4"),
-    ({"loss": {"seed": 3}}, "Unknown field loss.seed"),
+    ({"loss": {"seed": 3}}, r"\[loss\] Unknown option 'seed'"),
     ({"loss": {"similarity": "other"}}, "similarity is 'other'; choose one of"),
     ({"data": [{"kind": "photos"}]}, "kind is 'photos'; choose one of"),
     ({"data": []}, "There is no"),
     ({"model": 3}, "model is 3; it must be a table"),
-    ({"other": {}}, "Unknown table or field 'other'"),
+    ({"other": {}}, "Unknown table or option 'other'"),
 ])
 def test_a_mistake_is_named(changes, message):
     values = {**TINY, **{name: {**TINY[name], **table} if isinstance(table, dict) and name in TINY else table
@@ -48,7 +48,7 @@ def test_a_mistake_is_named(changes, message):
 
 def test_a_file_that_is_not_toml_is_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("steps = = 3", encoding="utf-8")
-    with pytest.raises(InputError, match="bad.toml is not TOML"):
+    with pytest.raises(InputError, match="bad.toml is not valid TOML"):
         read_config(tmp_path / "bad.toml")
 
 

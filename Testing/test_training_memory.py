@@ -42,7 +42,7 @@ def test_the_voxel_loss_of_opposite_shifts_is_that_of_the_shifted_images():
 def test_the_picture_names_every_ratio():
     rows = [{"side": side, "nephi": {"step_gb": 0.5}, "voxel": {"step_gb": side / 32}} for side in (64, 96)]
     words = [node.text for node in ElementTree.fromstring(bench.picture(rows)).iter() if node.text]
-    assert {"64³", "96³", "4.0 ×", "6.0 ×"} <= set(words)
+    assert {"64³: 4.0 ×", "96³: 6.0 ×"} <= set(words)
 
 
 def test_a_side_that_the_networks_cannot_halve_is_refused(monkeypatch, capsys):

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pairs
-from chart import Axes, svg
+from chart import MARGINS, Chart, svg_file
 from nephi.align.registration import run
 from nephi.images.pair import Pair
 from nephi.judge.labels import overlap
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
 from nephi.options import Options
+from nephi.report.axes import Axes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARES = (0.0, 1 / 6, 1 / 3, 2 / 3, 1.0)
@@ -41,9 +42,15 @@ def main() -> None:
     lung = curves(pairs.lung(args.data), args.weights, args.seeds)
     brain = curves(pairs.brain(args.data), args.weights, args.seeds)
     if args.picture:
-        drawn = [*Axes("Lung: mean landmark error, mm", "iterations", (-8, 66), (1.2, 3.4)).draw(lung),
-                 *Axes("Brain: mean Dice", "iterations", (-20, 180), (0.6, 0.78), left=420).draw(brain, 3)]
-        args.picture.write_text(svg(drawn, 840, 330), encoding="utf-8")
+        args.picture.write_text(picture(lung, brain), encoding="utf-8")
+
+
+def picture(lung: dict[str, list[Point]], brain: dict[str, list[Point]]) -> str:
+    """Both pairs side by side as SVG."""
+    left = Axes((-8, 66), (1.2, 3.4), 0, 420, 330, MARGINS)
+    right = Axes((-20, 180), (0.6, 0.78), 420, 420, 330, MARGINS)
+    return svg_file([*Chart(left, "Lung: mean landmark error, mm", "iterations").draw(lung),
+                     *Chart(right, "Brain: mean Dice", "iterations").draw(brain, 3)], 840, 330)
 
 
 def curves(case: pairs.Case, weights: str, seeds: list[int]) -> dict[str, list[Point]]:

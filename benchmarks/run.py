@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _cases(args: argparse.Namespace, folder: Path) -> Iterator[pairs.Case]:
-    """The pairs that were asked for; without asking, those whose data are missing are left out, and said to be."""
+    """The requested pairs; by default all whose data are there, with a note on each that is skipped."""
     own = {name: os.path.abspath(value) for name in OWN if (value := getattr(args, name))}
     if own and not args.only:
         if "fixed" not in own or "moving" not in own:

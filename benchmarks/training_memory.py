@@ -23,8 +23,8 @@ from typing import Callable
 
 import torch
 import torch.nn.functional as F
-from chart import svg, text
-from nephi.report.charts import ticks
+from chart import MARGINS, Chart, svg_file
+from nephi.report.axes import Axes
 from nephi.report.memory import peak_memory_gb
 from nephi.training.config import read_config
 from nephi.training.examples import Example
@@ -38,7 +38,6 @@ CONSISTENCY, STRIDE, DELTA = 1.5, 2, 0.002  # the published weight; at every sec
 TRUTH = 2000  # known points of a made-up pair
 HERE = Path(__file__).resolve().parent
 NAMES = {"nephi": "NePhi", "voxel": "voxel network (U-Net)"}
-COLOURS = {"nephi": "#3b6ea8", "voxel": "#c9622b"}
 
 
 def main() -> None:
@@ -208,37 +207,13 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
 
 def picture(rows: Sequence[dict]) -> str:
     """Both curves over the side as SVG, with the ratio at each side."""
-    width, height, left, right, top, bottom = 620, 330, 62, 24, 44, 76
-    sides = [row["side"] for row in rows]
-    low, high = min(sides) - 8, max(sides) + 8
+    ratios = {row["side"]: ratio(row) for row in rows}
     most = 1.12 * max(row[method]["step_gb"] for row in rows for method in NAMES)
-
-    def place(side: float, gb: float) -> tuple[float, float]:
-        return (left + (width - left - right) * (side - low) / (high - low),
-                height - bottom - (height - bottom - top) * gb / most)
-
-    parts = [text(left, 22, "Peak memory of a training step on one pair, GB", "start", "#222", 14)]
-    for value in ticks(0, most, 5):
-        y = place(low, value)[1]
-        parts += [f'<path d="M{left} {y:.1f}H{width - right}" stroke="{"#888" if value == 0 else "#ddd"}"/>',
-                  text(left - 8, y + 4, f"{value:g}", "end")]
-    for row in rows:
-        x = place(row["side"], 0)[0]
-        parts += [text(x, height - bottom + 19, f"{row['side']}³"),
-                  text(x, height - bottom + 37, f"{ratio(row):.1f} ×", colour="#222")]
-    parts += [text(left - 8, height - bottom + 19, "voxels", "end"),
-              text(left - 8, height - bottom + 37, "ratio", "end")]
-    for number, (method, name) in enumerate(NAMES.items()):
-        spots = [place(row["side"], row[method]["step_gb"]) for row in rows]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
-        parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[method]}" stroke-width="2.5"/>')
-        for (x, y), row in zip(spots, rows):
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[method]}"/>',
-                      text(x, y - 10, f"{row[method]['step_gb']:.2f}", colour=COLOURS[method])]
-        x = left + 130 * number
-        parts += [f'<path d="M{x} {height - 13}h22" stroke="{COLOURS[method]}" stroke-width="2.5"/>',
-                  text(x + 28, height - 9, name, "start")]
-    return svg(parts, width, height)
+    axes = Axes((min(ratios) - 8, max(ratios) + 8), (0, most), 0, 620, 330, MARGINS)
+    chart = Chart(axes, "Peak memory of a training step on one pair, GB", "voxels, and the ratio of the two", [*ratios],
+                  lambda side: f"{side}³: {ratios[side]:.1f} ×")
+    return svg_file(chart.draw({name: [(row["side"], row[method]["step_gb"]) for row in rows]
+                                for method, name in NAMES.items()}), 620, 330)
 
 
 if __name__ == "__main__":

@@ -9,77 +9,77 @@ def option_help() -> dict[str, str]:
     """Option -> what it does."""
     return {
         "affine":
-        _("linear pre-alignment"),
+        _("linear alignment before the deformable registration"),
         "weights":
-        _("trained weights that predict the deformation after it: 'auto' for those shipped for such images,"
-          " their name, a file, or 'none'"),
+        _("trained weights that predict an initial deformation: 'auto' for shipped weights that suit the "
+          "images, the name of shipped weights, a file, or 'none'"),
         "refinement":
-        _("iterations that go on from the prediction itself, its codes and fields, before the levels"),
+        _("iterations that refine the codes and networks of the prediction before the levels start"),
         "after_prediction":
-        _("share of a level's iterations that is done after a prediction, per level, counted from the "
-          "finest; the first counts for all that are coarser"),
+        _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
+          " the finest; the first also applies to all coarser levels"),
         "similarity":
-        _("how images are compared"),
+        _("image similarity measure"),
         "global_ncc":
-        _("weight of the normalised cross-correlation of all points, added to the similarity"),
+        _("weight of the global normalised cross-correlation, added to the similarity"),
         "resolution":
-        _("samples along the side of a cube with the mask's volume, per level"),
+        _("samples along each side of a cube with the volume of the mask, per level"),
         "iterations":
-        _("most iterations per level, or one number for all; 0 skips a level"),
+        _("maximum iterations per level, or one number for all levels; 0 skips a level"),
         "patch":
-        _("samples along the side of a patch"),
+        _("samples along each side of a patch"),
         "points":
-        _("most sample points in an iteration; patches are left out at random to keep to it"),
+        _("maximum sample points per iteration; surplus patches are dropped at random"),
         "node_cells":
-        _("intervals between field evaluations along a patch's side"),
+        _("number of intervals between network evaluations along each side of a patch"),
         "mask_margin":
-        _("how far beyond the masks images are compared, mm"),
+        _("distance beyond the masks within which images are compared, mm"),
         "flat_variance":
-        _("local contrast (variance of intensities in [0, 1]) below which a patch counts as flat"),
+        _("intensity variance below which a patch counts as flat, for intensities scaled to [0, 1]"),
         "frequencies":
-        _("Fourier features of a point"),
+        _("number of Fourier features of the coordinates"),
         "frequency_scale":
-        _("their standard deviation, periods per half side of the image"),
+        _("standard deviation of the Fourier frequencies, in periods per half side of the image"),
         "hidden":
-        _("width of the fields' layers"),
+        _("width of the hidden layers of the networks"),
         "omega":
         _("frequency factor of the sinusoidal layers"),
         "channels":
         _("channels of the local latent code"),
         "shared_channels":
-        _("length of the global latent code"),
+        _("channels of the global latent code"),
         "code_scale":
-        _("standard deviation of the initial codes"),
+        _("standard deviation of the initial latent codes"),
         "readout":
-        _("initial scale of the displacement's linear term in the code"),
+        _("initial scale of the displacement's linear dependence on the latent code"),
         "latent_ratio":
-        _("latent grid spacing in sample spacings"),
+        _("spacing of the latent grid, in sample spacings"),
         "learning_rate":
-        _("of the fields' weights"),
+        _("learning rate of the network weights"),
         "code_learning_rate":
-        _("of the latent codes"),
+        _("learning rate of the latent codes"),
         "regularity":
-        _("weight of the gradient inverse consistency"),
+        _("weight of the gradient inverse-consistency penalty"),
         "regularity_points":
-        _("points of the regularity terms in an iteration"),
+        _("points per iteration for the regularity terms"),
         "inverse_consistency":
         _("weight of the squared inverse-consistency error in mm^2"),
         "smoothness":
         _("weight of the squared displacement gradient"),
         "fold_margin":
-        _("Jacobian determinants below this are pushed up"),
+        _("Jacobian determinant below which the fold penalty sets in"),
         "fold_weight":
-        _("weight of that push"),
+        _("weight of the fold penalty"),
         "prior":
-        _("weight of the codes' norms"),
+        _("weight of the norm of the latent codes"),
         "landmark_weight":
-        _("weight of the squared landmark distance in cm^2, when pairs are given"),
+        _("weight of the squared landmark distance in cm^2, if landmarks guide the registration"),
         "convergence":
-        _("a level ends early when its loss falls by less than this share; 0 never"),
+        _("relative decrease of the loss below which a level ends early; 0 disables this"),
         "device":
-        _("where to compute"),
+        _("device to compute on"),
         "seed":
-        _("of every random draw"),
+        _("seed of all random numbers"),
     }
 
 
@@ -87,9 +87,9 @@ def preset_descriptions() -> dict[str, str]:
     """Preset -> what it is for."""
     return {
         "brain-mri":
-        _("Brain MR of one contrast, of one or two people; skull-stripped or with masks."),
+        _("Brain MRI of one contrast, within or between people; skull-stripped or with brain masks."),
         "generic":
-        _("Images of one contrast, any organ."),
+        _("Any pair of images with the same contrast, of any organ."),
         "lung-ct":
-        _("Chest CT of one person at two breathing states; give lung masks."),
+        _("Chest CT of one person at two breathing states; works best with lung masks."),
     }

@@ -1,1 +1,1 @@
-"""The command line: ``nephi register``, ``apply``, ``jacobian``, ``evaluate``, ``info`` and ``demo``."""
+"""The command line: ``nephi register``, ``apply``, ``jacobian``, ``evaluate``, ``info``, ``demo`` and ``train``."""

@@ -1,4 +1,4 @@
-"""Carry an image, a label image or a list of points through a transform."""
+"""Apply a transform to an image, a label map or a list of points."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..maps.transform import Transform
 from ..maps.warp import warp
 from .arguments import add_direction, add_reference, add_transform, read_output_grid
 
-HELP = "carry images, label images or points through a transform"
+HELP = "apply a transform to images, label maps or points"
 _POINT_SUFFIXES = (".csv", ".json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi apply``."""
     add_transform(parser)
-    parser.add_argument("input", metavar="INPUT", help="an image, or points as .csv (LPS mm) or Slicer's .mrk.json")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="what to write; points again as .csv or "
-                        ".mrk.json")
+    parser.add_argument("input", metavar="INPUT", help="image, or points as .csv (LPS mm) or Slicer's .mrk.json")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="output file; points are written as .csv "
+                        "or .mrk.json")
     add_direction(parser)
     add_reference(parser)
-    parser.add_argument("--label-image", action="store_true", help="the input is a label image: nearest neighbour, "
-                        "whole numbers out")
-    parser.add_argument("--fill", type=float, metavar="VALUE", help="the value outside the input image (default: its "
-                        "minimum; 0 for a label image)")
+    parser.add_argument("--label-image", action="store_true", help="treat the input as a label map: nearest-neighbour "
+                        "interpolation, whole numbers")
+    parser.add_argument("--fill", type=float, metavar="VALUE", help="value outside the input image (default: its "
+                        "minimum; 0 with --label-image)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Carry the input and write the output."""
+    """Transform the input and write the output."""
     transform = Transform.load(args.transform)
     carry = _carry_points if args.input.lower().endswith(_POINT_SUFFIXES) else _carry_image
     carry(transform, args)
@@ -45,7 +45,7 @@ def _carry_image(transform: Transform, args: argparse.Namespace) -> None:
     image = read_labels(args.input, role) if args.label_image else read_image(args.input, role)
     grid = read_output_grid(args, transform)
     if image.grid.dim != transform.fixed_grid.dim:
-        raise InputError(f"The {image.name} is {image.grid.dim}D and the transform {transform.fixed_grid.dim}D; "
+        raise InputError(f"The {image.name} is {image.grid.dim}D but the transform is {transform.fixed_grid.dim}D; "
                          "give an image of the registered pair.")
     way = getattr(transform, args.direction)
     if args.label_image:
@@ -57,6 +57,6 @@ def _carry_image(transform: Transform, args: argparse.Namespace) -> None:
 def _carry_points(transform: Transform, args: argparse.Namespace) -> None:
     points = read_points(args.input)
     if points.points.shape[1] != transform.fixed_grid.dim:
-        raise InputError(f"{Path(args.input).name} has {points.points.shape[1]}D points and the transform is "
+        raise InputError(f"{Path(args.input).name} has {points.points.shape[1]}D points but the transform is "
                          f"{transform.fixed_grid.dim}D; give points of the registered pair.")
     write_points(points.moved_to(getattr(transform, args.direction).map(points.points)), args.output)

@@ -20,41 +20,44 @@ from ..maps.transform import Transform
 
 
 def add_transform(parser: argparse.ArgumentParser) -> None:
-    """The transform every command but ``register`` begins from."""
-    parser.add_argument("transform", metavar="TRANSFORM", help="a transform.nephi that 'nephi register' wrote")
+    """The transform that a command reads."""
+    parser.add_argument("transform", metavar="TRANSFORM", help="transform.nephi written by 'nephi register'")
 
 
 def add_direction(parser: argparse.ArgumentParser) -> None:
-    """Which of the two maps."""
+    """The direction of the map."""
     parser.add_argument("--direction", choices=("forward", "inverse"), default="forward",
-                        help="forward maps fixed points to moving points and carries moving images onto the fixed one; "
-                             "inverse is the other way (default: forward)")
+                        help="forward maps fixed points to moving points and resamples moving images onto the fixed "
+                             "image; inverse does the reverse (default: forward)")
 
 
 def add_reference(parser: argparse.ArgumentParser) -> None:
     """The grid of an output image."""
-    parser.add_argument("--reference", metavar="IMAGE", help="an image whose grid the output gets (default: the fixed "
-                        "image's grid, with --direction inverse the moving image's)")
-    parser.add_argument("--spacing", type=float, metavar="MM", help="resample that grid to about this voxel spacing")
+    parser.add_argument("--reference", metavar="IMAGE", help="image that defines the output grid (default: the fixed "
+                        "image, or with --direction inverse the moving image)")
+    parser.add_argument("--spacing", type=float, metavar="MM", help="approximate voxel spacing of the output")
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """Masks, landmarks and labels."""
-    parser.add_argument("--fixed-mask", metavar="IMAGE", help="where to look in the fixed image; any label image")
-    parser.add_argument("--moving-mask", metavar="IMAGE", help="where to look in the moving image")
-    parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points to measure the error at, LPS "
-                        "mm: fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide the registration")
-    parser.add_argument("--fixed-labels", metavar="IMAGE", help="labels of the fixed image, to measure the overlap of")
-    parser.add_argument("--moving-labels", metavar="IMAGE", help="labels of the moving image")
-    parser.add_argument("--labels", type=_label_list, metavar="2,3,4", help="the labels that count "
-                        "(default: those of the fixed labels)")
+    parser.add_argument("--fixed-mask", metavar="IMAGE", help="mask of the fixed image; non-zero voxels are inside")
+    parser.add_argument("--moving-mask", metavar="IMAGE", help="mask of the moving image; non-zero voxels are inside")
+    parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points for measuring the error, LPS "
+                        "mm, with the columns fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide "
+                        "the registration")
+    parser.add_argument("--fixed-labels", metavar="IMAGE", help="label map of the fixed image, for measuring "
+                        "overlap")
+    parser.add_argument("--moving-labels", metavar="IMAGE", help="label map of the moving image, for measuring "
+                        "overlap")
+    parser.add_argument("--labels", type=_label_list, metavar="2,3,4", help="labels to measure (default: all "
+                        "labels of the fixed image)")
 
 
 def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, moving_grid: Optional[Grid] = None) -> Pair:
-    """Everything the arguments of :func:`add_judges`, ``fixed`` and ``moving`` name.
+    """The images and what :func:`add_judges` adds, from the files that the arguments name.
 
     Args:
-        fixed_grid, moving_grid: where there is no image, the grid its mask and landmarks belong to.
+        fixed_grid, moving_grid: the grid of the mask and the landmarks if there is no image.
     """
     fixed, moving = (read_image(path, role) if path else None
                      for path, role in ((args.fixed, "fixed"), (args.moving, "moving")))
@@ -70,18 +73,18 @@ def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, movin
         read_labels(args.moving_labels, "moving") if args.moving_labels else None, args.labels)
     for labels in (pair.fixed_labels, pair.moving_labels):
         if labels is not None and labels.grid.dim != fixed_grid.dim:
-            raise InputError(f"The {labels.name} is {labels.grid.dim}D and the images are {fixed_grid.dim}D; "
-                             "give labels of the same images.")
+            raise InputError(f"The {labels.name} is {labels.grid.dim}D but the images are {fixed_grid.dim}D; "
+                             "give label maps of these images.")
     return pair
 
 
 def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
-    """The grid that ``--reference``, ``--spacing`` and ``--direction`` ask for."""
+    """The grid that ``--reference``, ``--spacing`` and ``--direction`` define."""
     grid = transform.fixed_grid if args.direction == "forward" else transform.moving_grid
     if args.reference:
         grid = read_grid(args.reference)
         if grid.dim != transform.fixed_grid.dim:
-            raise InputError(f"The reference {Path(args.reference).name} is {grid.dim}D and the transform "
+            raise InputError(f"The reference {Path(args.reference).name} is {grid.dim}D but the transform is "
                              f"{transform.fixed_grid.dim}D; give a reference of the same dimension.")
     if args.spacing is None:
         return grid
@@ -91,7 +94,7 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
 
 
 def read_grid(path: str) -> Grid:
-    """The grid of an image file, whatever its voxels hold, or of a folder of DICOM files."""
+    """The grid of an image file, of any voxel type, or of a folder of DICOM files."""
     if Path(path).is_dir():
         return read_image(path, "reference").grid
     if not Path(path).exists():
@@ -110,7 +113,7 @@ def _mask(path: Optional[str], image: Optional[Image], grid: Optional[Grid], rol
     if not path:
         return None
     if image is None:
-        image = Image(torch.empty(0), grid, f"{role} image")  # only its grid is asked for
+        image = Image(torch.empty(0), grid, f"{role} image")  # only its grid is used
     return read_mask(path, image, role)
 
 

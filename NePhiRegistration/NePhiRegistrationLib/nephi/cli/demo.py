@@ -1,4 +1,4 @@
-"""Register a generated lung pair whose deformation is known, and leave the pair and every output in a folder."""
+"""Register a generated lung pair with a known deformation; write the pair and all outputs into a folder."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..storage import staged_folder
 from .display import reporter
 from .register import add_run_arguments, read_options, register_pair
 
-HELP = "register a generated lung pair whose deformation is known"
+HELP = "register a generated lung pair with a known deformation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi demo``."""
-    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="the folder for the pair and the outputs "
+    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="folder for the pair and all outputs "
                         "(default: demo)")
-    parser.add_argument("--size", type=int, default=96, metavar="N", help="voxels along each side (default: 96)")
-    add_run_arguments(parser)
-    parser.set_defaults(preset="lung-ct")
+    parser.add_argument("--size", type=int, default=96, metavar="N", help="voxels along each side of the images "
+                        "(default: 96)")
+    add_run_arguments(parser, "lung-ct")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Generate, register, write, say what came out."""
+    """Generate, register, write and print the result."""
     options = read_options(args)
     with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
         show.step("phantom pair")

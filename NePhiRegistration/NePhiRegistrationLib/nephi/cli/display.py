@@ -1,4 +1,4 @@
-"""How a running registration shows: a bar on a terminal, a line a phase in a log file, JSON lines, or nothing."""
+"""Shows a running registration: a bar on a terminal, a line per phase in a log file, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from types import TracebackType
 from typing import Optional
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichBar
 
+from ..align.registration import Progress
 from ..report import plain
 
 
 class Silent:
-    """Shows nothing; what the others build on."""
+    """Shows nothing; the base of the others."""
 
     def __enter__(self) -> Silent:
         return self
@@ -23,20 +25,20 @@ class Silent:
     def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         return None
 
-    def progress(self, state) -> None:
-        """Show a :class:`nephi.align.registration.Progress`."""
+    def progress(self, state: Progress) -> None:
+        """Show how far a registration is."""
 
     def step(self, name: str) -> None:
-        """Show which output is being made."""
+        """Show which output is being written."""
 
     def done(self, report: dict, folder: str) -> None:
-        """Show the result: the report, and where the outputs are."""
+        """Show the report and the folder of the outputs."""
 
 
 class JsonLines(Silent):
-    """One JSON object a line on stdout: ``event`` is "progress", "output" or "done"."""
+    """One JSON object per line on stdout: ``event`` is "progress", "output" or "done"."""
 
-    def progress(self, state) -> None:
+    def progress(self, state: Progress) -> None:
         self._line(event="progress", phase=state.phase, step=state.step, steps=state.steps, terms=state.terms,
                    iterations_per_second=state.iterations_per_second, seconds_left=state.seconds_left)
 
@@ -44,15 +46,15 @@ class JsonLines(Silent):
         self._line(event="output", name=name)
 
     def done(self, report: dict, folder: str) -> None:
-        told = {key: report[key] for key in ("files", "verdict", "metrics", "runtime")}
-        self._line(event="done", folder=folder, **told)
+        self._line(event="done", folder=folder,
+                   **{key: report[key] for key in ("files", "verdict", "metrics", "runtime")})
 
     def _line(self, **values: object) -> None:
         print(json.dumps(plain(values), allow_nan=False), flush=True)
 
 
 class _Readable(Silent):
-    """What a person reads at the end, on stdout."""
+    """Prints the result on stdout for a person to read."""
 
     def done(self, report: dict, folder: str) -> None:
         judged = report["verdict"]
@@ -65,12 +67,12 @@ class _Readable(Silent):
 
 
 class LogLines(_Readable):
-    """A line for each phase on stderr; for logs of batch systems."""
+    """A line per phase on stderr, for logs of batch systems."""
 
     def __init__(self) -> None:
         self._phase = ""
 
-    def progress(self, state) -> None:
+    def progress(self, state: Progress) -> None:
         if state.phase != self._phase:
             self._phase = state.phase
             print(f"nephi: {state.phase}", file=sys.stderr, flush=True)
@@ -83,8 +85,7 @@ class Bar(_Readable):
     """A live bar on stderr: phase, loss terms, iterations per second, time left."""
 
     def __init__(self, console: Console) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}")
-        self._bar = Progress(*columns, console=console, transient=True)
+        self._bar = rich_bar(console)
         self._task = self._bar.add_task("reading", total=None, note="")
 
     def __enter__(self) -> Bar:
@@ -94,7 +95,7 @@ class Bar(_Readable):
     def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
         self._bar.stop()
 
-    def progress(self, state) -> None:
+    def progress(self, state: Progress) -> None:
         self._bar.update(self._task, description=state.phase, completed=state.step, total=state.steps or None,
                          note=_note(state))
 
@@ -103,7 +104,7 @@ class Bar(_Readable):
 
 
 def reporter(quiet: bool, as_json: bool) -> Silent:
-    """The one that suits the options and the terminal."""
+    """The display for the options and the terminal."""
     if as_json:
         return JsonLines()
     if quiet:
@@ -112,7 +113,13 @@ def reporter(quiet: bool, as_json: bool) -> Silent:
     return Bar(console) if console.is_terminal else LogLines()
 
 
-def _note(state) -> str:
+def rich_bar(console: Console) -> RichBar:
+    """A bar with a description before it and a note behind it; it vanishes when it stops."""
+    return RichBar(TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
+                   console=console, transient=True)
+
+
+def _note(state: Progress) -> str:
     parts = [f"{name} {value:.4g}" for name, value in state.terms.items()]
     if state.iterations_per_second:
         parts.append(f"{state.iterations_per_second:.1f} it/s")

@@ -1,4 +1,4 @@
-"""Measure a transform: folds and inverse consistency always; landmarks, labels and similarity when they are given."""
+"""Measure folds and inverse consistency of a transform and, given the data, landmark error, overlap and similarity."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..report import make_metrics, plain
 from ..storage import atomic_path
 from .arguments import add_judges, add_transform, read_pair
 
-HELP = "measure landmarks, labels, surfaces, folds and inverse consistency"
+HELP = "measure folds, inverse consistency, landmark error, label overlap and similarity"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi evaluate``."""
     add_transform(parser)
-    parser.add_argument("--fixed", metavar="IMAGE", help="the fixed image; with --moving, to measure similarity")
-    parser.add_argument("--moving", metavar="IMAGE", help="the moving image")
+    parser.add_argument("--fixed", metavar="IMAGE", help="fixed image; needed with --moving to measure similarity")
+    parser.add_argument("--moving", metavar="IMAGE", help="moving image; needed with --fixed to measure similarity")
     add_judges(parser)
-    parser.add_argument("-o", "--output", metavar="FILE.json", help="write the numbers here as well: the 'metrics' of "
-                        "report.json")
+    parser.add_argument("-o", "--output", metavar="FILE.json", help="also write the numbers to this file, like "
+                        "'metrics' in report.json")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
@@ -53,7 +53,7 @@ def _print(metrics: Mapping) -> None:
 
 
 def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:
-    """(what, number with its unit) of everything that was measured."""
+    """(measure, number with its unit)."""
     tre, dice, surfaces = (metrics[name] for name in ("tre_mm", "dice", "surface_distance_mm"))
     if tre:
         for name in ("before", "affine", "mean", "median", "p95", "max"):

@@ -1,13 +1,11 @@
-"""Say what a transform or an image is; without a file, say what this installation is."""
+"""Describe a transform or an image; without a file, describe this installation."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 import torch
@@ -18,15 +16,16 @@ from ..geometry import Grid
 from ..images.reading import read_image
 from ..maps.transform import Transform
 from ..options import preset_names
-from ..report import plain
+from ..report import flattened, plain
 
-HELP = "say what a transform, an image or this installation is"
+HELP = "describe a transform, an image or this installation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi info``."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a transform.nephi or an image")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="transform.nephi or image (default: describe the "
+                        "installation)")
+    parser.add_argument("--json", action="store_true", help="print the description as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -42,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(facts, indent=2, allow_nan=False))
     elif not args.quiet:
         table = Table(show_header=False, box=None, pad_edge=False)
-        for name, value in _flat(facts):
+        for name, value in flattened(facts):
             table.add_row(name, value)
         Console(highlight=False, markup=False).print(table)
 
@@ -70,19 +69,3 @@ def _image(path: str) -> dict:
 
 def _geometry(grid: Grid) -> dict:
     return {**grid.to_dict(), "extent": grid.extent, "center": grid.center}
-
-
-def _flat(values: Mapping, prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((prefix + name, _text(value)))
-    return rows
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The ``nephi`` command: one sub-command a module, errors as one line, exit codes 0, 2 (bad input), 130 (Ctrl-C)."""
+"""The ``nephi`` command: one module per sub-command, one line per error, exit codes 0, 2 (bad input), 130 (Ctrl-C)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import InputError, NePhiError
-from . import apply, demo, evaluate, info, jacobian, register, train
+from . import apply, demo, evaluate, info, jacobian_image, register, train
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-_COMMANDS = (register, apply, jacobian, evaluate, info, demo, train)
+_COMMANDS = {"register": register, "apply": apply, "jacobian": jacobian_image, "evaluate": evaluate, "info": info,
+             "demo": demo, "train": train}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -48,10 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nephi", description="Deformable image registration with neural deformation fields.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
-    common.add_argument("-v", "--verbose", action="store_true", help="print what the engine notes on its way")
-    for command in _COMMANDS:
-        name = command.__name__.rsplit(".", 1)[1]
+    common.add_argument("-q", "--quiet", action="store_true", help="print only errors")
+    common.add_argument("-v", "--verbose", action="store_true", help="also print the engine's log messages")
+    for name, command in _COMMANDS.items():
         sub = commands.add_parser(name, help=command.HELP, description=command.__doc__, parents=[common],
                                   allow_abbrev=False)
         command.add_arguments(sub)

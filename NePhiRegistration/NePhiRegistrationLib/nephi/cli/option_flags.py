@@ -13,9 +13,9 @@ _PREFIX = "option_"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--some-option`` for each field; those that are not given are left to the preset."""
-    group = parser.add_argument_group("engine options", "what is not given comes from the preset; lists hold one value "
-                                      "per level, coarse to fine")
+    """Add ``--some-option`` for each field; the preset sets the others."""
+    group = parser.add_argument_group("engine options", "The preset sets all options that are not given. Lists hold "
+                                      "one value per level, coarse to fine.")
     hints = typing.get_type_hints(Options)
     for item in dataclasses.fields(Options):
         convert, metavar = _reader(hints[item.name])

@@ -1,4 +1,4 @@
-"""Register a moving image to a fixed image and leave the transform, the warped image and a report in a folder."""
+"""Register a moving image to a fixed image; write the transform, the warped image and a report into a folder."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ from .arguments import add_judges, read_pair
 from .display import Silent, reporter
 from .option_flags import add_options, given_options
 
-HELP = "register two images and write every output into a folder"
+HELP = "register two images and write all outputs into a folder"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi register``."""
-    parser.add_argument("fixed", metavar="FIXED", help="the image that stays: NIfTI, NRRD, MetaImage or a DICOM folder")
-    parser.add_argument("moving", metavar="MOVING", help="the image that is brought onto it")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder for the outputs; its other "
-                        "files stay")
-    parser.add_argument("--initial-transform", metavar="FILE", help="a linear ITK transform to start from, fixed "
+    parser.add_argument("fixed", metavar="FIXED", help="fixed image: NIfTI, NRRD, MetaImage or a DICOM folder")
+    parser.add_argument("moving", metavar="MOVING", help="moving image, which is aligned with the fixed image")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder; other files in it "
+                        "are kept")
+    parser.add_argument("--initial-transform", metavar="FILE", help="linear ITK transform to start from, mapping fixed "
                         "points to moving points")
-    parser.add_argument("--guide-landmarks", metavar="PAIRS.csv", help="corresponding points that pull the "
+    parser.add_argument("--guide-landmarks", metavar="PAIRS.csv", help="corresponding points that guide the "
                         "registration, in the format of --landmarks")
     add_judges(parser)
     add_run_arguments(parser)
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """What does not depend on where the images come from."""
-    parser.add_argument("--preset", default="generic", metavar="NAME", help=f"{', '.join(preset_names())} "
-                        "(default: generic)")
-    parser.add_argument("--no-affine", action="store_true", help="no linear pre-alignment; the same as --affine none")
+def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") -> None:
+    """The arguments that any source of images needs."""
+    parser.add_argument("--preset", default=preset, metavar="NAME", help="preset of engine options: "
+                        f"{', '.join(preset_names())} (default: {preset})")
+    parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
-                        "forward.h5 and inverse.h5 (default: the coarsest that keeps to 0.05 mm)")
-    parser.add_argument("--json", action="store_true", help="print progress and result as JSON lines on stdout")
+                        "forward.h5 and inverse.h5 (default: the coarsest with an error of at most 0.05 mm)")
+    parser.add_argument("--json", action="store_true", help="print progress and result to stdout as JSON lines")
     add_options(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Read, register, write, say what came out."""
+    """Read, register, write and print the result."""
     options = read_options(args)
     with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
         pair = read_pair(args)
@@ -71,10 +71,10 @@ SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", 
 
 
 def read_options(args: argparse.Namespace) -> Options:
-    """The preset with the options of the command line over it."""
+    """The preset with the options of the command line in place of its own."""
     overrides = given_options(args)
     if args.no_affine and overrides.setdefault("affine", "none") != "none":
-        raise InputError(f"--no-affine and --affine {overrides['affine']} exclude each other; give one of them.")
+        raise InputError(f"--no-affine and --affine {overrides['affine']} are mutually exclusive; give one of them.")
     if args.grid_spacing is not None and not 0 < args.grid_spacing < float("inf"):
         raise InputError(f"The grid spacing {args.grid_spacing:g} mm is not positive; give a spacing in mm.")
     options = Options.from_preset(args.preset, **overrides)
@@ -86,27 +86,15 @@ def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spaci
                   initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
                   sources: Optional[dict] = None) -> dict:
     """Register a pair, show the progress, write the outputs into a folder; returns the report."""
-    start, phases = time.perf_counter(), _Phases()
+    phases: dict[str, float] = {}
+    before = time.perf_counter()
     steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial, guides)
     with contextlib.closing(steps):
         for state in steps:
-            phases.enter(state.phase)
+            now = time.perf_counter()
+            phases[state.phase] = phases.get(state.phase, 0.0) + now - before
+            before = now
             show.progress(state)
-    seconds = time.perf_counter() - start
-    run = Run(seconds, state.transform.provenance["device"], len(state.history), state.history,
-              phases.seconds, sources or {})
+    run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
+              sources or {})
     return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step)
-
-
-class _Phases:
-    """How long each phase took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def enter(self, phase: str) -> None:
-        """A state of this phase has arrived: the time since the last one was spent on it."""
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now

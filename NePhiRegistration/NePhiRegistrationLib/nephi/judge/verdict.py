@@ -1,23 +1,23 @@
-"""One line on whether a registration can be trusted, from its own numbers."""
+"""Whether a registration can be trusted, judged from its own numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 CONSISTENCY_LIMIT_MM = 1.0
-"""A mean inverse-consistency error above this is worth a look."""
+"""A larger mean inverse-consistency error needs checking."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the numbers are sound, and a sentence with the key ones.
+    """Whether the numbers are sound, and a sentence with the key figures.
 
     Attributes:
-        level: "good", or "check" when a number asks for a look.
+        level: "good", or "check" if a number needs checking.
         headline: a few words.
         text: the key figures.
-        concerns: what asks for a look, empty when good.
+        concerns: what needs checking; empty if good.
     """
 
     level: str
@@ -30,33 +30,33 @@ class Verdict:
         return {"level": self.level, "headline": self.headline, "text": self.text, "concerns": list(self.concerns)}
 
 
-def verdict(metrics: dict, runtime: dict, transforms: Optional[list] = None) -> Verdict:
+def verdict(metrics: Mapping, runtime: Mapping, transforms: Sequence[Mapping] = ()) -> Verdict:
     """Judge the ``metrics``, ``runtime`` and exported ``transforms`` of a report (see docs/report-schema.md)."""
-    concerns = _concerns(metrics, transforms or [])
+    concerns = _concerns(metrics, transforms)
     text = ", ".join([*_alignment_figures(metrics), *_map_figures(metrics), _runtime_figure(runtime)])
-    headline = "Worth a look before use" if concerns else "Closer after than before, and free of folds"
+    headline = "Check before use" if concerns else "Better aligned, without folds"
     return Verdict("check" if concerns else "good", headline, text[:1].upper() + text[1:] + ".", tuple(concerns))
 
 
-def _concerns(metrics: dict, transforms: list) -> list[str]:
+def _concerns(metrics: Mapping, transforms: Sequence[Mapping]) -> list[str]:
     found = []
     worst = max(value for side in metrics["folds_percent"].values() for value in side.values())
     if worst > 0:
-        found.append(f"the map folds at up to {worst:.2g} % of the voxels")
+        found.append(f"the map folds in up to {worst:.2g} % of the voxels")
     for name, before, after, better in _comparisons(metrics):
         if not (after > before if better == "higher" else after < before):
             found.append(f"{name} did not improve ({before:.3g} before, {after:.3g} after)")
     consistency = metrics["inverse_consistency_mm"]["mean"]
     if consistency > CONSISTENCY_LIMIT_MM:
-        found.append(f"going there and back misses by {consistency:.2f} mm on average")
+        found.append(f"the mean inverse-consistency error is {consistency:.2f} mm")
     for export in transforms:
         if not export.get("within_tolerance", True):
-            found.append(f"{export['file']} reproduces the map only to {export['error_mm']['max']:.2g} mm")
+            found.append(f"{export['file']} deviates from the map by up to {export['error_mm']['max']:.2g} mm")
     return found
 
 
-def _comparisons(metrics: dict) -> list[tuple[str, float, float, str]]:
-    """(name, before, after, which is better): the landmarks and labels if there are any, or else the similarity."""
+def _comparisons(metrics: Mapping) -> list[tuple[str, float, float, str]]:
+    """(name, before, after, which is better) of the landmarks and labels, or of the similarity if there are none."""
     rows = []
     if metrics.get("tre_mm"):
         rows.append(("the landmark error", metrics["tre_mm"]["before"], metrics["tre_mm"]["mean"], "lower"))
@@ -70,7 +70,7 @@ def _comparisons(metrics: dict) -> list[tuple[str, float, float, str]]:
     return rows
 
 
-def _alignment_figures(metrics: dict) -> list[str]:
+def _alignment_figures(metrics: Mapping) -> list[str]:
     figures = []
     if metrics.get("tre_mm"):
         figures.append(f"mean landmark error {metrics['tre_mm']['before']:.2f} → {metrics['tre_mm']['mean']:.2f} mm")
@@ -82,11 +82,11 @@ def _alignment_figures(metrics: dict) -> list[str]:
     return figures
 
 
-def _map_figures(metrics: dict) -> list[str]:
+def _map_figures(metrics: Mapping) -> list[str]:
     worst = max(value for side in metrics["folds_percent"].values() for value in side.values())
     return ["no folds" if worst == 0 else f"{worst:.2g} % folded",
-            f"inverse consistent to {metrics['inverse_consistency_mm']['mean']:.2f} mm on average"]
+            f"mean inverse-consistency error {metrics['inverse_consistency_mm']['mean']:.2f} mm"]
 
 
-def _runtime_figure(runtime: dict) -> str:
+def _runtime_figure(runtime: Mapping) -> str:
     return f"{runtime['seconds']:.0f} s on {runtime['device']}"

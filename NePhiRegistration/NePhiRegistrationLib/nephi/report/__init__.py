@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ..judge.verdict import Verdict, verdict
-from .html_page import Pictures, render_html, write_html
 from .memory import peak_memory_gb
-from .record import SCHEMA_VERSION, make_metrics, make_report, plain, read_report, write_report
+from .number_tables import flattened
+from .page import render_html, write_html
+from .pictures import Pictures
+from .record import SCHEMA_VERSION, make_metrics, make_report, plain, write_report
 
-__all__ = ["SCHEMA_VERSION", "Pictures", "Verdict", "make_metrics", "make_report", "peak_memory_gb", "plain",
-           "read_report", "render_html", "verdict", "write_html", "write_report"]
+__all__ = ["SCHEMA_VERSION", "Pictures", "Verdict", "flattened", "make_metrics", "make_report", "peak_memory_gb",
+           "plain", "render_html", "verdict", "write_html", "write_report"]

@@ -1,20 +1,18 @@
-"""A training in one frozen value, read from a TOML file; every mistake is told by the name of its field."""
+"""A training in one frozen value, read from a TOML file; every error names the table and the option."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-import typing
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
-from ..device import DEVICES
 from ..errors import InputError
-from ..limits import option
+from ..limits import Checked, option, option_of
 from ..maps.neural import Architecture
-from ..options import Options
+from ..options import AFFINE_KINDS, Options
 from ..predict.encoder import NORMS, EncoderSizes
 from ..predict.predictor import Design
 from ..resources import resources_folder
@@ -23,42 +21,36 @@ KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",
                 "regularity_points", "inverse_consistency", "smoothness", "fold_margin", "fold_weight", "prior",
                 "landmark_weight")
-
-
-class _Checked:
-    """A table whose values are checked against the limits of their fields."""
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            _check(item.name, getattr(self, item.name), item.metadata)
+_Table = TypeVar("_Table", bound=Checked)
 
 
 @dataclass(frozen=True)
-class Model(_Checked):
+class Model(Checked):
     """[model]: the sizes of the encoder and of the fields."""
 
-    dim: int = option(3, "2 or 3", choices=(2, 3))
-    size: int = option(128, "voxels along each side of the encoder's cube", low=8, high=512)
+    dim: int = option(3, "dimension of the images", choices=(2, 3))
+    size: int = option(128, "voxels along each side of the encoder's input cube", low=8, high=512)
     widths: tuple[int, ...] = option((8, 16, 32, 64, 128, 256), "channels of the encoder's blocks", low=1, high=4096)
-    local_block: int = option(3, "block whose grid carries the local code", low=1, high=8)
-    channels: int = option(16, "of the local code", low=1, high=256)
-    shared: int = option(8, "of the global code", low=0, high=256)
-    depth: int = option(0, "residual blocks of the encoder on the local code's grid", low=0, high=32)
-    norm: str = option("batch", "of the encoder's features; 'group' for batches of few and unlike pairs", choices=NORMS)
+    local_block: int = option(3, "block whose grid carries the local latent code", low=1, high=8)
+    channels: int = option_of(Options, "channels")
+    shared: int = option_of(Options, "shared_channels")
+    depth: int = option(0, "residual blocks of the encoder on the grid of the local code", low=0, high=32)
+    norm: str = option("batch", "normalisation of the encoder's features; 'group' suits small batches of dissimilar "
+                       "pairs", choices=NORMS)
     cues: bool = option(False, "whether every block also reads the images and the force between them")
-    frequencies: int = option(32, "Fourier features of a point", low=1, high=1024)
-    frequency_scale: float = option(1.0, "their standard deviation", low=0.0, high=100.0)
-    hidden: int = option(64, "width of the fields' layers", low=4, high=1024)
-    omega: float = option(30.0, "frequency factor of the sinusoidal layers", low=0.1, high=1000.0)
-    readout: float = option(0.3, "initial scale of the displacement's linear term in the code", low=0.0, high=10.0)
-    passes: int = option(1, "how often the predictor is applied to a pair", low=1, high=8)
+    frequencies: int = option_of(Options, "frequencies")
+    frequency_scale: float = option_of(Options, "frequency_scale")
+    hidden: int = option_of(Options, "hidden")
+    omega: float = option_of(Options, "omega")
+    readout: float = option_of(Options, "readout")
+    passes: int = option(1, "number of times the predictor is applied to a pair", low=1, high=8)
 
     @property
     def design(self) -> Design:
         """The predictor's sizes.
 
         Raises:
-            InputError: sizes that do not go together.
+            InputError: sizes that do not fit each other.
         """
         try:
             sizes = EncoderSizes(self.dim, self.size, self.widths, self.local_block, self.channels, self.shared,
@@ -70,68 +62,70 @@ class Model(_Checked):
 
 
 @dataclass(frozen=True)
-class Data(_Checked):
-    """[[data]]: one source of pairs; where there are several, each is drawn from by its weight."""
+class Data(Checked):
+    """[[data]]: one source of pairs; several are drawn from by their weights."""
 
-    kind: str = option("images", "where pairs come from", choices=KINDS)
-    weight: float = option(1.0, "how often it is drawn from, against the other sources", low=0.0, high=1e6)
-    images: str = option("", "images: the folder")
-    labels: str = option("", "images: the folder of their labels, same names; labels: the folder")
-    pairs: str = option("", "images: a CSV file with the columns fixed and moving, names in the folder")
-    first: int = option(0, "the first file used, sorted by name", low=0, high=10**9)
-    last: int = option(10**9, "the file after the last one used", low=1, high=10**9)
-    alone: float = option(0.0, "images: share of pairs of an image and itself, deformed by a known map", low=0.0,
-                          high=1.0)
+    kind: str = option("images", "source of the pairs", choices=KINDS)
+    weight: float = option(1.0, "how often this source is drawn from, relative to the others", low=0.0, high=1e6)
+    images: str = option("", "images: folder of the images")
+    labels: str = option("", "images: folder of their label maps, with the same file names; labels: folder of label "
+                         "maps")
+    pairs: str = option("", "images: CSV file with the columns fixed and moving, file names in the folder")
+    first: int = option(0, "index of the first file used, in order of name", low=0, high=10**9)
+    last: int = option(10**9, "index after that of the last file used", low=1, high=10**9)
+    alone: float = option(0.0, "images: fraction of pairs made of an image and a copy deformed by a known map",
+                          low=0.0, high=1.0)
     flips: str = option("", "axes of the frame along which both images may be mirrored, such as 'xy'")
     turn: float = option(5.0, "standard deviation of random rotations, degrees", low=0.0, high=180.0)
-    shift: float = option(0.02, "of random shifts, half sides of the cube", low=0.0, high=1.0)
-    stretch: float = option(0.05, "of random scalings", low=0.0, high=0.5)
-    contrast: float = option(0.2, "of the logarithm of a random gamma", low=0.0, high=2.0)
+    shift: float = option(0.02, "standard deviation of random shifts, half sides of the cube", low=0.0, high=1.0)
+    stretch: float = option(0.05, "standard deviation of random scalings", low=0.0, high=0.5)
+    contrast: float = option(0.2, "standard deviation of the logarithm of a random gamma", low=0.0, high=2.0)
     noise: float = option(0.02, "largest standard deviation of added noise", low=0.0, high=1.0)
     bias: float = option(0.0, "largest strength of a smooth bias field", low=0.0, high=2.0)
     deform: float = option(0.1, "largest random deformation, half sides of the cube", low=0.0, high=0.5)
     coarse: float = option(2.0, "largest random loss of resolution, voxels of the cube", low=0.0, high=16.0)
-    stripped: float = option(0.5, "labels: share of pairs with nothing but the brain", low=0.0, high=1.0)
-    others: float = option(0.5, "labels: share of pairs of two different heads", low=0.0, high=1.0)
-    same_contrast: float = option(0.5, "blobs, labels: share of pairs of one contrast", low=0.0, high=1.0)
-    truth_points: int = option(2000, "points at which a known deformation is compared", low=0, high=10**6)
+    stripped: float = option(0.5, "labels: fraction of pairs that show only the brain", low=0.0, high=1.0)
+    others: float = option(0.5, "labels: fraction of pairs that show two different heads", low=0.0, high=1.0)
+    same_contrast: float = option(0.5, "blobs, labels: fraction of pairs with one contrast in both images",
+                                  low=0.0, high=1.0)
+    truth_points: int = option(2000, "number of points at which a known deformation is compared", low=0, high=10**6)
 
 
 @dataclass(frozen=True)
-class Training(_Checked):
-    """[training]: how long and how fast."""
+class Training(Checked):
+    """[training]: duration, speed and bookkeeping."""
 
-    steps: int = option(10000, "in all", low=1, high=10**8)
-    batch: int = option(4, "pairs in a step of one process", low=1, high=4096)
-    learning_rate: float = option(1e-3, "of the encoder, at the end of the warm-up", low=0.0, high=1.0)
-    field_learning_rate: float = option(3e-4, "of the fields; large ones make them fold suddenly", low=0.0, high=1.0)
+    steps: int = option(10000, "number of training steps", low=1, high=10**8)
+    batch: int = option(4, "pairs per step and process", low=1, high=4096)
+    learning_rate: float = option(1e-3, "learning rate of the encoder after the warm-up", low=0.0, high=1.0)
+    field_learning_rate: float = option(3e-4, "learning rate of the fields; large values make them fold suddenly",
+                                        low=0.0, high=1.0)
     warm_up: int = option(100, "steps until the full learning rate", low=1, high=10**6)
     clip: float = option(1.0, "largest norm of the gradient", low=1e-6, high=1e9)
-    average: float = option(0.998, "decay of the average of the weights that is validated and saved; 0 for none",
-                            low=0.0, high=0.99999)
+    average: float = option(0.998, "decay of the moving average of the weights, which is validated and saved; 0 "
+                            "disables averaging", low=0.0, high=0.99999)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1, high=10**8)
     validate_every: int = option(500, "steps between validations", low=1, high=10**8)
     log_every: int = option(10, "steps between entries of the log", low=1, high=10**8)
-    workers: int = option(0, "threads that prepare pairs ahead", low=0, high=256)
-    mixed_precision: bool = option(True, "half precision in the encoder on a GPU")
-    device: str = option("auto", "where to compute", choices=DEVICES)
-    seed: int = option(0, "of every random draw", low=0, high=2**31 - 1)
-    start: str = option("", "weights to start from, for cubes of any size: shipped ones by their name, or a file; "
-                            "none for random ones")
+    workers: int = option(0, "threads that prepare pairs in advance", low=0, high=256)
+    mixed_precision: bool = option(True, "whether the encoder uses half precision on a GPU")
+    device: str = option_of(Options, "device")
+    seed: int = option_of(Options, "seed")
+    start: str = option("", "weights to start from, trained on cubes of any size: the name of shipped weights or a "
+                            "file; empty for random weights")
 
 
 @dataclass(frozen=True)
-class Validation(_Checked):
-    """[validation]: pairs that are never trained on; the best weights are those with the best mean of them."""
+class Validation(Checked):
+    """[validation]: pairs not used for training; the weights with the best mean score on them are the best."""
 
-    images: str = option("", "the folder; none for made-up pairs from the data's own sources")
-    labels: str = option("", "the folder of labels, same names")
-    pairs: str = option("", "a CSV file with the columns fixed and moving; none for neighbours by name")
-    first: int = option(0, "the first file used, sorted by name", low=0, high=10**9)
-    last: int = option(10**9, "the file after the last one used", low=1, high=10**9)
-    count: int = option(16, "most pairs", low=1, high=10**6)
-    affine: str = option("none", "linear alignment before the prediction", choices=("none", "translation", "rigid",
-                                                                                   "similarity", "affine"))
+    images: str = option("", "folder of the images; empty for pairs generated by the sources in [[data]]")
+    labels: str = option("", "folder of their label maps, with the same file names")
+    pairs: str = option("", "CSV file with the columns fixed and moving; empty to pair neighbours in order of name")
+    first: int = option_of(Data, "first")
+    last: int = option_of(Data, "last")
+    count: int = option(16, "maximum number of pairs", low=1, high=10**6)
+    affine: str = option("none", "linear alignment before the prediction", choices=AFFINE_KINDS)
 
 
 @dataclass(frozen=True)
@@ -139,8 +133,8 @@ class Config:
     """A whole training.
 
     Attributes:
-        name: of the weights that come out.
-        loss: the options of the loss, those of instance optimisation.
+        name: of the trained weights.
+        loss: options of the loss, shared with instance optimisation.
     """
 
     name: str
@@ -160,15 +154,15 @@ def read_config(path: Union[str, PathLike]) -> Config:
     """Read a TOML file, or a shipped one by its name.
 
     Raises:
-        InputError: no such file, not TOML, an unknown or missing field, a value that cannot be.
+        InputError: no such file, not TOML, an unknown or missing option, or an invalid value.
     """
     path = find(path)
     try:
         values = _toml().loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.") from error
-    except ValueError as error:  # also what is not TOML
-        raise InputError(f"The configuration {path} is not TOML ({error}); correct it.") from error
+    except ValueError as error:  # bad TOML or bad UTF-8
+        raise InputError(f"The configuration {path} is not valid TOML ({error}); correct it.") from error
     try:
         return make_config({"name": path.stem, **values})
     except InputError as error:
@@ -185,64 +179,33 @@ def make_config(values: dict[str, Any]) -> Config:
     """A configuration from plain values, as a TOML file holds them.
 
     Raises:
-        InputError: an unknown or missing field, a value that cannot be.
+        InputError: an unknown or missing option, or an invalid value.
     """
     known = [item.name for item in fields(Config)]
     for name in values:
         if name not in known:
-            raise InputError(f"Unknown table or field {name!r}; there are {', '.join(known)}.")
+            raise InputError(f"Unknown table or option {name!r}; the choices are {', '.join(known)}.")
     data = values.get("data")
-    if not isinstance(data, list) or not data or not all(isinstance(table, dict) for table in data):
+    if not isinstance(data, list) or not data:
         raise InputError("There is no [[data]] table; add at least one, with its kind.")
-    loss = _table(values, "loss")
-    for name in loss:
+    loss = _read(Options(), "loss", values.get("loss", {}))
+    for name in values.get("loss", {}):
         if name not in LOSS_OPTIONS:
-            raise InputError(f"Unknown field loss.{name}; there are {', '.join(LOSS_OPTIONS)}.")
-    return Config(str(values.get("name", "weights")), _read(Model, _table(values, "model"), "model"),
-                  tuple(_read(Data, table, f"data[{i}]") for i, table in enumerate(data)),
-                  Options().changed(**loss), _read(Training, _table(values, "training"), "training"),
-                  _read(Validation, _table(values, "validation"), "validation"))
+            raise InputError(f"[loss] Unknown option {name!r}; the options are {', '.join(LOSS_OPTIONS)}.")
+    return Config(str(values.get("name", "weights")), _read(Model(), "model", values.get("model", {})),
+                  tuple(_read(Data(), f"data[{i}]", table) for i, table in enumerate(data)), loss,
+                  _read(Training(), "training", values.get("training", {})),
+                  _read(Validation(), "validation", values.get("validation", {})))
 
 
-def _table(values: dict, name: str) -> dict:
-    table = values.get(name, {})
+def _read(default: _Table, name: str, table: Any) -> _Table:
+    """The default with the values of a table."""
     if not isinstance(table, dict):
         raise InputError(f"{name} is {table!r}; it must be a table, [{name}].")
-    return table
-
-
-def _read(kind: type, table: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    for name in table:
-        if name not in hints:
-            raise InputError(f"Unknown field {where}.{name}; there are {', '.join(hints)}.")
-    values = {name: _converted(f"{where}.{name}", value, hints[name]) for name, value in table.items()}
     try:
-        return kind(**values)
+        return default.changed(**table)
     except InputError as error:
-        raise InputError(f"[{where}] {error}") from error
-
-
-def _converted(name: str, value: Any, kind: Any) -> Any:
-    if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_converted(name, item, typing.get_args(kind)[0]) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if typing.get_origin(kind) is None and type(value) is kind:
-        return value
-    wanted = "a list" if typing.get_origin(kind) is tuple else {"int": "a whole number", "float": "a number",
-                                                                "str": "a text", "bool": "true or false"}[kind.__name__]
-    raise InputError(f"The field {name} is {value!r}; it must be {wanted}.")
-
-
-def _check(name: str, value: Any, limits: typing.Mapping[str, Any]) -> None:
-    if "choices" in limits and value not in limits["choices"]:
-        raise InputError(f"The field {name} is {value!r}; choose one of {', '.join(map(str, limits['choices']))}.")
-    for number in value if isinstance(value, tuple) else (value,):
-        if "low" in limits and not limits["low"] <= number <= limits["high"]:
-            raise InputError(f"The field {name} is {number}; it must be from {limits['low']} to {limits['high']}.")
-    if isinstance(value, tuple) and not value:
-        raise InputError(f"The field {name} is empty; give at least one value.")
+        raise InputError(f"[{name}] {error}") from error
 
 
 def _toml() -> Any:
@@ -252,6 +215,6 @@ def _toml() -> Any:
     try:
         import tomli
     except ImportError as error:
-        raise InputError("Reading a configuration needs the package tomli with this Python; "
-                         "pip install tomli.") from error
+        raise InputError("Reading a configuration with this version of Python needs the package tomli; "
+                         "run pip install tomli.") from error
     return tomli

@@ -1,4 +1,4 @@
-"""Write the Jacobian determinant of a transform as an image: 1 keeps volume, below 1 shrinks, 0 and less folds."""
+"""Write the Jacobian determinant of a transform as an image: 1 preserves volume, below 1 shrinks, 0 or less folds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ HELP = "write the Jacobian determinant, or its logarithm, as an image"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi jacobian``."""
     add_transform(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="IMAGE", help="the image to write")
-    parser.add_argument("--log", action="store_true", help="the natural logarithm, 0 where volume is kept; "
-                        f"determinants below {LOG_FLOOR:g}, folds among them, count as {LOG_FLOOR:g}")
+    parser.add_argument("-o", "--output", required=True, metavar="IMAGE", help="output image")
+    parser.add_argument("--log", action="store_true", help="write the natural logarithm, which is 0 where volume is "
+                        f"preserved; determinants below {LOG_FLOOR:g}, including folds, count as {LOG_FLOOR:g}")
     add_direction(parser)
     add_reference(parser)
 

@@ -1,0 +1,157 @@
+"""The numbers of ``report.html`` as rows of words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+_SIDES = ("forward", "inverse")
+_SIMILARITIES = {"ncc": "Correlation (NCC)", "nmi": "Normalised mutual information",
+                 "mean_absolute_difference": "Mean absolute difference"}
+_DETERMINANTS = {"min": "Smallest", "p01": "1st percentile", "median": "Median", "p99": "99th percentile",
+                 "max": "Largest"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table.
+
+    Attributes:
+        heads: of the columns, the first being that of the names; all empty for none.
+        rows: (name, cell, cell...).
+    """
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
+    """(name, number, unit) of what matters most."""
+    metrics, runtime = report["metrics"], report["runtime"]
+    figures = []
+    if metrics.get("tre_mm"):
+        figures.append(("Landmark error", number(metrics["tre_mm"]["mean"], 2), "mm"))
+    if metrics.get("dice"):
+        figures.append(("Mean Dice", number(metrics["dice"]["mean"], 3), ""))
+    figures.append(("Correlation", number(metrics["similarity"]["after"].get("ncc"), 3), ""))
+    worst = max(v for side in metrics["folds_percent"].values() for v in side.values())
+    figures.append(("Folds", number(worst, 3), "%") if worst else ("Folds", "none", ""))
+    figures.append(("Inverse consistency", number(metrics["inverse_consistency_mm"]["mean"], 2), "mm"))
+    figures.append(("Time", number(runtime["seconds"], 0 if (runtime["seconds"] or 0) >= 10 else 1), "s"))
+    if runtime["peak_memory_gb"] and len(figures) < 6:
+        figures.append(("Peak memory", number(runtime["peak_memory_gb"], 2), "GB"))
+    return figures
+
+
+def number_tables(report: Mapping) -> list[Table]:
+    """All numbers of a report, but those of each label."""
+    metrics = report["metrics"]
+    return [*_landmarks(metrics.get("tre_mm")), *_overlap(metrics), _similarity(metrics["similarity"]), _folds(metrics),
+            _consistency(metrics["inverse_consistency_mm"]), *_jacobian(metrics.get("jacobian")),
+            *_files(report.get("transforms")), _runtime(report["runtime"])]
+
+
+def label_rows(metrics: Mapping) -> list[tuple[str, float, str, Optional[str]]]:
+    """(label, Dice, Dice in words, 95th percentile of the surface distance in mm or None) of each label."""
+    surfaces = (metrics.get("surface_distance_mm") or {}).get("per_label") or {}
+    return [(label, value or 0.0, number(value, 3),
+             number((surfaces.get(label) or {}).get("hd95"), 1) if surfaces else None)
+            for label, value in (metrics.get("dice") or {}).get("per_label", {}).items()]
+
+
+def provenance_groups(provenance: Mapping) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(heading, its (name, value) rows) of what made the result; single values have an empty heading."""
+    return [(key, list(flattened(value))) if isinstance(value, Mapping) and value else ("", [(key, _shown(value))])
+            for key, value in provenance.items()]
+
+
+def flattened(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested mappings as (dotted name, words)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _shown(value)
+
+
+def number(value: Optional[float], digits: int) -> str:
+    """A number with so many decimals, a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if value == 0:
+        return "0"
+    rounded = f"{value:.{digits}f}"
+    return f"< {10.0 ** -digits:.{digits}f}" if value > 0 and float(rounded) == 0 else rounded
+
+
+def _landmarks(tre: Optional[Mapping]) -> Iterator[Table]:
+    if tre:
+        names = {"before": "Mean before", "affine": "Mean after the linear part", "mean": "Mean", "median": "Median",
+                 "p95": "95th percentile", "max": "Largest"}
+        rows = [(name, number(tre[key], 2)) for key, name in names.items() if tre.get(key) is not None]
+        yield Table("Landmark error" + (f", {tre['count']} points" if tre.get("count") else ""), ("", "mm"), rows)
+
+
+def _overlap(metrics: Mapping) -> Iterator[Table]:
+    overlap, surface = metrics.get("dice"), metrics.get("surface_distance_mm")
+    if overlap:
+        rows = [("Mean Dice before", number(overlap["before"], 3)), ("Mean Dice", number(overlap["mean"], 3))]
+        if surface:
+            rows += [("Mean surface distance, mm", number(surface["mean"], 2)),
+                     ("95th percentile of the surface distance, mm", number(surface["hd95"], 2))]
+        yield Table(f"Labels ({len(overlap['per_label'])})", ("", ""), rows)
+
+
+def _similarity(similarity: Mapping) -> Table:
+    rows = [(_SIMILARITIES.get(key, key), number(similarity["before"].get(key), 3), number(value, 3))
+            for key, value in similarity["after"].items()]
+    return Table("Image similarity", ("", "before", "after"), rows)
+
+
+def _folds(metrics: Mapping) -> Table:
+    rows = [(f"{place}, {name}", *(number(metrics[key][side][how], 4) for side in _SIDES))
+            for place, key in (("Inside the mask", "folds_percent"), ("Whole image", "folds_percent_whole"))
+            for how, name in (("analytic", "analytic"), ("finite_difference", "finite differences"))
+            if metrics.get(key)]
+    return Table("Folds, % of voxels", ("", *_SIDES), rows)
+
+
+def _consistency(consistency: Mapping) -> Table:
+    names = {"mean": "Mean", "p95": "95th percentile", "max": "Largest"}
+    return Table("Inverse-consistency error", ("", "mm"),
+                 [(name, number(consistency[key], 3)) for key, name in names.items()])
+
+
+def _jacobian(jacobian: Optional[Mapping]) -> Iterator[Table]:
+    if jacobian:
+        sides = [side for side in _SIDES if jacobian.get(side)]
+        yield Table("Jacobian determinant", ("", *sides), [
+            (name, *(number(jacobian[side].get(key), 3) for side in sides)) for key, name in _DETERMINANTS.items()])
+
+
+def _files(transforms: Optional[Sequence[Mapping]]) -> Iterator[Table]:
+    if transforms:
+        rows = [(t["file"], number(t["spacing_mm"], 2), number(t["error_mm"]["mean"], 3),
+                 number(t["error_mm"]["max"], 3)) for t in transforms]
+        yield Table("Exported transform files, mm", ("", "spacing", "mean error", "largest error"), rows)
+
+
+def _runtime(runtime: Mapping) -> Table:
+    rows = [("Time, s", number(runtime["seconds"], 1)), ("Peak memory, GB", number(runtime["peak_memory_gb"], 2)),
+            ("Device", str(runtime["device"])), ("Iterations", str(runtime["iterations"]))]
+    rows += [(f"{str(name)[:1].upper()}{str(name)[1:]}, s", number(seconds, 1))
+             for name, seconds in (runtime.get("phases") or {}).items()]
+    return Table("Run", ("", ""), rows)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_shown(item) for item in value)
+    return "none" if value is None else str(value)
