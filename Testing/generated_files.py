@@ -17,14 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = ROOT / "NePhiRegistration"
 NOT_SHIPPED = {"Testing", "__pycache__"}
+SCENARIOS = "Testing/Python/NePhiRegistrationScenarios.py"  # for "Reload and Test"
 
 
 def shipped_files() -> list[str]:
     """Every file of the module that a package must hold, relative to it."""
     found = [path.relative_to(MODULE) for path in MODULE.rglob("*") if path.is_file()]
-    return sorted(path.as_posix() for path in found
-                  if not NOT_SHIPPED & set(path.parts) and path.name not in ("CMakeLists.txt", ".gitkeep")
-                  and path.suffix != ".pyc")
+    shipped = [path for path in found if not NOT_SHIPPED & set(path.parts) or path.as_posix() == SCENARIOS]
+    return sorted(path.as_posix() for path in shipped
+                  if path.name not in ("CMakeLists.txt", ".gitkeep") and path.suffix != ".pyc")
 
 
 def cmake_list() -> str:

@@ -23,9 +23,9 @@ import qt  # noqa: E402
 import slicer  # noqa: E402
 from mrml_scene import add_points, add_segmentation, add_volume, new_scene  # noqa: E402
 from nephi.phantom import lung_phantom  # noqa: E402
-from NePhiRegistrationLib.logic import RegistrationLogic  # noqa: E402
-from NePhiRegistrationLib.mrml.geometry import FLIP, ijk_to_ras  # noqa: E402
-from NePhiRegistrationLib.session.engine import Engine  # noqa: E402
+from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras  # noqa: E402
+from NePhiRegistrationLib.session.logic import RegistrationLogic  # noqa: E402
+from NePhiRegistrationLib.session.warm_worker import Engine  # noqa: E402
 
 QUICK = {"iterations": [3], "resolution": [20], "points": 20000, "device": "cpu"}
 ENDLESS = {"iterations": [100000], "resolution": [24], "convergence": 0, "device": "cpu"}

@@ -54,7 +54,7 @@ class ScriptedTask:
 
     def make_outputs(self, bend: float = 2.0) -> None:
         """Create the outputs that are missing and fill them as a registration would."""
-        from NePhiRegistrationLib.mrml import jacobian, transforms, volumes
+        from NePhiRegistrationLib.mrml import log_jacobian_display, transform_nodes, volume_nodes
         size = (SIZE,) * 3
         geometry = {"size": list(size), "spacing": [1.0] * 3, "origin": [0.0] * 3,
                     "direction": np.eye(3).flatten().tolist()}
@@ -64,22 +64,22 @@ class ScriptedTask:
                 self.outputs = replace(self.outputs, **{name: node})
         for name, sign in (("forward", 1), ("inverse", -1)):
             if getattr(self.outputs, name) is not None:
-                transforms.write_displacement(getattr(self.outputs, name),
+                transform_nodes.write_displacement(getattr(self.outputs, name),
                                               np.full((*size, 3), sign * bend, np.float32), geometry)
         values = np.random.default_rng(0).normal(size=size).astype(np.float32)
         if self.outputs.warped is not None:
-            volumes.write_volume(self.outputs.warped, values, geometry)
+            volume_nodes.write_volume(self.outputs.warped, values, geometry)
         if self.outputs.logJacobian is not None:
-            jacobian.write_log_jacobian(self.outputs.logJacobian, values, geometry)
+            log_jacobian_display.write_log_jacobian(self.outputs.logJacobian, values, geometry)
 
     def finish(self) -> None:
-        from NePhiRegistrationLib.mrml import archive, tables
+        from NePhiRegistrationLib.mrml import metrics_table, transform_archive
         self.make_outputs()
         self.state, self.report, self.histogram = "finished", REPORT, HISTOGRAM
         if self.outputs.table is not None:
-            tables.write_metrics(self.outputs.table, REPORT, HISTOGRAM)
+            metrics_table.write_metrics(self.outputs.table, REPORT, HISTOGRAM)
         if self.outputs.forward is not None:
-            archive.store(self.outputs.forward, b"exact")
+            transform_archive.store(self.outputs.forward, b"exact")
         self.told["on_finished"](self)
 
     def fail(self, message: str, state: str = "failed") -> None:
@@ -91,7 +91,7 @@ class ScriptedLoading:
     """A file that is read when the test says so."""
 
     def __init__(self, outputs: Any) -> None:
-        from NePhiRegistrationLib.session.signal import Signal
+        from NePhiRegistrationLib.session.signals import Signal
         self.finished, self.failed, self.nodes, self.error = Signal(), Signal(), None, None
         self._outputs = outputs
 
@@ -192,7 +192,7 @@ def choose_phantom(opened: Opened, size: int, **options: Any) -> dict[str, Any]:
     Args:
         options: that differ from those of the preset for lungs.
     """
-    from NePhiRegistrationLib.panel.samples import add_phantom
+    from NePhiRegistrationLib.panel.sample_data import add_phantom
     nodes, parameters = add_phantom(size), opened.parameters
     for side in ("fixed", "moving"):
         for field_name, node in (("Volume", side), ("Mask", f"{side}Mask"), ("Landmarks", f"{side}Landmarks")):

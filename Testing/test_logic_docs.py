@@ -11,8 +11,8 @@ import panel_case
 import pythonqt
 import slicer
 from logic_case import PATIENCE, engine
-from NePhiRegistrationLib import logic as logic_module
-from NePhiRegistrationLib.logic import RegistrationLogic
+from NePhiRegistrationLib.session import logic as logic_module
+from NePhiRegistrationLib.session.logic import RegistrationLogic
 from pythonqt.slicer_module import running_slicer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scripting.md"

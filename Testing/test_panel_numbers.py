@@ -44,10 +44,10 @@ def test_a_result_fills_the_table_with_units(opened):
 
 
 def test_where_both_directions_were_measured_each_is_named(opened):
-    from NePhiRegistrationLib.mrml import tables
+    from NePhiRegistrationLib.mrml import metrics_table
     report = json.loads(json.dumps(REPORT))
     report["metrics"]["folds_percent"]["inverse"] = {"analytic": 0.5}
-    opened.widget.panel.numbers.show(tables.rows(report), HISTOGRAM)
+    opened.widget.panel.numbers.show(metrics_table.rows(report), HISTOGRAM)
     assert ("Folds, exact derivative, inverse", "0.5 % of voxels") in cells(opened.ui.numbersTable)
     assert ("Folds, exact derivative, forward", "0 % of voxels") in cells(opened.ui.numbersTable)
 
@@ -88,12 +88,12 @@ def test_the_transform_is_saved_through_the_logic(opened, monkeypatch, tmp_path)
 
 
 def test_another_result_that_is_chosen_is_the_one_that_is_shown_and_saved(opened, monkeypatch):
-    from NePhiRegistrationLib.mrml import archive, tables
+    from NePhiRegistrationLib.mrml import metrics_table, transform_archive
     ui = finished(opened)
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Other")
-    archive.store(other, b"other")
+    transform_archive.store(other, b"other")
     numbers = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Other numbers")
-    tables.write_metrics(numbers, {"runtime": {"seconds": 7.0}})
+    metrics_table.write_metrics(numbers, {"runtime": {"seconds": 7.0}})
     opened.parameters.forwardTransform = other
     opened.parameters.metricsTable = numbers
     assert cells(ui.numbersTable) == [("Time", "7 s")]

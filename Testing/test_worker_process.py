@@ -19,7 +19,7 @@ import pythonqt
 pythonqt.install()
 
 import qt  # noqa: E402
-from NePhiRegistrationLib.worker.process import WorkerProcess  # noqa: E402
+from NePhiRegistrationLib.worker.worker_process import WorkerProcess  # noqa: E402
 from worker_pipe import ENDLESS, PHANTOM, Watched, pair  # noqa: E402
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
@@ -132,7 +132,7 @@ def test_a_program_that_is_no_worker_is_told_with_its_last_words(tmp_path, monke
         import sys
         sys.exit("the library libtorch.so is missing")
         """))
-    monkeypatch.setattr("NePhiRegistrationLib.worker.process.PROGRAM", str(program))
+    monkeypatch.setattr("NePhiRegistrationLib.worker.worker_process.PROGRAM", str(program))
     worker = WorkerProcess()
     worker.start()
     request = worker.client.request("ping")
@@ -143,7 +143,7 @@ def test_a_program_that_is_no_worker_is_told_with_its_last_words(tmp_path, monke
 def test_garbage_on_the_wire_fails_the_request_and_ends_the_worker(tmp_path, monkeypatch):
     program = tmp_path / "garbage.py"
     program.write_text("import time\nprint('this is not the protocol', flush=True)\ntime.sleep(60)")
-    monkeypatch.setattr("NePhiRegistrationLib.worker.process.PROGRAM", str(program))
+    monkeypatch.setattr("NePhiRegistrationLib.worker.worker_process.PROGRAM", str(program))
     worker = WorkerProcess()
     worker.start()
     request = worker.client.request("ping")

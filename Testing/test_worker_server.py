@@ -23,7 +23,7 @@ from NePhiRegistrationLib.nephi import outputs
 from NePhiRegistrationLib.nephi.options import Options
 from NePhiRegistrationLib.nephi.phantom import lung_phantom
 from NePhiRegistrationLib.worker.messages import encode
-from NePhiRegistrationLib.worker.registering import Job, align
+from NePhiRegistrationLib.worker.registration_job import Job, align
 from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of Unix")

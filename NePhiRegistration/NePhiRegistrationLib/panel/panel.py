@@ -9,16 +9,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import archive, tables
+from ..mrml import metrics_table, transform_archive
 from ..session.values import Outputs
-from . import presets
+from . import preset_files
 from .node_watch import NodeWatch
-from .numbers import Numbers
+from .numbers_section import Numbers
 from .options_form import OptionsForm
-from .review import Review
+from .review_section import Review
+from .run_button import missing_outputs, outputs
 from .run_section import Actions, RunSection
-from .segments import SegmentChoice
-from .situation import missing_outputs, outputs
+from .segment_choice import SegmentChoice
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Panel(Actions):
     def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
         self._ui, self._logic, self._parameters = ui, logic, parameters
         self._closed = False
-        presets.fill(ui.presetComboBox)
+        preset_files.fill(ui.presetComboBox)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.onPreset)
         self.segments = [self._segments("fixed", ui.fixedSegmentComboBox),
                          self._segments("moving", ui.movingSegmentComboBox)]
@@ -68,7 +68,7 @@ class Panel(Actions):
             before = combo.blockSignals(True)
             combo.setCurrentIndex(combo.findData(parameters.preset))
             combo.blockSignals(before)
-        combo.toolTip = presets.preset(parameters.preset)["description"] if combo.currentIndex >= 0 else ""
+        combo.toolTip = preset_files.preset(parameters.preset)["description"] if combo.currentIndex >= 0 else ""
         for choice in self.segments:
             choice.update()
         self.options.update()
@@ -122,7 +122,7 @@ class Panel(Actions):
     def finished(self, task: Any) -> None:
         """Show the numbers and the result."""
         self._choose_outputs(task.outputs)
-        self.numbers.show(tables.rows(task.report or {}), task.histogram)
+        self.numbers.show(metrics_table.rows(task.report or {}), task.histogram)
         self._result = True
         self._update_numbers()
         self.review.result()
@@ -152,7 +152,7 @@ class Panel(Actions):
         if parameters is not None and parameters.metricsTable is not None:
             self.numbers.show_table(parameters.metricsTable)
         chosen = self._forward()
-        self.numbers.allow_saving(self._result if chosen is None else archive.present(chosen))
+        self.numbers.allow_saving(self._result if chosen is None else transform_archive.present(chosen))
 
     def _forward(self) -> Any:
         parameters = self._parameters()

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 from slicer.i18n import tr as _
 
 from .plots import draw_losses
-from .situation import BUSY, Situation, buttons, fingerprint, missing
+from .run_button import BUSY, Situation, buttons, fingerprint, missing
 
 logger = logging.getLogger(__name__)
 

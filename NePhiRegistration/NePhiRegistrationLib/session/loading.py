@@ -6,14 +6,14 @@ import os
 from typing import Any, Optional, Union
 
 from ..i18n import tr as _
-from ..mrml.errors import NodeError
+from ..mrml.node_error import NodeError
 from ..worker.client import Request
-from . import files
-from .engine import Engine, failure
-from .signal import Signal
-from .turns import Steps, Turns
+from . import transform_files
+from .event_loop import Steps, Turns
+from .output_nodes import OutputNodes
+from .signals import Signal
 from .values import Inputs, Outputs, RegistrationError
-from .writing import OutputNodes
+from .warm_worker import Engine, failure
 
 MAPS = ("forward", "inverse", "logJacobian")
 """The outputs that a file can fill."""
@@ -47,7 +47,7 @@ class Loading:
         self.error: Optional[Exception] = None
         self._engine, self._path, self._wanted, self._scene = engine, path, wanted, scene
         self._turns = Turns(self._raised)
-        data = files.read_bytes(path)
+        data = transform_files.read_bytes(path)
         self.exact = data.tobytes()
         self._ended, self._outputs = False, None
         self._observer = scene.AddObserver(scene.StartCloseEvent, self._scene_closes)

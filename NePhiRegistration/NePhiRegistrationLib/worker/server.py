@@ -71,7 +71,7 @@ class Server:
         """Import the engine, which takes seconds, and say hello."""
         devices, versions = [], {"version": None, "torch": None}
         try:
-            self._engine = importlib.import_module(".tasks", __package__).Tasks(self._reply)
+            self._engine = importlib.import_module(".request_handlers", __package__).Tasks(self._reply)
             devices, versions = self._engine.devices(), self._engine.versions()
         except Exception as error:  # broken installations fail in many ways, and each must reach the user
             name = {"torch": "PyTorch", None: "The engine"}.get(getattr(error, "name", None), str(error))

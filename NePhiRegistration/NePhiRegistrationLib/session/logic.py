@@ -10,18 +10,18 @@ from typing import Any, Callable, Optional, Union
 
 import slicer
 
-from .i18n import tr as _
-from .mrml import jacobian, segments, volumes
-from .mrml.errors import NodeError
-from .session import files
-from .session.engine import Engine, failure, shared
-from .session.loading import Loading
-from .session.points import carry as carry_points
-from .session.reading import Onwards, Reading, check, check_outputs
-from .session.remembered import Remembered
-from .session.values import Inputs, Outputs, RegistrationError, Result
-from .session.writing import OutputNodes
+from ..i18n import tr as _
+from ..mrml import carried_segmentation, log_jacobian_display, volume_nodes
+from ..mrml.node_error import NodeError
+from . import transform_files
+from .carried_points import carry as carry_points
+from .last_result import Remembered
+from .loading import Loading
+from .output_nodes import OutputNodes
+from .request_reading import Onwards, Reading, check, check_outputs
 from .task import Task
+from .values import Inputs, Outputs, RegistrationError, Result
+from .warm_worker import Engine, failure, shared
 
 __all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Result", "Task"]
 
@@ -182,12 +182,12 @@ class RegistrationLogic:
             raise NodeError(_("The kind of Jacobian is {kind!r}; say 'log' or 'determinant'.").format(kind=kind))
         exact = self._last.exact(transform)
         side = "moving" if direction == "inverse" else "fixed"
-        grid = volumes.read_volume(reference or self._last.volume(transform, side), side).geometry
+        grid = volume_nodes.read_volume(reference or self._last.volume(transform, side), side).geometry
         reply = self._engine.ask("jacobian", {"geometry": grid, "direction": direction, "quantity": kind},
                                  {"transform": exact})
         if output is None:
             output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{direction} {kind} Jacobian")
-        write = jacobian.write_log_jacobian if kind == "log" else volumes.write_volume
+        write = log_jacobian_display.write_log_jacobian if kind == "log" else volume_nodes.write_volume
         write(output, reply.arrays["values"], grid)
         return output
 
@@ -223,13 +223,13 @@ class RegistrationLogic:
         _check_side(to)
         if transform is None:
             transform = self._last.output("forward" if to == "fixed" else "inverse")
-        grid = volumes.read_volume(reference or self._last.volume(transform, to), to).geometry
+        grid = volume_nodes.read_volume(reference or self._last.volume(transform, to), to).geometry
         made = None
         if output is None:
             name = slicer.mrmlScene.GenerateUniqueName(f"{segmentation.GetName()} on {to}")
             output = made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
         try:
-            segments.carry_segments(output, segmentation, transform, grid)
+            carried_segmentation.carry_segments(output, segmentation, transform, grid)
         except NodeError:
             if made is not None:
                 slicer.mrmlScene.RemoveNode(made)
@@ -243,7 +243,7 @@ class RegistrationLogic:
             NodeError: (a ValueError) there is no transform.
             OSError: the file cannot be written, one sentence.
         """
-        files.write_bytes(path, self._last.exact(transform).tobytes())
+        transform_files.write_bytes(path, self._last.exact(transform).tobytes())
 
     def loadTransform(self, path: Union[str, os.PathLike], fixed: Optional[Any] = None, moving: Optional[Any] = None,
                       outputs: Optional[Outputs] = None) -> Outputs:

@@ -7,11 +7,11 @@ from typing import Any, Callable
 
 import numpy as np
 
-from . import volumes
-from .geometry import same_geometry
-from .gradual import empty
-from .resample import image_array, onto, oriented, transform_to_world, volume_matrix
+from . import volume_nodes
+from .node_geometry import same_geometry
+from .slab_writing import empty
 from .slabs import SLAB, Making, Steps, fill, pieces, slab_geometry
+from .vtk_images import image_array, onto, oriented, transform_to_world, volume_matrix
 
 SAMPLES = 1 << 17  # voxels that the range of a difference is taken from
 
@@ -30,7 +30,7 @@ def write_checkerboard(node: Any, fixed: Any, warped: Any, cells: int = 8) -> St
     Raises:
         NodeError: fixed or warped is no volume that can be read.
     """
-    first = yield from volumes.volume_steps(fixed, "fixed")
+    first = yield from volume_nodes.volume_steps(fixed, "fixed")
     shape, spacing, read = first.array.shape, first.geometry["spacing"], (yield from _reader(warped, first.geometry))
     windows = _window(fixed), _window(warped)
     yield
@@ -50,7 +50,7 @@ def write_difference(node: Any, fixed: Any, warped: Any) -> Steps:
     Raises:
         NodeError: fixed or warped is no volume that can be read.
     """
-    first = yield from volumes.volume_steps(fixed, "fixed")
+    first = yield from volume_nodes.volume_steps(fixed, "fixed")
     read = yield from _reader(warped, first.geometry)
     image = empty(first.array.shape, 1, np.float32)
     yield from fill(image_array(image), lambda part: np.subtract(first.array[part], read(part), dtype=np.float32),
@@ -77,7 +77,7 @@ def _reader(warped: Any, geometry: dict) -> Making[Reader]:
     """Gives slices k of the warped volume on the fixed grid; it may be the moving volume under a transform."""
     transform = transform_to_world(warped)
     if transform is None:
-        second = yield from volumes.volume_steps(warped, "warped")
+        second = yield from volume_nodes.volume_steps(warped, "warped")
         if same_geometry(geometry, second.geometry):
             return lambda part: second.array[part]
     image = oriented(warped.GetImageData(), volume_matrix(warped))
@@ -103,9 +103,9 @@ def _windowed(array: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _show(node: Any, image: Any, geometry: dict, low: float, high: float) -> None:
-    volumes.add_display(node)
+    volume_nodes.add_display(node)
     display = node.GetDisplayNode()
     display.SetSaveWithScene(False)
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(low, high)
-    volumes.write_image(node, image, geometry)
+    volume_nodes.write_image(node, image, geometry)

@@ -12,11 +12,11 @@ import numpy as np
 import vtk
 
 from ..i18n import tr as _
-from . import kept
-from .errors import NodeError
-from .geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
-from .resample import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
+from . import protected_images
+from .node_error import NodeError
+from .node_geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
 from .slabs import SLAB, Making, fill, outcome, pieces, slab_geometry
+from .vtk_images import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ def check_outputs(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> None:
     """Fill a volume node, which stays the node it is and keeps its display if it has one.
 
-    Voxels of the same size and type are written in place, unless they are kept (:mod:`kept`). A parent transform of
-    the node is taken off, since the geometry is in the world.
+    Voxels of the same size and type are written in place, unless they are protected (:mod:`protected_images`). A parent
+    transform of the node is taken off, since the geometry is in the world.
 
     Args:
         node: a scalar or label map volume node in a scene.
@@ -167,7 +167,7 @@ def _placed(node: Any, geometry: dict) -> Iterator[None]:
 def _put_voxels(node: Any, array: np.ndarray) -> None:
     image = node.GetImageData()
     values = array.astype(np.uint8) if array.dtype == bool else array
-    if image is not None and image.GetPointData().GetScalars() is not None and not kept.is_kept(image):
+    if image is not None and image.GetPointData().GetScalars() is not None and not protected_images.is_kept(image):
         old = image_array(image)
         if old.shape == values.shape and old.dtype == values.dtype:
             old[...] = values

@@ -11,11 +11,11 @@ import numpy as np
 import vtk
 
 from ..i18n import tr as _
-from .errors import NodeError
-from .geometry import ijk_to_ras, numpy_matrix, vtk_matrix
-from .resample import image_array, onto, oriented, transform_to_world, volume_matrix
+from .node_error import NodeError
+from .node_geometry import ijk_to_ras, numpy_matrix, vtk_matrix
 from .slabs import SLAB, Making, fill, outcome, pieces, slab_geometry
-from .volumes import VolumeData
+from .volume_nodes import VolumeData
+from .vtk_images import image_array, onto, oriented, transform_to_world, volume_matrix
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ import numpy as np
 import slicer
 import vtk
 
-from .geometry import ijk_to_ras, vtk_matrix
-from .gradual import empty
-from .resample import image_array, volume_matrix
+from .node_geometry import ijk_to_ras, vtk_matrix
+from .slab_writing import empty
 from .slabs import Making, Steps, fill, outcome
-from .transforms import grid_transform
-from .volumes import add_display, checked_kind, copy_display, place, volume_steps
+from .transform_nodes import grid_transform
+from .volume_nodes import add_display, checked_kind, copy_display, place, volume_steps
+from .vtk_images import image_array, volume_matrix
 
 LAYOUT = 7411
 """The number of the layout fixed | warped | overlay; any that no other module uses."""

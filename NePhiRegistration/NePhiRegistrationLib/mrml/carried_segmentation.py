@@ -8,9 +8,9 @@ from typing import Any
 import slicer
 import vtk
 
-from .geometry import ijk_to_ras, vtk_matrix
-from .masks import parts
-from .resample import new_image
+from .mask_nodes import parts
+from .node_geometry import ijk_to_ras, vtk_matrix
+from .vtk_images import new_image
 
 
 def carry_segments(target: Any, source: Any, transform: Any, geometry: dict) -> None:

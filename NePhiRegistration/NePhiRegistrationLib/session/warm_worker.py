@@ -9,10 +9,10 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from ..mrml.errors import NodeError
+from ..mrml.node_error import NodeError
 from ..worker.client import Request
 from ..worker.messages import Message
-from ..worker.process import WorkerProcess
+from ..worker.worker_process import WorkerProcess
 from .values import RegistrationError
 
 logger = logging.getLogger(__name__)

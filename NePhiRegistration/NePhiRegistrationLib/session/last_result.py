@@ -7,8 +7,8 @@ from typing import Any, Optional
 import numpy as np
 
 from ..i18n import tr as _
-from ..mrml import archive
-from ..mrml.errors import NodeError
+from ..mrml import transform_archive
+from ..mrml.node_error import NodeError
 from .values import Inputs, Outputs
 
 
@@ -48,7 +48,7 @@ class Remembered:
         Raises:
             NodeError: there are none.
         """
-        data = self._exact if transform is None else archive.load(transform)
+        data = self._exact if transform is None else transform_archive.load(transform)
         if data is None and transform is None:
             raise NodeError(_("There is no transform; register first, or give the forward transform of a "
                               "registration."))

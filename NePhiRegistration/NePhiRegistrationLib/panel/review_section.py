@@ -17,9 +17,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import jacobian, mixed, review, snapshot, transforms
+from ..mrml import comparison_volumes, log_jacobian_display, slice_views, snapshot, transform_nodes
 from ..mrml.slabs import Making, Steps
-from ..session.turns import Turns
+from ..session.event_loop import Turns
 from .layout_watch import LayoutWatch
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Review:
         """The forward transform node when it holds a field, else None."""
         parameters = self._parameters()
         node = parameters.forwardTransform if parameters is not None else None
-        return node if node is not None and transforms.grid_transform(node) is not None else None
+        return node if node is not None and transform_nodes.grid_transform(node) is not None else None
 
     def update(self) -> None:
         """Allow what there is something to show for."""
@@ -99,7 +99,7 @@ class Review:
             return
         if not self._running:
             self._running = True
-            self._layers_before = review.layers(self._views())
+            self._layers_before = slice_views.layers(self._views())
             self.show()
             self.draw()
         elif self._ui.jacobianGroupBox.enabled != (self._jacobian() is not None):  # the first of its previews
@@ -113,7 +113,7 @@ class Review:
         self._running = False
         self.color()
         if self._parameters() is None or not self._something():  # the moving volume must not stay where it was
-            review.put_back(self._layers_before)
+            slice_views.put_back(self._layers_before)
         self._layers_before = []
         self.show()
         self.draw()
@@ -160,9 +160,9 @@ class Review:
         """Draw the forward transform in slice views, or draw it no more."""
         drawn, self._drawn = self._drawn, self._to_draw()
         if drawn is not None and drawn is not self._drawn:
-            review.hide_deformation(drawn)
+            slice_views.hide_deformation(drawn)
         if self._drawn is not None:
-            draw = review.show_grid if self._ui.drawComboBox.currentData == GRID else review.show_arrows
+            draw = slice_views.show_grid if self._ui.drawComboBox.currentData == GRID else slice_views.show_arrows
             draw(self._drawn)
 
     def color(self) -> None:
@@ -170,17 +170,18 @@ class Review:
         volume = self._jacobian()
         if volume is not None:
             ui = self._ui
-            jacobian.set_colors(volume, ONLY_FOLDS if ui.foldsCheckBox.checked else ui.thresholdSlider.value)
+            threshold = ONLY_FOLDS if ui.foldsCheckBox.checked else ui.thresholdSlider.value
+            log_jacobian_display.set_colors(volume, threshold)
 
     def onOpacity(self, opacity: float) -> None:
         """The user moved the slider."""
-        review.set_opacity(self._views(), opacity)
+        slice_views.set_opacity(self._views(), opacity)
 
     def onFlicker(self) -> None:
         """Show the other of the two volumes."""
         views = self._views()
         if views:
-            review.set_opacity(views, 0.0 if views[0].GetForegroundOpacity() > 0.5 else 1.0)
+            slice_views.set_opacity(views, 0.0 if views[0].GetForegroundOpacity() > 0.5 else 1.0)
 
     def onLayout(self, _index: int) -> None:
         """The user asked for three views side by side, or for what was there before."""
@@ -197,13 +198,13 @@ class Review:
 
     def _enter_comparison(self) -> None:
         self._layout.compares = True
-        self._layout_before = review.show_comparison(slicer.mrmlScene, self._parameters().fixedVolume, None,
+        self._layout_before = slice_views.show_comparison(slicer.mrmlScene, self._parameters().fixedVolume, None,
                                                      self._ui.opacitySlider.value)
 
     def _leave_comparison(self) -> None:
         if self._layout.compares:
             self._layout.compares = False
-            review.leave_comparison(slicer.mrmlScene, self._layout_before)
+            slice_views.leave_comparison(slicer.mrmlScene, self._layout_before)
         self._layout_before = None
 
     def _fill(self) -> None:
@@ -226,9 +227,9 @@ class Review:
         if choice in MIXED:
             mix = self._node("mixed")
             yield from self._mix(mix, fixed, warped)
-            review.show_layers(self._views(), mix)
+            slice_views.show_layers(self._views(), mix)
         else:
-            review.show_layers(self._views(), fixed, warped, self._ui.opacitySlider.value)
+            slice_views.show_layers(self._views(), fixed, warped, self._ui.opacitySlider.value)
         self._put_over(fixed, warped)
         if choice == FLICKER:
             self._timer.start()
@@ -237,8 +238,8 @@ class Review:
 
     def _mix(self, node: Any, fixed: Any, warped: Any) -> Steps:
         if self._ui.compareComboBox.currentData == CHECKERBOARD:
-            return mixed.write_checkerboard(node, fixed, warped, self._ui.checkerSpinBox.value)
-        return mixed.write_difference(node, fixed, warped)
+            return comparison_volumes.write_checkerboard(node, fixed, warped, self._ui.checkerSpinBox.value)
+        return comparison_volumes.write_difference(node, fixed, warped)
 
     def _while_there(self, steps: Steps, nodes: tuple) -> Steps:
         """Steps that are given up when one of the nodes or of our own leaves the scene meanwhile."""
@@ -254,18 +255,18 @@ class Review:
             self._put_side_by_side(fixed, warped)
         if log_jacobian is not None:
             if ui.jacobianCheckBox.checked:
-                review.overlay_jacobian(self._views(), fixed, log_jacobian, ui.opacitySlider.value)
-            jacobian.show_legend(log_jacobian, ui.jacobianCheckBox.checked)
+                slice_views.overlay_jacobian(self._views(), fixed, log_jacobian, ui.opacitySlider.value)
+            log_jacobian_display.show_legend(log_jacobian, ui.jacobianCheckBox.checked)
 
     def _put_side_by_side(self, fixed: Any, warped: Any) -> None:
-        pair = review.composites(slicer.mrmlScene, review.COMPARED[:2])
+        pair = slice_views.composites(slicer.mrmlScene, slice_views.COMPARED[:2])
         for view, volume in zip(pair, (fixed, warped)):
-            review.show_layers([view], volume)
+            slice_views.show_layers([view], volume)
 
     def _views(self) -> list[Any]:
         """The composite nodes that show the comparison: the third of three, or all of the user's own layout."""
         scene = slicer.mrmlScene
-        return review.composites(scene, review.COMPARED[2:] if self._layout.compares else None)
+        return slice_views.composites(scene, slice_views.COMPARED[2:] if self._layout.compares else None)
 
     def _warped(self, parameters: Any) -> Making[Any]:
         """The volume that shows the moving volume carried over: the output itself, or one of our own."""
@@ -275,8 +276,8 @@ class Review:
         transform, shown = self.forward, self._node("moving")
         if percent < 100:
             transform = self._node("part")
-            transforms.show_amount(transform, self.forward, percent)
-        yield from review.moving_steps(shown, parameters.movingVolume, transform, self.forward)
+            transform_nodes.show_amount(transform, self.forward, percent)
+        yield from slice_views.moving_steps(shown, parameters.movingVolume, transform, self.forward)
         return shown
 
     def _renew(self) -> None:
@@ -285,7 +286,7 @@ class Review:
         if self._ui.compareComboBox.currentData in MIXED:
             self.show()
         elif percent < 100 and part is not None and part.GetScene() is not None:
-            transforms.show_amount(part, self.forward, percent)
+            transform_nodes.show_amount(part, self.forward, percent)
 
     def _to_draw(self) -> Any:
         """The transform that is to be drawn in the slice views, or None."""
@@ -301,7 +302,7 @@ class Review:
         """The log-Jacobian volume when it holds one, else None."""
         parameters = self._parameters()
         volume = parameters.logJacobian if parameters is not None else None
-        return volume if _filled(volume) and jacobian.is_colored(volume) else None
+        return volume if _filled(volume) and log_jacobian_display.is_colored(volume) else None
 
     def _node(self, role: str) -> Any:
         """A node of our own, made on first use and again when the user removed it."""

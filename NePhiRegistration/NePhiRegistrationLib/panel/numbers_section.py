@@ -7,8 +7,8 @@ from typing import Any, Callable, Optional
 import qt
 from slicer.i18n import tr as _
 
-from ..mrml import tables
-from ..session import files
+from ..mrml import metrics_table
+from ..session import transform_files
 from .plots import draw_histogram
 
 
@@ -25,7 +25,7 @@ class Numbers:
     def __init__(self, ui: Any, save: Callable[[str], Any], load: Callable[[str], Any], say: Callable[[str], None]
                  ) -> None:
         self._ui, self._save, self._load, self._say = ui, save, load, say
-        self._rows: list[tables.Row] = []
+        self._rows: list[metrics_table.Row] = []
         titles = (_("Measure"), _("Value"))
         ui.numbersTable.setColumnCount(len(titles))
         ui.numbersTable.setHorizontalHeaderLabels(list(titles))
@@ -39,7 +39,7 @@ class Numbers:
         ui.loadTransformButton.connect("clicked()", self.onLoadTransform)
         self.show([], None)
 
-    def show(self, rows: list[tables.Row], histogram: Optional[dict]) -> None:
+    def show(self, rows: list[metrics_table.Row], histogram: Optional[dict]) -> None:
         """Show measurements, or nothing where there are none.
 
         Args:
@@ -59,7 +59,7 @@ class Numbers:
 
     def show_table(self, node: Any) -> None:
         """Show what a table node holds, when it is not what is shown already."""
-        rows, histogram = tables.read_metrics(node)
+        rows, histogram = metrics_table.read_metrics(node)
         if rows != self._rows:
             self.show(rows, histogram)
 
@@ -70,7 +70,8 @@ class Numbers:
     def onSaveNumbers(self) -> None:
         """Ask for a file and write the numbers."""
         path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save numbers"), "numbers.csv", "CSV (*.csv)")
-        self._try(path, lambda: files.write_bytes(path, tables.metrics_csv(self._rows).encode("utf-8")),
+        text = metrics_table.metrics_csv(self._rows)
+        self._try(path, lambda: transform_files.write_bytes(path, text.encode("utf-8")),
                   _("The numbers are in {path}."))
 
     def onSaveTransform(self) -> None:
@@ -103,7 +104,7 @@ class Numbers:
         return True
 
 
-def lines(rows: list[tables.Row]) -> list[tuple[str, str]]:
+def lines(rows: list[metrics_table.Row]) -> list[tuple[str, str]]:
     """Measure and value as people read them; the direction is named where both were measured."""
     directions: dict[str, set[str]] = {}
     for row in rows:

@@ -10,7 +10,7 @@ from typing import Union
 import numpy as np
 
 from ..i18n import tr as _
-from ..mrml.errors import NodeError
+from ..mrml.node_error import NodeError
 
 LARGEST = 1 << 32  # bytes; what is larger is no transform, and would take the memory for nothing
 

@@ -9,10 +9,10 @@ import slicer
 import vtk
 
 from ..i18n import tr as _
-from . import kept
-from .errors import NodeError
-from .geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
-from .resample import image_array, new_image
+from . import protected_images
+from .node_error import NodeError
+from .node_geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
+from .vtk_images import image_array, new_image
 
 ATTRIBUTE = "NePhi."
 
@@ -164,7 +164,7 @@ def _field(node: Any) -> Any:
 
 def _can_be_overwritten(transform: Any, geometry: dict) -> bool:
     """Whether new displacements on this geometry may go into the memory of a field; one read from a file is double."""
-    if kept.is_kept(transform.GetDisplacementGrid()):
+    if protected_images.is_kept(transform.GetDisplacementGrid()):
         return False
     plain = transform.GetDisplacementScale() == 1.0 and transform.GetDisplacementShift() == 0.0
     is_float = transform.GetDisplacementGrid().GetScalarType() == vtk.VTK_FLOAT

@@ -15,12 +15,12 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import markups, volumes
+from ..mrml import landmark_nodes, volume_nodes
 
 logger = logging.getLogger(__name__)
 
 CATEGORY = "NePhi Registration"
-PROGRAM = str(Path(__file__).resolve().parents[1] / "worker" / "phantom.py")
+PROGRAM = str(Path(__file__).resolve().parents[1] / "worker" / "make_phantom.py")
 SIZE = 96
 BRAIN = (("MRBrainTumor1", "RegLib_C01_1.nrrd", "998cb522173839c78657f4bc0ea907cea09fd04e44601f17c82ea27927937b95"),
          ("MRBrainTumor2", "RegLib_C01_2.nrrd", "1a64f3f422eb3d1c9b093d1a18da354b13bcf307907c66317e2463ee530b7a97"))
@@ -73,7 +73,7 @@ def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -
         geometry = {name: arrays[f"{side}_{name}"].tolist() for name in ("size", "spacing", "origin", "direction")}
         volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode",
                                                     _("Chest, breathed {breath}").format(breath=breath))
-        volumes.write_volume(volume, arrays[side], geometry)
+        volume_nodes.write_volume(volume, arrays[side], geometry)
         volume.GetDisplayNode().SetAutoWindowLevel(False)
         volume.GetDisplayNode().SetWindowLevelMinMax(-1000, 300)
         nodes[side] = volume
@@ -81,7 +81,7 @@ def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -
                                              _("Lungs, breathed {breath}").format(breath=breath))
         points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode",
                                                     _("Vessels, breathed {breath}").format(breath=breath))
-        markups.write_points(points, arrays[f"{side}_landmarks"])
+        landmark_nodes.write_points(points, arrays[f"{side}_landmarks"])
         nodes[f"{side}Landmarks"] = points
     return nodes
 
@@ -109,7 +109,7 @@ def _refuse(said: str) -> None:
 
 def _segmentation(mask: np.ndarray, geometry: dict, name: str) -> Any:
     labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-    volumes.write_volume(labels, mask.astype(np.uint8), geometry)
+    volume_nodes.write_volume(labels, mask.astype(np.uint8), geometry)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, node)

@@ -7,9 +7,9 @@ from typing import Any, Optional
 import numpy as np
 
 from ..i18n import tr as _
-from .errors import NodeError
-from .geometry import FLIP, ijk_to_ras
-from .volumes import VolumeData
+from .node_error import NodeError
+from .node_geometry import FLIP, ijk_to_ras
+from .volume_nodes import VolumeData
 
 
 def read_landmark_pairs(fixed_node: Any, moving_node: Any, fixed: Optional[VolumeData] = None,

@@ -8,9 +8,9 @@ from typing import Any, Optional
 import numpy as np
 
 from ..i18n import tr as _
-from ..mrml import markups, masks, transforms, volumes
-from ..mrml.errors import NodeError
-from .turns import Steps
+from ..mrml import landmark_nodes, mask_nodes, transform_nodes, volume_nodes
+from ..mrml.node_error import NodeError
+from .event_loop import Steps
 from .values import KINDS, Inputs, Outputs
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
     for role in ("fixed", "moving"):
         if getattr(inputs, role) is None:
             raise NodeError(_("No {role} volume is chosen; choose one.").format(role=role))
-    volumes.check_pair(inputs.fixed, inputs.moving)
+    volume_nodes.check_pair(inputs.fixed, inputs.moving)
     if (inputs.fixedLabels is None) != (inputs.movingLabels is None):
         raise NodeError(_("Labels are chosen for one volume only; choose them for both or for none."))
     chosen = _chosen(inputs)
@@ -48,9 +48,9 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
         if not outputs.createMissing and not dict(outputs.nodes()):
             raise NodeError(_("No output is chosen; choose at least one or have the missing ones created."))
         _check_free(chosen, outputs)
-    markups.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
-    markups.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
-    transforms.read_initial(inputs.initialTransform, inputs.moving)
+    landmark_nodes.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
+    landmark_nodes.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
+    transform_nodes.read_initial(inputs.initialTransform, inputs.moving)
 
 
 def check_outputs(inputs: Inputs, outputs: Outputs) -> None:
@@ -60,7 +60,7 @@ def check_outputs(inputs: Inputs, outputs: Outputs) -> None:
         NodeError: naming the node and its roles.
     """
     _check_kinds(dict(outputs.nodes()))
-    volumes.check_outputs(_chosen(inputs), {_ROLES[name]: node for name, node in outputs.nodes()})
+    volume_nodes.check_outputs(_chosen(inputs), {_ROLES[name]: node for name, node in outputs.nodes()})
 
 
 def _chosen(inputs: Inputs) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _check_free(chosen: dict[str, Any], outputs: Outputs) -> None:
     for name in ("forward", "inverse"):
         transform = getattr(outputs, name)
         for role, node in chosen.items():
-            if transform is not None and node is not None and transforms.above(transform, node):
+            if transform is not None and node is not None and transform_nodes.above(transform, node):
                 raise NodeError(_("{node}, the {role}, lies under {transform}, which is to be overwritten; take it out "
                                   "of the transform, or choose another {output}.").format(
                     node=node.GetName(), role=role, transform=transform.GetName(), output=_ROLES[name]))
@@ -114,17 +114,17 @@ class Reading:
             NodeError: a node that cannot be used, one sentence.
         """
         inputs, read = self._inputs, {}
-        initial = transforms.read_initial(inputs.initialTransform, inputs.moving)
+        initial = transform_nodes.read_initial(inputs.initialTransform, inputs.moving)
         self.fields.update(initial=None if initial is None else initial.tolist(), names={})
         for role in ("fixed", "moving"):
-            read[role] = yield from volumes.volume_steps(getattr(inputs, role), role)
+            read[role] = yield from volume_nodes.volume_steps(getattr(inputs, role), role)
             self.fields[role], self.arrays[role] = read[role].geometry, read[role].array
             self.fields["names"][role] = getattr(inputs, role).GetName()
             yield
         for role, volume in read.items():
             node = getattr(inputs, f"{role}Mask")
             segment = _segment_id(node, getattr(inputs, f"{role}Segment"))
-            mask = yield from masks.mask_steps(node, segment, volume, role)
+            mask = yield from mask_nodes.mask_steps(node, segment, volume, role)
             if mask is not None:
                 self.arrays[f"{role}_mask"] = mask
             yield
@@ -133,15 +133,15 @@ class Reading:
         if inputs.fixedLabels is not None:
             yield from self._labels(read)
 
-    def _points(self, name: str, fixed: Any, moving: Any, read: dict[str, volumes.VolumeData]) -> None:
-        pairs = markups.read_landmark_pairs(fixed, moving, read["fixed"], read["moving"])
+    def _points(self, name: str, fixed: Any, moving: Any, read: dict[str, volume_nodes.VolumeData]) -> None:
+        pairs = landmark_nodes.read_landmark_pairs(fixed, moving, read["fixed"], read["moving"])
         if pairs is not None:
             self.arrays[f"{name}_fixed"], self.arrays[f"{name}_moving"] = pairs
 
-    def _labels(self, read: dict[str, volumes.VolumeData]) -> Steps:
-        fixed = yield from masks.label_steps(self._inputs.fixedLabels, read["fixed"], "fixed")
-        moving = yield from masks.label_steps(self._inputs.movingLabels, read["moving"], "moving")
-        fixed, moving = yield from masks.match_steps(fixed, moving)
+    def _labels(self, read: dict[str, volume_nodes.VolumeData]) -> Steps:
+        fixed = yield from mask_nodes.label_steps(self._inputs.fixedLabels, read["fixed"], "fixed")
+        moving = yield from mask_nodes.label_steps(self._inputs.movingLabels, read["moving"], "moving")
+        fixed, moving = yield from mask_nodes.match_steps(fixed, moving)
         self.arrays["fixed_labels"], self.arrays["moving_labels"] = fixed.array, moving.array
         self.label_names = {str(label): name for label, name in fixed.names.items()}
         yield

@@ -18,9 +18,9 @@ from ..nephi.pipeline import Progress, register
 from ..nephi.report import plain
 from ..nephi.resample import warp
 from ..nephi.transform import Transform
-from .inputs import transform_bytes
 from .interruption import Cancelled
 from .previews import Previews, Send
+from .request_decoding import transform_bytes
 
 PROGRESS_INTERVAL = 0.1  # s
 STEPS = ("forward transform", "inverse transform", "warped volume", "Jacobian", "metrics", "result")

@@ -8,10 +8,10 @@ import numpy as np
 import slicer
 
 from ..i18n import tr as _
-from ..mrml import markups
-from ..mrml.errors import NodeError
-from ..mrml.geometry import FLIP
-from .engine import Engine
+from ..mrml import landmark_nodes
+from ..mrml.node_error import NodeError
+from ..mrml.node_geometry import FLIP
+from .warm_worker import Engine
 
 
 def carry(engine: Engine, exact: np.ndarray, points: Any, to: str, output: Optional[Any]) -> Any:
@@ -30,7 +30,7 @@ def carry(engine: Engine, exact: np.ndarray, points: Any, to: str, output: Optio
         NodeError: no points.
     """
     is_node = hasattr(points, "GetNumberOfControlPoints")
-    given = markups.read_points(points) if is_node else _checked(points) * FLIP
+    given = landmark_nodes.read_points(points) if is_node else _checked(points) * FLIP
     # Points go against the image: what resamples the moving image takes fixed points to moving ones.
     direction = "inverse" if to == "fixed" else "forward"
     reply = engine.ask("map_points", {"direction": direction}, {"transform": exact, "points": given})
@@ -40,7 +40,7 @@ def carry(engine: Engine, exact: np.ndarray, points: Any, to: str, output: Optio
     if output is None:
         name = slicer.mrmlScene.GenerateUniqueName(f"{points.GetName()} on {to}")
         output = slicer.mrmlScene.AddNewNodeByClass(points.GetClassName(), name)
-    markups.write_points(output, mapped, points)
+    landmark_nodes.write_points(output, mapped, points)
     return output
 
 

@@ -10,12 +10,11 @@ from typing import Any, Callable, Optional
 import numpy as np
 import slicer
 import vtk
+from NePhiRegistrationLib.mrml import landmark_nodes, transform_nodes, volume_nodes
+from NePhiRegistrationLib.panel.sample_data import add_phantom
+from NePhiRegistrationLib.session.values import Inputs, Outputs
+from NePhiRegistrationLib.session.warm_worker import shared
 from vtk.util import numpy_support
-
-from .mrml import markups, transforms, volumes
-from .panel.samples import add_phantom
-from .session.engine import shared
-from .session.values import Inputs, Outputs
 
 SIZE = 48
 OPTIONS = {"resolution": [16, 28], "iterations": [12, 12], "points": 60000}
@@ -66,8 +65,8 @@ def registers(logic: Any, nodes: dict[str, Any]) -> Outputs:
     def progress(fields: dict) -> None:
         seen["phases"].append(fields["phase"])
         forward = task.outputs.forward
-        if forward is not None and transforms.grid_transform(forward) is not None:
-            seen["moved"].append(float(np.abs(transforms.read_displacement(forward)[0]).mean()))
+        if forward is not None and transform_nodes.grid_transform(forward) is not None:
+            seen["moved"].append(float(np.abs(transform_nodes.read_displacement(forward)[0]).mean()))
 
     task = logic.start(_inputs(nodes), Outputs(), "lung-ct", OPTIONS, on_progress=progress,
                        on_finished=seen["ended"].append, on_failed=seen["ended"].append)
@@ -83,7 +82,7 @@ def registers(logic: Any, nodes: dict[str, Any]) -> Outputs:
 
 def warped_equals_hardened(nodes: dict[str, Any], outputs: Outputs) -> None:
     """The warped volume is the moving volume hardened with the forward transform, away from the border."""
-    fixed = volumes.read_volume(outputs.warped, "warped")
+    fixed = volume_nodes.read_volume(outputs.warped, "warped")
     reslice = vtk.vtkImageReslice()
     matrix, to_world = vtk.vtkMatrix4x4(), vtk.vtkGeneralTransform()
     nodes["moving"].GetRASToIJKMatrix(matrix)
@@ -120,8 +119,8 @@ def inverse_undoes_forward(outputs: Outputs) -> None:
 def points_follow(logic: Any, nodes: dict[str, Any], outputs: Outputs) -> None:
     """applyToPoints takes landmarks along."""
     mapped = logic.applyToPoints(nodes["fixedLandmarks"], to="moving", transform=outputs.forward)
-    true = markups.read_points(nodes["movingLandmarks"])
-    error = np.linalg.norm(markups.read_points(mapped) - true, axis=1)
+    true = landmark_nodes.read_points(nodes["movingLandmarks"])
+    error = np.linalg.norm(landmark_nodes.read_points(mapped) - true, axis=1)
     check(float(error.mean()) < 8.0, f"applyToPoints: landmarks are {error.mean():.1f} mm from the true ones")
 
 
@@ -240,7 +239,7 @@ def _running(logic: Any, nodes: dict[str, Any], ended: list) -> Any:
 
 def _volume(values: np.ndarray, kind: str = "ScalarVolume") -> Any:
     node = _node(f"vtkMRML{kind}Node")
-    volumes.write_volume(node, values, {"size": list(values.shape[::-1]), "spacing": [6.0] * 3,
+    volume_nodes.write_volume(node, values, {"size": list(values.shape[::-1]), "spacing": [6.0] * 3,
                                         "origin": [-140.0] * 3, "direction": np.eye(3).ravel().tolist()})
     return node
 

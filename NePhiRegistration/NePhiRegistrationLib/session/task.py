@@ -13,16 +13,16 @@ from typing import Any, Optional, Union
 
 import qt
 
-from .i18n import tr as _
-from .mrml.errors import NodeError
-from .session.engine import Engine
-from .session.reading import Onwards, Reading
-from .session.signal import Signal
-from .session.turns import Steps, Turns
-from .session.values import Inputs, Outputs, Result
-from .session.writing import OutputNodes
-from .worker.client import Request
-from .worker.messages import Message
+from ..i18n import tr as _
+from ..mrml.node_error import NodeError
+from ..worker.client import Request
+from ..worker.messages import Message
+from .event_loop import Steps, Turns
+from .output_nodes import OutputNodes
+from .request_reading import Onwards, Reading
+from .signals import Signal
+from .values import Inputs, Outputs, Result
+from .warm_worker import Engine
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import vtk
 from vtk.util import numpy_support
 
 from ..i18n import tr as _
-from .geometry import ijk_to_ras, numpy_matrix, vtk_matrix
+from .node_geometry import ijk_to_ras, numpy_matrix, vtk_matrix
 
 
 def image_array(image: vtk.vtkImageData) -> np.ndarray:

@@ -22,9 +22,9 @@ from ..nephi.report import make_metrics, plain
 from ..nephi.resample import warp
 from ..nephi.sampled import SampledMap
 from ..nephi.transform import Transform
-from .inputs import read_grid, read_initial, read_pair, read_points, read_transform, read_values
 from .messages import Message
-from .registering import Job, align, result
+from .registration_job import Job, align, result
+from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform, read_values
 
 Answer = tuple[str, dict, dict]
 

@@ -12,7 +12,7 @@ from typing import Any, Optional
 import numpy as np
 import slicer
 
-from .volumes import write_volume
+from .volume_nodes import write_volume
 
 FULL = math.log(2.0)
 """The |log J| of full colour: volume halved or doubled. Beyond it the colour only darkens."""

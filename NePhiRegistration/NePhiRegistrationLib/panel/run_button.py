@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from slicer.i18n import tr as _
 
-from ..mrml.transforms import above
+from ..mrml.transform_nodes import above
 
 BUSY = ("starting", "running", "cancelling")
 

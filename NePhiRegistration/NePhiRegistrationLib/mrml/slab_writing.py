@@ -11,41 +11,41 @@ import numpy as np
 import vtk
 from vtk.util import numpy_support
 
-from . import jacobian, transforms, volumes
-from .geometry import FLIP
-from .resample import image_array
+from . import log_jacobian_display, transform_nodes, volume_nodes
+from .node_geometry import FLIP
 from .slabs import Steps, fill
+from .vtk_images import image_array
 
 
 def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Steps:
-    """See :func:`transforms.write_displacement`."""
+    """See :func:`transform_nodes.write_displacement`."""
     flip = FLIP.astype(np.float32)
     image = empty(displacement.shape[:3], 3, np.float32)
     yield from fill(image_array(image), lambda part: displacement[part] * flip)
-    transforms.write_field(node, image, geometry)
+    transform_nodes.write_field(node, image, geometry)
 
 
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Steps:
-    """See :func:`volumes.write_volume`; ``array`` is not bool."""
+    """See :func:`volume_nodes.write_volume`; ``array`` is not bool."""
     image = empty(array.shape, 1, array.dtype)
     yield from fill(image_array(image), lambda part: array[part])
-    volumes.write_image(node, image, geometry, like)
+    volume_nodes.write_image(node, image, geometry, like)
 
 
 def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Steps:
-    """See :func:`jacobian.write_log_jacobian`."""
+    """See :func:`log_jacobian_display.write_log_jacobian`."""
     image, found = empty(array.shape, 1, np.float32), [0.0]
 
     def clean(part: slice) -> np.ndarray:
-        values = jacobian.cleaned(array[part])
-        found.append(jacobian.largest(values))
+        values = log_jacobian_display.cleaned(array[part])
+        found.append(log_jacobian_display.largest(values))
         return values
 
     yield from fill(image_array(image), clean)
-    volumes.add_display(node)
+    volume_nodes.add_display(node)
     node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
-    volumes.write_image(node, image, geometry)
-    jacobian.show_scale(node, jacobian.scale_end(max(found)))
+    volume_nodes.write_image(node, image, geometry)
+    log_jacobian_display.show_scale(node, log_jacobian_display.scale_end(max(found)))
 
 
 def empty(shape: tuple, components: int, kind: Any) -> vtk.vtkImageData:

@@ -9,9 +9,9 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..mrml import archive, gradual, jacobian, snapshot, tables, transforms
+from ..mrml import log_jacobian_display, metrics_table, slab_writing, snapshot, transform_archive, transform_nodes
 from ..worker.messages import Message
-from .turns import Steps
+from .event_loop import Steps
 from .values import KINDS, NODES, Inputs, Outputs
 
 _NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
@@ -64,10 +64,10 @@ class OutputNodes:
         """Show the map so far."""
         geometry = message.fields["geometry"]
         if self.present("forward"):
-            transforms.write_displacement(self.nodes.forward, message.arrays["displacement"], geometry)
+            transform_nodes.write_displacement(self.nodes.forward, message.arrays["displacement"], geometry)
         yield
         if self.present("logJacobian"):
-            jacobian.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
+            log_jacobian_display.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
 
     def fill(self, arrays: Mapping[str, np.ndarray], geometries: Mapping[str, dict], report: dict,
              exact: Optional[bytes], histogram: Optional[dict] = None) -> Steps:
@@ -85,10 +85,10 @@ class OutputNodes:
             if array in arrays and self.present(name):
                 yield from self._write(name, arrays[array], geometries[array])
         if exact is not None and self.present("forward"):
-            archive.store(self.nodes.forward, exact)
+            transform_archive.store(self.nodes.forward, exact)
             yield
         if "metrics" in report and self.present("table"):
-            tables.write_metrics(self.nodes.table, report, histogram)
+            metrics_table.write_metrics(self.nodes.table, report, histogram)
         self._sign(report)
         yield
 
@@ -100,10 +100,10 @@ class OutputNodes:
         node = getattr(self.nodes, name)
         if name == "warped":
             like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
-            return gradual.write_volume(node, array, geometry, like)
+            return slab_writing.write_volume(node, array, geometry, like)
         if name == "logJacobian":
-            return gradual.write_log_jacobian(node, array, geometry)
-        return gradual.write_displacement(node, array, geometry)
+            return slab_writing.write_log_jacobian(node, array, geometry)
+        return slab_writing.write_displacement(node, array, geometry)
 
     def _sign(self, report: dict) -> None:
         """Say on every node what it comes from."""
@@ -112,9 +112,9 @@ class OutputNodes:
         for name, node in self.nodes.nodes():
             if not self._in_scene(node):
                 continue
-            transforms.set_provenance(node, made_by)
+            transform_nodes.set_provenance(node, made_by)
             if name in ("forward", "inverse") and self._in_scene(fixed) and self._in_scene(moving):
-                transforms.set_references(node, fixed, moving)
+                transform_nodes.set_references(node, fixed, moving)
 
     def _make(self, name: str) -> Any:
         names = {role: getattr(self._inputs, role) for role in ("fixed", "moving")}
