@@ -7,11 +7,11 @@ What is here is thin: the module, its parameters, its panel and its logic put to
 import logging
 import os
 import runpy
-from typing import Annotated, Any, Callable, Optional, Union
+from typing import Annotated, Any, Optional, Union
 
 import slicer
 import vtk
-from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationLogic
+from NePhiRegistrationLib.session.logic import RegistrationLogic
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
@@ -55,9 +55,9 @@ class NePhiRegistration(ScriptedLoadableModule):
 
     def setup(self) -> None:
         """Slicer has made the module: let its logic be used from the Python console."""
-        from NePhiRegistrationLib.panel.console_logic import lend
+        from NePhiRegistrationLib.panel.console_logic import add_methods
 
-        lend(self.parent.logic(), NePhiRegistrationLogic)
+        add_methods(self.parent.logic(), NePhiRegistrationLogic)
 
 
 def registerSampleData() -> None:
@@ -122,7 +122,7 @@ class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):
         """The parameters of this module in the scene."""
         return NePhiRegistrationParameterNode(super().getParameterNode())
 
-    def startFrom(self, parameters: NePhiRegistrationParameterNode, **told: Callable) -> Any:
+    def startFrom(self, parameters: NePhiRegistrationParameterNode) -> Any:
         """Start a registration with what is chosen; the task.
 
         Raises:
@@ -130,10 +130,8 @@ class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):
         """
         from NePhiRegistrationLib.panel import options_form, run_button
 
-        wanted = Outputs(**run_button.outputs(parameters), createMissing=parameters.createOutputs,
-                         gridSpacing=parameters.gridSpacing or None)
-        return self.start(Inputs(**run_button.inputs(parameters)), wanted, parameters.preset,
-                          options_form.read_changes(parameters.options), **told)
+        return self.start(run_button.inputs(parameters), run_button.outputs(parameters), parameters.preset,
+                          options_form.read_changes(parameters.options))
 
 
 class NePhiRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -12,6 +12,7 @@ from NePhiRegistrationLib.mrml.node_error import NodeError
 from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras
 from NePhiRegistrationLib.mrml.vtk_images import onto, oriented, volume_matrix
 from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
+from written_nodes import read_provenance
 
 POINTS = PHANTOM.landmarks_fixed.numpy()  # LPS, within the lungs
 
@@ -21,13 +22,14 @@ class Registered:
 
     def __init__(self) -> None:
         self.scene = new_scene()
-        self.pair, self.told = add_pair(), Told()
+        self.pair = add_pair()
         self.before = content()
         self.logic = RegistrationLogic(engine())
         self.early: dict = {}
         inputs = Inputs(self.pair.fixed, self.pair.moving, **self.pair.judges, fixedLabels=self.pair.fixedMask,
                         movingLabels=self.pair.movingMask)
-        self.task = self.logic.start(inputs, None, "lung-ct", QUICK, **self.told.callbacks)
+        self.task = self.logic.start(inputs, None, "lung-ct", QUICK)
+        self.told = Told.by(self.task)
         self.outputs = self.task.outputs
         assert spin(self.watch), self.task.state
         assert self.task.state == "finished", self.task.message + self.task.details
@@ -114,7 +116,7 @@ def test_nodes_say_what_they_come_from_and_the_exact_map_stays_with_them(registe
     for node in (made.forward, made.inverse):
         assert node.GetNodeReference("spatialRegistrationFixed") is pair.fixed
         assert node.GetNodeReference("spatialRegistrationMoving") is pair.moving
-    assert '"iterations": [3]' in transform_nodes.provenance(made.warped)["options"]
+    assert '"iterations": [3]' in read_provenance(made.warped)["options"]
     assert transform_archive.load(made.forward) == registered.task.transform
 
 
@@ -216,10 +218,11 @@ def test_an_input_as_output_is_refused(logic):  # noqa: F811
     (lambda pair: slicer.util.arrayFromVolume(pair.fixed).put(5, np.nan), "1 of 64000 voxels that are not numbers"),
     (lambda pair: pair.fixedMask.GetSegmentation().RemoveAllSegments(), "has no segments")])
 def test_what_shows_in_the_voxels_fails_the_task_and_leaves_nothing(logic, spoil, message):  # noqa: F811
-    pair, told = add_pair(), Told()
+    pair = add_pair()
     spoil(pair)
     before = content()
-    task = logic.start(Inputs(pair.fixed, pair.moving, fixedMask=pair.fixedMask), **told.callbacks)
+    task = logic.start(Inputs(pair.fixed, pair.moving, fixedMask=pair.fixedMask))
+    told = Told.by(task)
     assert spin(lambda: task.done, PATIENCE)
     assert (task.state, task.failure, told.ends) == ("failed", "input", ["failed"])
     assert message in task.message

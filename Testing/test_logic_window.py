@@ -10,16 +10,18 @@ from logic_case import ENDLESS, PATIENCE, engine, logic, qt, spin  # noqa: F401
 from mrml_scene import add_node, add_segmentation, add_volume, oblique_matrix
 from NePhiRegistrationLib.mrml import (
     comparison_volumes,
+    deformation_display,
     log_jacobian_display,
     node_geometry,
     slab_writing,
-    slice_views,
     transform_nodes,
     volume_nodes,
 )
+from NePhiRegistrationLib.mrml.slabs import run_now
 from NePhiRegistrationLib.mrml.vtk_images import volume_matrix
 from NePhiRegistrationLib.session import event_loop as session
 from NePhiRegistrationLib.session.logic import Inputs, Outputs
+from written_nodes import fold_count, read_displacement
 
 LIMIT = 0.05  # s; of processor time, which other processes do not change
 SIZE = 128
@@ -52,7 +54,7 @@ def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_bac
     fixed, moving = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="moving")
     mask = add_segmentation({"inside": blob(0) > 300}, np.eye(4))
     logic.warmUp()
-    assert spin(lambda: engine().worker.client.hello is not None)
+    assert spin(lambda: engine().process.client.hello is not None)
     turns, before = Turns(), time.thread_time()
     judged = Inputs(fixed, moving, fixedMask=mask, fixedLabels=mask, movingLabels=mask)
     task = logic.start(judged, Outputs(gridSpacing=0.8), "generic", OPTIONS)
@@ -87,13 +89,13 @@ def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa
                   slab_writing.write_volume(nodes[1][1], field[..., 0].astype(np.int16), place),
                   slab_writing.write_log_jacobian(nodes[1][2], values, place)):
         assert sum(1 for _ in steps) > 1
-    (first, at), (second, there) = (transform_nodes.read_displacement(trio[0]) for trio in nodes)
+    (first, at), (second, there) = (read_displacement(trio[0]) for trio in nodes)
     assert np.array_equal(first, second) and node_geometry.same_geometry(at, there, 1e-9)
     for one, other in zip(nodes[0][1:], nodes[1][1:]):
         assert np.array_equal(slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other))
         assert np.allclose(volume_matrix(one), volume_matrix(other))
     ranges = [trio[2].GetDisplayNode().GetWindowLevelMax() for trio in nodes]
-    assert ranges[0] == ranges[1] and log_jacobian_display.fold_count(nodes[1][2]) == 1
+    assert ranges[0] == ranges[1] and fold_count(nodes[1][2]) == 1
 
 
 def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_shown(logic):  # noqa: F811
@@ -105,8 +107,8 @@ def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_show
     transform_nodes.write_displacement(parent, bend, place)
     moving.SetAndObserveTransformNodeID(parent.GetID())
     failures: list[Exception] = []
-    turns, queue = Turns(), session.Turns(failures.append)
-    queue.add(slice_views.moving_steps(shown, moving, forward))
+    turns, queue = Turns(), session.EventLoopQueue(failures.append)
+    queue.add(deformation_display.show_moving(shown, moving, forward))
     assert turns.until(lambda: not queue) and not failures
     assert turns.longest < LIMIT
     assert np.array_equal(slicer.util.arrayFromVolume(shown), volume_nodes.read_volume(moving, "moving").array)
@@ -118,13 +120,13 @@ def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic):
     forward, carried, node = add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")
     place = volume_nodes.read_volume(fixed, "fixed").geometry
     transform_nodes.write_displacement(forward, np.full((SIZE, SIZE, SIZE, 3), 3.5, np.float32), place)
-    slice_views.show_moving(carried, warped, forward)
+    run_now(deformation_display.show_moving(carried, warped, forward))
     for volume in (fixed, warped, carried):
         volume.GetDisplayNode().SetAutoWindowLevel(False)  # looking for one is Slicer's own work
     failures: list[Exception] = []
     for write in (comparison_volumes.write_checkerboard, comparison_volumes.write_difference):
         for other in (warped, carried):
-            turns, queue = Turns(), session.Turns(failures.append)
+            turns, queue = Turns(), session.EventLoopQueue(failures.append)
             queue.add(write(node, fixed, other))
             assert turns.until(lambda queue=queue: not queue) and not failures
             assert slicer.util.arrayFromVolume(node).shape == (SIZE,) * 3

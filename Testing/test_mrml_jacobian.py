@@ -10,8 +10,10 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 from mrml_scene import add_colors, add_node, new_scene, oblique_matrix
 from nephi.jacobian import LOG_FLOOR
+from nephi.report.planes import FOLD_COLOUR
 from NePhiRegistrationLib.mrml import log_jacobian_display, node_geometry, volume_nodes
 from NePhiRegistrationLib.mrml.vtk_images import image_array
+from written_nodes import fold_count
 
 VALUES = np.linspace(-0.7, 0.7, 15, dtype=np.float32)
 PLACE = node_geometry.geometry_from(oblique_matrix(), (15, 8, 8))
@@ -58,20 +60,20 @@ def test_equal_values_look_equal_in_every_volume():
 
 
 @pytest.mark.parametrize("fold", [np.nan, -np.inf, np.log(LOG_FLOOR), -50.0])
-def test_folds_are_magenta_and_nothing_else_is(fold):
+def test_folds_are_yellow_as_in_the_report_and_nothing_else_is(fold):
     values = VALUES.copy()
     values[4] = fold
     node = written(values)
-    magenta = (colors(node) == (255, 0, 255, 255)).all(1)
-    assert magenta[4] and magenta.sum() == 1
+    yellow = (colors(node) == (*FOLD_COLOUR, 255)).all(1)
+    assert yellow[4] and yellow.sum() == 1
     assert np.isfinite(slicer.util.arrayFromVolume(node)).all()
-    assert log_jacobian_display.fold_count(node) == 64
+    assert fold_count(node) == 64
 
 
 @pytest.mark.parametrize("smallest", [-0.7425, -0.99, -1.4, -2.9, -6.0])
 def test_the_strongest_shrinking_is_not_taken_for_a_fold(smallest):
     found = colors(written(np.append(smallest, VALUES[1:]).astype(np.float32)))[0]
-    assert found[2] > found[0] and tuple(found[:3]) != (255, 0, 255)
+    assert found[2] > found[0] and tuple(found[:3]) != FOLD_COLOUR
 
 
 def test_the_engine_and_the_volume_agree_on_what_a_fold_is():

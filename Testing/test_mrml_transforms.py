@@ -20,6 +20,7 @@ from nephi.itk_files import export_itk
 from nephi.metrics import random_points
 from NePhiRegistrationLib.mrml import node_geometry, transform_nodes, volume_nodes
 from NePhiRegistrationLib.mrml.node_error import NodeError
+from written_nodes import read_displacement, read_provenance
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 
@@ -120,7 +121,7 @@ def test_a_saved_and_loaded_node_holds_the_same_displacements(tmp_path):
     assert storage.WriteData(node) and storage.ReadData(loaded)
     points = transform.fixed_grid.points().double()[::97].numpy()
     assert np.allclose(from_parent(loaded, points), from_parent(node, points), atol=1e-4)
-    values, place = transform_nodes.read_displacement(loaded)
+    values, place = read_displacement(loaded)
     assert np.allclose(values, displacement(transform, transform.fixed_grid, "forward"), atol=1e-4)
     assert node_geometry.same_geometry(place, transform.fixed_grid.to_dict())
 
@@ -136,7 +137,7 @@ def test_a_preview_on_the_same_grid_is_written_in_place_and_seen():
     transform_nodes.write_displacement(node, 0.5 * values, place)
     assert node.GetTransformFromParent() is field and len(events) == 1
     assert np.allclose(from_parent(node, points) - points, (before - points) / 2, atol=1e-4)
-    assert np.allclose(transform_nodes.read_displacement(node)[0], 0.5 * values)
+    assert np.allclose(read_displacement(node)[0], 0.5 * values)
 
 
 def test_another_grid_or_an_earlier_content_of_any_kind_is_replaced():
@@ -153,20 +154,20 @@ def test_another_grid_or_an_earlier_content_of_any_kind_is_replaced():
 def test_a_part_of_the_deformation_follows_its_source(percent):
     transform = tilted()
     node, part = written(transform, "forward", transform.fixed_grid), add_node("Transform", "part")
-    transform_nodes.show_amount(part, node, percent)
+    transform_nodes.scale_field(part, node, percent)
     points = transform.fixed_grid.points().double()[::97].numpy()
     whole = from_parent(node, points) - points
     assert np.allclose(from_parent(part, points) - points, percent / 100 * whole, atol=1e-4)
     transform_nodes.write_displacement(node, displacement(transform, transform.fixed_grid, "forward") / 2,
                                   transform.fixed_grid.to_dict())
-    transform_nodes.show_amount(part, node, percent)
+    transform_nodes.scale_field(part, node, percent)
     assert np.allclose(from_parent(part, points) - points, percent / 200 * whole, atol=1e-4)
     assert not part.GetSaveWithScene()
 
 
 def test_only_a_displacement_field_has_a_part():
     with pytest.raises(NodeError, match="'linear' is no displacement field"):
-        transform_nodes.show_amount(add_node("Transform"), add_linear(np.eye(4)), 50)
+        transform_nodes.scale_field(add_node("Transform"), add_linear(np.eye(4)), 50)
 
 
 # ------------------------------------------------------------------------------------------- warped and hardened
@@ -179,7 +180,7 @@ def smooth_image(grid: Grid) -> np.ndarray:
 
 
 def itk_field(node) -> sitk.Transform:
-    values, place = transform_nodes.read_displacement(node)
+    values, place = read_displacement(node)
     image = sitk.GetImageFromArray(values.astype(np.float64), isVector=True)
     image.SetSpacing(place["spacing"])
     image.SetOrigin(place["origin"])
@@ -304,7 +305,7 @@ def test_references_and_provenance_stay_with_the_node():
     assert node.GetNodeReference("spatialRegistrationFixed") is fixed
     assert node.GetNodeReference("spatialRegistrationMoving") is moving
     transform_nodes.set_provenance(node, {"version": "0.1.0", "seed": 3, "gone": None})
-    assert transform_nodes.provenance(node) == {"version": "0.1.0", "seed": "3"}
+    assert read_provenance(node) == {"version": "0.1.0", "seed": "3"}
     assert node.GetAttribute("NePhi.seed") == "3"
 
 

@@ -17,6 +17,8 @@ from nephi.geometry import Grid
 from nephi.phantom import lung_phantom
 from NePhiRegistrationLib.mrml import node_geometry, volume_nodes
 from NePhiRegistrationLib.mrml.node_error import NodeError
+from NePhiRegistrationLib.session.choices import check, check_outputs
+from NePhiRegistrationLib.session.values import Inputs, Outputs
 
 
 @pytest.fixture(autouse=True)
@@ -190,17 +192,17 @@ def test_a_volume_that_cannot_be_registered_is_refused_in_a_sentence(make, sente
 def test_the_same_volume_twice_is_refused():
     node = add_volume(noise(), name="CT")
     with pytest.raises(NodeError, match=r"are the same \(CT\); choose two volumes."):
-        volume_nodes.check_pair(node, node)
-    volume_nodes.check_pair(node, add_volume(noise()))
+        check(Inputs(node, node))
+    check(Inputs(node, add_volume(noise())))
 
 
 def test_an_output_that_is_an_input_or_another_output_is_refused():
     fixed, other = add_volume(noise(), name="CT"), add_node("ScalarVolume", "out")
-    volume_nodes.check_outputs({"fixed volume": fixed}, {"warped volume": other, "log-Jacobian volume": None})
+    check_outputs(Inputs(fixed), Outputs(warped=other))
     with pytest.raises(NodeError, match="CT is chosen as fixed volume and as warped volume"):
-        volume_nodes.check_outputs({"fixed volume": fixed}, {"warped volume": fixed})
+        check_outputs(Inputs(fixed), Outputs(warped=fixed))
     with pytest.raises(NodeError, match="out is chosen as warped volume and as log-Jacobian volume"):
-        volume_nodes.check_outputs({}, {"warped volume": other, "log-Jacobian volume": other})
+        check_outputs(Inputs(), Outputs(warped=other, logJacobian=other))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64, bool])

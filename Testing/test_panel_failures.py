@@ -54,7 +54,7 @@ def assert_told(opened: Opened, before: dict[str, object], said: str, parts: tup
 def worker(opened: Opened) -> object:
     """The worker's process, once it has said hello."""
     import NePhiRegistrationScenarios as scenarios
-    process = opened.logic._engine.worker
+    process = opened.logic._worker.process
     opened.logic.warmUp()
     scenarios.wait(lambda: process.client.hello is not None)
     return process

@@ -23,7 +23,7 @@ import pythonqt  # noqa: E402
 pythonqt.install()
 
 from mrml_scene import add_colors, add_volume, new_scene  # noqa: E402
-from NePhiRegistrationLib.mrml import log_jacobian_display, slice_views  # noqa: E402
+from NePhiRegistrationLib.mrml import deformation_display, log_jacobian_display, slice_views  # noqa: E402
 from NePhiRegistrationLib.session.logic import RegistrationLogic  # noqa: E402
 from slice_view import SliceView, save_picture  # noqa: E402
 
@@ -100,7 +100,7 @@ def _draw(fixed, moving, outputs, path: Path) -> None:
     pictures.append(view.pixels())
     log_jacobian_display.show_legend(outputs.logJacobian, False)
     slice_views.show_layers([view.composite], fixed)
-    slice_views.show_grid(outputs.forward, 12.0)
+    deformation_display.show_grid(outputs.forward, 12.0)
     pictures.append(view.pixels())
     framed = [np.pad(picture, ((3, 3), (3, 3), (0, 0)), constant_values=255) for picture in pictures]
     save_picture(np.vstack([np.hstack(framed[:3]), np.hstack(framed[3:])]), path)

@@ -25,9 +25,9 @@ pythonqt.install()
 from mrml_scene import add_segmentation, add_volume, new_scene  # noqa: E402
 from NePhiRegistrationLib.mrml import (  # noqa: E402
     comparison_volumes,
+    deformation_display,
     mask_nodes,
     slab_writing,
-    slice_views,
     transform_nodes,
     volume_nodes,
 )
@@ -72,12 +72,12 @@ def main() -> None:
     segmentation = add_segmentation({"left": left, "right": right}, SPACING, "lungs")
     label_map = add_volume((left + 2 * right).astype(np.int16), SPACING, "labels", kind="LabelMapVolume")
     print(f"{size[0]} x {size[1]} x {size[2]} voxels\n\n| work | steps | time | longest step |\n|---|---|---|---|")
-    data = timed("reading a volume", volume_nodes.volume_steps(fixed, "fixed"))
-    timed("reading a mask from a segmentation", mask_nodes.mask_steps(segmentation, None, data, "fixed"))
-    timed("reading a mask from a label map", mask_nodes.mask_steps(label_map, None, data, "fixed"))
-    first = timed("reading labels from a segmentation", mask_nodes.label_steps(segmentation, data, "fixed"))
-    timed("reading labels from a label map", mask_nodes.label_steps(label_map, data, "fixed"))
-    timed("matching labels", mask_nodes.match_steps(first, first))
+    data = timed("reading a volume", volume_nodes.read_volume_gradually(fixed, "fixed"))
+    timed("reading a mask from a segmentation", mask_nodes.read_mask(segmentation, None, data, "fixed"))
+    timed("reading a mask from a label map", mask_nodes.read_mask(label_map, None, data, "fixed"))
+    first = timed("reading labels from a segmentation", mask_nodes.read_labels(segmentation, data, "fixed"))
+    timed("reading labels from a label map", mask_nodes.read_labels(label_map, data, "fixed"))
+    timed("matching labels", mask_nodes.match_labels(first, first))
     forward = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
     coarse = {**data.geometry, "size": [max(2, n // 6) for n in size],
               "spacing": [6 * step for step in data.geometry["spacing"]]}
@@ -85,13 +85,14 @@ def main() -> None:
     timed("a preview of the forward transform",
           once(lambda: transform_nodes.write_displacement(forward, field, coarse)))
     shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    timed("showing the moving volume through it", once(lambda: slice_views.show_moving(shown, moving, forward)))
+    timed("showing the moving volume through it", deformation_display.show_moving(shown, moving, forward))
     parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
     shift = np.linspace(0, 5, len(field), dtype=np.float32)[:, None, None, None]
     transform_nodes.write_displacement(parent, field + shift, coarse)
     moving.SetAndObserveTransformNodeID(parent.GetID())
     bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    timed("showing it when it lies under a transform that bends it", slice_views.moving_steps(bent, moving, forward))
+    timed("showing it when it lies under a transform that bends it",
+          deformation_display.show_moving(bent, moving, forward))
     moving.SetAndObserveTransformNodeID(None)
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     timed("a checkerboard", comparison_volumes.write_checkerboard(target, fixed, shown))

@@ -1,4 +1,4 @@
-"""The log-Jacobian volume and its colours: blue shrinks, red grows, no change is clear, folds are magenta.
+"""The log-Jacobian volume and its colours: blue shrinks, red grows, no change is clear, folds are yellow.
 
 A volume has a colour table of its own, because its opacity carries the threshold and its ends follow the values; a
 procedural colour node has no opacity.
@@ -23,7 +23,9 @@ FOLD = math.log(1e-3)
 THRESHOLD = 0.05
 """Changes of volume below about 5 % are transparent unless asked for: they hide the anatomy and say little."""
 
-FOLD_COLOR = (1.0, 0.0, 1.0)
+FOLD_COLOR = (1.0, 210 / 255, 0.0)
+"""Yellow, as in the engine's report: a colour that the scale does not have."""
+
 ROLE = "NePhi.ColorsOf"  # marks a colour table as ours
 _THRESHOLD = "NePhi.Threshold"
 _COLORS = 256  # what the display pipeline resolves
@@ -82,11 +84,6 @@ def is_colored(node: Any) -> bool:
     """Whether a volume has the colours of a log-Jacobian, and so holds one that was written here."""
     display = node.GetDisplayNode()
     return display is not None and _is_ours(display.GetColorNode())
-
-
-def fold_count(node: Any) -> int:
-    """The number of folded voxels of a log-Jacobian volume."""
-    return int(np.count_nonzero(slicer.util.arrayFromVolume(node) <= FOLD + 1e-3))
 
 
 def show_legend(node: Any, visible: bool = True) -> Any:

@@ -13,7 +13,7 @@ import vtk
 from ..i18n import tr as _
 from .node_error import NodeError
 from .node_geometry import ijk_to_ras, numpy_matrix, vtk_matrix
-from .slabs import SLAB, Making, fill, outcome, pieces, slab_geometry
+from .slabs import SLAB, Gradual, fill_slabs, slab_geometry, slab_slices
 from .volume_nodes import VolumeData
 from .vtk_images import image_array, onto, oriented, transform_to_world, volume_matrix
 
@@ -37,12 +37,7 @@ class Labels:
     name: str
 
 
-def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: str) -> Optional[np.ndarray]:
-    """As :func:`mask_steps`, at once."""
-    return outcome(mask_steps(node, segment_id, volume, role))
-
-
-def mask_steps(node: Any, segment_id: Optional[str], volume: VolumeData, role: str) -> Making[Optional[np.ndarray]]:
+def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: str) -> Gradual[Optional[np.ndarray]]:
     """A mask on a volume's grid, nearest voxel; parent transforms of the node are honoured, and so are the volume's.
 
     Args:
@@ -63,7 +58,7 @@ def mask_steps(node: Any, segment_id: Optional[str], volume: VolumeData, role: s
     mask, used = np.zeros(volume.array.shape, dtype=np.uint8), list(parts(node, segment_id, name))
     for part in used:
         inside = part.reader(volume.geometry)
-        yield from fill(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
+        yield from fill_slabs(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
     count = int(np.count_nonzero(mask.view(bool)))
     if not count and all(part.empty for part in used):
         raise NodeError(_("The {name} is empty; draw something in it, or choose another or none.").format(name=name))
@@ -74,28 +69,24 @@ def mask_steps(node: Any, segment_id: Optional[str], volume: VolumeData, role: s
     return mask
 
 
-def read_labels(node: Any, volume: VolumeData, role: str) -> Labels:
-    """As :func:`label_steps`, at once."""
-    return outcome(label_steps(node, volume, role))
-
-
-def label_steps(node: Any, volume: VolumeData, role: str) -> Making[Labels]:
+def read_labels(node: Any, volume: VolumeData, role: str) -> Gradual[Labels]:
     """All segments of a segmentation, or all values of a label map, on a volume's grid, nearest voxel.
 
     Where segments overlap the later one is taken.
 
     Raises:
-        NodeError: as :func:`mask_steps` does.
+        NodeError: as :func:`read_mask` does.
     """
     name = f"{role} labels '{node.GetName()}'"
     array, found = np.zeros(volume.array.shape, dtype=np.int32), list(parts(node, None, name, visible=False))
     is_map = node.IsA("vtkMRMLLabelMapVolumeNode")
     if is_map:
-        yield from fill(array, found[0].values(volume.geometry))
+        yield from fill_slabs(array, found[0].values(volume.geometry))
     else:
         for label, part in enumerate(found, start=1):
             inside = part.reader(volume.geometry)
-            yield from fill(array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
+            yield from fill_slabs(
+                array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
     present = yield from _values(array)
     if not present:
         raise NodeError(_("The {name} have nothing inside the {volume}; choose labels that belong to it, or none."
@@ -105,12 +96,7 @@ def label_steps(node: Any, volume: VolumeData, role: str) -> Making[Labels]:
     return Labels(array, names, name)
 
 
-def match_labels(fixed: Labels, moving: Labels) -> tuple[Labels, Labels]:
-    """As :func:`match_steps`, at once."""
-    return outcome(match_steps(fixed, moving))
-
-
-def match_steps(fixed: Labels, moving: Labels) -> Making[tuple[Labels, Labels]]:
+def match_labels(fixed: Labels, moving: Labels) -> Gradual[tuple[Labels, Labels]]:
     """Both with only the labels whose names they share, and the same number for the same name.
 
     Raises:
@@ -126,7 +112,7 @@ def match_steps(fixed: Labels, moving: Labels) -> Making[tuple[Labels, Labels]]:
     return (yield from _renumbered(fixed, numbers)), (yield from _renumbered(moving, numbers))
 
 
-def _renumbered(labels: Labels, numbers: dict[str, int]) -> Making[Labels]:
+def _renumbered(labels: Labels, numbers: dict[str, int]) -> Gradual[Labels]:
     old = np.array(sorted(labels.names), dtype=np.int32)
     new = np.array([numbers.get(labels.names[label], 0) for label in old.tolist()], dtype=np.int32)
 
@@ -136,14 +122,14 @@ def _renumbered(labels: Labels, numbers: dict[str, int]) -> Making[Labels]:
         return np.where(old[at] == values, new[at], 0)
 
     array = np.empty_like(labels.array)
-    yield from fill(array, renumber, SLAB // 4)
+    yield from fill_slabs(array, renumber, SLAB // 4)
     return Labels(array, {number: name for name, number in numbers.items()}, labels.name)
 
 
-def _values(array: np.ndarray) -> Making[list[int]]:
+def _values(array: np.ndarray) -> Gradual[list[int]]:
     """The values beside 0, in their order."""
     found: set[int] = set()
-    for part in pieces(array.shape, SLAB // 4):
+    for part in slab_slices(array.shape, SLAB // 4):
         found.update(np.unique(array[part]).tolist())
         yield
     return sorted(found - {0})

@@ -5,14 +5,14 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
-_kept: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity: images have no hash
+_protected: weakref.WeakValueDictionary = weakref.WeakValueDictionary()  # by identity: images have no hash
 
 
-def keep(image: Any) -> None:
+def protect(image: Any) -> None:
     """From now on, as long as somebody holds this image, those who write voxels put another one in its place."""
-    _kept[id(image)] = image
+    _protected[id(image)] = image
 
 
-def is_kept(image: Any) -> bool:
+def is_protected(image: Any) -> bool:
     """Whether another image must take the place of this one instead of new voxels."""
-    return image is not None and _kept.get(id(image)) is image
+    return image is not None and _protected.get(id(image)) is image

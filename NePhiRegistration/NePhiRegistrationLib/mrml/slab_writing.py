@@ -13,26 +13,26 @@ from vtk.util import numpy_support
 
 from . import log_jacobian_display, transform_nodes, volume_nodes
 from .node_geometry import FLIP
-from .slabs import Steps, fill
+from .slabs import Gradual, fill_slabs
 from .vtk_images import image_array
 
 
-def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Steps:
+def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Gradual[None]:
     """See :func:`transform_nodes.write_displacement`."""
     flip = FLIP.astype(np.float32)
     image = empty(displacement.shape[:3], 3, np.float32)
-    yield from fill(image_array(image), lambda part: displacement[part] * flip)
+    yield from fill_slabs(image_array(image), lambda part: displacement[part] * flip)
     transform_nodes.write_field(node, image, geometry)
 
 
-def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Steps:
+def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Gradual[None]:
     """See :func:`volume_nodes.write_volume`; ``array`` is not bool."""
     image = empty(array.shape, 1, array.dtype)
-    yield from fill(image_array(image), lambda part: array[part])
+    yield from fill_slabs(image_array(image), lambda part: array[part])
     volume_nodes.write_image(node, image, geometry, like)
 
 
-def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Steps:
+def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Gradual[None]:
     """See :func:`log_jacobian_display.write_log_jacobian`."""
     image, found = empty(array.shape, 1, np.float32), [0.0]
 
@@ -41,7 +41,7 @@ def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Steps:
         found.append(log_jacobian_display.largest(values))
         return values
 
-    yield from fill(image_array(image), clean)
+    yield from fill_slabs(image_array(image), clean)
     volume_nodes.add_display(node)
     node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
     volume_nodes.write_image(node, image, geometry)

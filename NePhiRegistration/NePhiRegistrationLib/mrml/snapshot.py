@@ -23,7 +23,7 @@ class Snapshot:
         self.node = node
         self._image = _image(node)
         if self._image is not None:
-            protected_images.keep(self._image)
+            protected_images.protect(self._image)
         self._content = _copy(node, self._image is None)
         self._references = _references(node)
         self._displays = [(display, Snapshot(display)) for display in _displays(node)]

@@ -74,18 +74,7 @@ def grid_geometry(transform: Any) -> dict:
     return geometry_from(matrix, image.GetDimensions())
 
 
-def read_displacement(node: Any) -> tuple[np.ndarray, dict]:
-    """The displacements (k, j, i, 3), LPS mm, and geometry of what :func:`write_displacement` wrote.
-
-    Raises:
-        NodeError: the node holds none.
-    """
-    field = _field(node)
-    vectors = image_array(field.GetDisplacementGrid()) * field.GetDisplacementScale() + field.GetDisplacementShift()
-    return np.multiply(vectors, FLIP).astype(np.float32), grid_geometry(field)
-
-
-def show_amount(node: Any, source: Any, percent: float) -> None:
+def scale_field(node: Any, source: Any, percent: float) -> None:
     """Make a node hold a part of another node's displacement field: 0 is no change and 100 the whole.
 
     The node shares the field's memory and is not saved with the scene. Call it again when the field was replaced.
@@ -140,12 +129,6 @@ def set_provenance(node: Any, values: dict[str, Any]) -> None:
         node.SetAttribute(ATTRIBUTE + key, None if value is None else str(value))
 
 
-def provenance(node: Any) -> dict[str, str]:
-    """What :func:`set_provenance` wrote."""
-    names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
-    return {name[len(ATTRIBUTE):]: node.GetAttribute(name) for name in names}
-
-
 def above(transform: Any, node: Any) -> bool:
     """Whether a transform node is a parent of a node, or a parent's parent."""
     parent = node.GetParentTransformNode()
@@ -164,7 +147,7 @@ def _field(node: Any) -> Any:
 
 def _can_be_overwritten(transform: Any, geometry: dict) -> bool:
     """Whether new displacements on this geometry may go into the memory of a field; one read from a file is double."""
-    if protected_images.is_kept(transform.GetDisplacementGrid()):
+    if protected_images.is_protected(transform.GetDisplacementGrid()):
         return False
     plain = transform.GetDisplacementScale() == 1.0 and transform.GetDisplacementShift() == 0.0
     is_float = transform.GetDisplacementGrid().GetScalarType() == vtk.VTK_FLOAT

@@ -15,7 +15,7 @@ from ..i18n import tr as _
 from . import protected_images
 from .node_error import NodeError
 from .node_geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
-from .slabs import SLAB, Making, fill, outcome, pieces, slab_geometry
+from .slabs import SLAB, Gradual, fill_slabs, run_now, slab_geometry
 from .vtk_images import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
 
 log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class VolumeData:
 
 
 def read_volume(node: Any, role: str) -> VolumeData:
-    """As :func:`volume_steps`, at once."""
-    return outcome(volume_steps(node, role))
+    """As :func:`read_volume_gradually`, at once."""
+    return run_now(read_volume_gradually(node, role))
 
 
-def volume_steps(node: Any, role: str) -> Making[VolumeData]:
+def read_volume_gradually(node: Any, role: str) -> Gradual[VolumeData]:
     """The voxels of a scalar volume node and their place in the world.
 
     Linear parent transforms that keep the voxels on a grid change only the geometry. Under any other (shear, nonlinear)
@@ -59,7 +59,7 @@ def volume_steps(node: Any, role: str) -> Making[VolumeData]:
     """
     name = checked_kind(node, role)
     array = image_array(node.GetImageData())
-    low = yield from _checked_values(array, name)
+    low = _checked_values(array, name)
     array.setflags(write=False)
     matrix, transform = place(node)
     if matrix is None:
@@ -82,36 +82,6 @@ def place(node: Any, without: Any = None) -> tuple[Optional[np.ndarray], Optiona
     linear = np.eye(4) if transform is None else _linear_to_world(node)
     there = None if linear is None else linear @ matrix
     return (there if there is not None and is_grid(there) else None), transform
-
-
-def check_pair(fixed: Any, moving: Any) -> None:
-    """Refuse the same node twice.
-
-    Raises:
-        NodeError: both are one node.
-    """
-    if fixed is not None and fixed is moving:
-        raise NodeError(_("The fixed and the moving volume are the same ({name}); choose two volumes.").format(
-            name=fixed.GetName()))
-
-
-def check_outputs(inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-    """Refuse to write into an input or to write two outputs into one node; nodes that are None are passed over.
-
-    Args:
-        inputs, outputs: what messages call a node -> the node.
-
-    Raises:
-        NodeError: naming the node and both of its roles.
-    """
-    taken = {node.GetID(): role for role, node in inputs.items() if node is not None}
-    for role, node in outputs.items():
-        if node is None:
-            continue
-        if node.GetID() in taken:
-            raise NodeError(_("{name} is chosen as {first} and as {second}; choose another node for {second}.").format(
-                name=node.GetName(), first=taken[node.GetID()], second=role))
-        taken[node.GetID()] = role
 
 
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> None:
@@ -167,7 +137,7 @@ def _placed(node: Any, geometry: dict) -> Iterator[None]:
 def _put_voxels(node: Any, array: np.ndarray) -> None:
     image = node.GetImageData()
     values = array.astype(np.uint8) if array.dtype == bool else array
-    if image is not None and image.GetPointData().GetScalars() is not None and not protected_images.is_kept(image):
+    if image is not None and image.GetPointData().GetScalars() is not None and not protected_images.is_protected(image):
         old = image_array(image)
         if old.shape == values.shape and old.dtype == values.dtype:
             old[...] = values
@@ -222,14 +192,9 @@ def checked_kind(node: Any, role: str) -> str:
     return name
 
 
-def _checked_values(array: np.ndarray, name: str) -> Making[float]:
+def _checked_values(array: np.ndarray, name: str) -> float:
     """The lowest value, when all are finite and not the same."""
-    lows, highs = [], []
-    for part in pieces(array.shape, 4 * SLAB):
-        lows.append(array[part].min())
-        highs.append(array[part].max())
-        yield
-    low, high = np.min(lows), np.max(highs)
+    low, high = array.min(), array.max()
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         count = array.size - int(np.count_nonzero(np.isfinite(array)))
         raise NodeError(_("The {name} has {count} of {total} voxels that are not numbers (NaN or infinite); replace "
@@ -252,7 +217,7 @@ def _linear_to_world(node: Any) -> Optional[np.ndarray]:
 
 
 def _resampled(node: Any, transform: Optional[vtk.vtkAbstractTransform], name: str, background: float
-               ) -> Making[VolumeData]:
+               ) -> Gradual[VolumeData]:
     """The volume on a box along the world's axes, at its own spacing."""
     image, matrix = node.GetImageData(), volume_matrix(node)
     geometry = _bounding_geometry(image.GetDimensions(), matrix, transform)
@@ -260,7 +225,7 @@ def _resampled(node: Any, transform: Optional[vtk.vtkAbstractTransform], name: s
              name, geometry["size"])
     source = oriented(image, matrix)
     values = np.empty(tuple(reversed(geometry["size"])), image_array(image).dtype)
-    yield from fill(values, lambda part: onto(source, slab_geometry(geometry, part), transform, True, background),
+    yield from fill_slabs(values, lambda part: onto(source, slab_geometry(geometry, part), transform, True, background),
                     SLAB // 8)
     return VolumeData(values, geometry, name)
 

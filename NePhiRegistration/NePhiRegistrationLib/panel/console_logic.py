@@ -1,6 +1,6 @@
 """``slicer.modules.nephiregistration.logic()`` for scripts.
 
-Slicer makes the logic object of a scripted module in C++. The methods of the Python logic are lent to it; the Python
+Slicer makes the logic object of a scripted module in C++. It is given the methods of the Python logic; the Python
 logic itself, and with it the worker, is made when one of them is called for the first time.
 """
 
@@ -11,10 +11,10 @@ from typing import Any, Callable
 METHODS = ("register", "start", "resume", "evaluate", "jacobian", "applyToPoints", "applyToSegmentation",
            "registerPairs", "saveTransform", "loadTransform", "startLoading", "warmUp", "close")
 
-_lent: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
+_extended: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
 
 
-def lend(logic: Any, make: Callable[[], Any]) -> None:
+def add_methods(logic: Any, make: Callable[[], Any]) -> None:
     """Give a vtkMRMLAbstractLogic the methods of the Python logic that ``make`` makes."""
     made: list[Any] = []
 
@@ -28,4 +28,4 @@ def lend(logic: Any, make: Callable[[], Any]) -> None:
 
     for name in METHODS:
         setattr(logic, name, method(name))
-    _lent.append(logic)
+    _extended.append(logic)

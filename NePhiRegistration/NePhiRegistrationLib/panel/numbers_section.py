@@ -87,10 +87,10 @@ class Numbers:
         if not self._try(path, lambda: self._load(path), _("{path} is being read…")):
             self._ui.loadTransformButton.enabled = True
 
-    def loaded(self, said: str) -> None:
+    def loaded(self, outcome: str) -> None:
         """A file was read, or could not be."""
         self._ui.loadTransformButton.enabled = True
-        self._say(said)
+        self._say(outcome)
 
     def _try(self, path: str, action: Callable[[], Any], done: str) -> bool:
         if not path:

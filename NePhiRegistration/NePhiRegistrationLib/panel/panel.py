@@ -10,21 +10,22 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..mrml import metrics_table, transform_archive
-from ..session.values import Outputs
+from ..session.choices import check_outputs
+from ..session.task import Task
 from . import preset_files
 from .node_watch import NodeWatch
 from .numbers_section import Numbers
 from .options_form import OptionsForm
 from .review_section import Review
-from .run_button import missing_outputs, outputs
-from .run_section import Actions, RunSection
+from .run_button import inputs, outputs
+from .run_section import RunSection
 from .segment_choice import SegmentChoice
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
 
 
-class Panel(Actions):
+class Panel:
     """All sections.
 
     Args:
@@ -42,7 +43,10 @@ class Panel(Actions):
                          self._segments("moving", ui.movingSegmentComboBox)]
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
-        self.run = RunSection(ui, self, parameters, self.torch.obstacle)
+        self.run = RunSection(ui, self.start, self.resume, parameters, self.torch.obstacle)
+        self.run.progressed.connect(self.onProgressed)
+        self.run.finished.connect(self.onFinished)
+        self.run.failed.connect(self.onFailed)
         self.inputs = NodeWatch(self.run.outdate)
         self.review = Review(ui, parameters, self._say)
         self.numbers = Numbers(ui, self._save, self._load, self._say)
@@ -106,20 +110,20 @@ class Panel(Actions):
         if self.torch.obstacle() is None:
             self._warm_up()
 
-    def start(self, **told: Callable) -> Any:
+    def start(self) -> Task:
         """Register what is chosen."""
-        return self._logic.startFrom(self._parameters(), **told)
+        return self._logic.startFrom(self._parameters())
 
-    def resume(self, iterations: int, **told: Callable) -> Any:
+    def resume(self, iterations: int) -> Task:
         """Go on from the last result."""
-        return self._logic.resume(iterations, outputs=Outputs(**outputs(self._parameters())), **told)
+        return self._logic.resume(iterations, outputs(self._parameters()))
 
-    def progressed(self, task: Any) -> None:
+    def onProgressed(self, task: Task) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
         self._choose_outputs(task.outputs)
         self.review.follow()
 
-    def finished(self, task: Any) -> None:
+    def onFinished(self, task: Task) -> None:
         """Show the numbers and the result."""
         self._choose_outputs(task.outputs)
         self.numbers.show(metrics_table.rows(task.report or {}), task.histogram)
@@ -127,7 +131,7 @@ class Panel(Actions):
         self._update_numbers()
         self.review.result()
 
-    def failed(self, _task: Any) -> None:
+    def onFailed(self, _task: Task) -> None:
         """Show the scene as it was."""
         self.review.result()
 
@@ -164,18 +168,16 @@ class Panel(Actions):
 
     def _load(self, path: str) -> None:
         parameters = self._parameters()
-        refused = missing_outputs(parameters)
-        if refused:
-            raise ValueError(refused)
-        wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
+        wanted = outputs(parameters)
+        check_outputs(inputs(parameters), wanted)
         loading = self._logic.startLoading(path, parameters.fixedVolume, parameters.movingVolume, wanted)
         loading.finished.connect(lambda loading: self._loaded(loading, path))
         loading.failed.connect(self._not_loaded)
 
-    def _loaded(self, loading: Any, path: str) -> None:
+    def _loaded(self, loading: Task, path: str) -> None:
         if self._closed:
             return
-        self._choose_outputs(loading.nodes)
+        self._choose_outputs(loading.outputs)
         if self._parameters() is not None:
             self._parameters().metricsTable = None  # whose numbers are those of another transform
         self.run.outdate()
@@ -185,9 +187,9 @@ class Panel(Actions):
         self.review.result()
         self.numbers.loaded(_("{path} was read; the outputs hold its maps.").format(path=path))
 
-    def _not_loaded(self, loading: Any) -> None:
+    def _not_loaded(self, loading: Task) -> None:
         if not self._closed:
-            self.numbers.loaded(str(loading.error))
+            self.numbers.loaded(loading.message)
 
     def _say(self, message: str) -> None:
         self.run.say(message)

@@ -73,9 +73,9 @@ class Option:
 @cache
 def options() -> tuple[Option, ...]:
     """Every option of the engine, in its order."""
-    said = words.option_help()
+    help_texts = words.option_help()
     found = json.loads((RESOURCES / "options.json").read_text(encoding="utf-8"))
-    return tuple(Option(**{**item, "help": said[item["name"]]}) for item in found)
+    return tuple(Option(**{**item, "help": help_texts[item["name"]]}) for item in found)
 
 
 @cache

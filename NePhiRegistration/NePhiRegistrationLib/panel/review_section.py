@@ -17,9 +17,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import comparison_volumes, log_jacobian_display, slice_views, snapshot, transform_nodes
-from ..mrml.slabs import Making, Steps
-from ..session.event_loop import Turns
+from ..mrml import comparison_volumes, deformation_display, log_jacobian_display, slice_views, snapshot, transform_nodes
+from ..mrml.slabs import Gradual
+from ..session.event_loop import EventLoopQueue
 from .layout_watch import LayoutWatch
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Review:
         self._shown = 0.0
         self._layers_before: list[tuple] = []
         self._drawn: Any = None  # the transform that is drawn in the slice views
-        self._turns = Turns(self._failed)
+        self._queue = EventLoopQueue(self._failed)
         self._timer = qt.QTimer()
         self._timer.setInterval(FLICKER_INTERVAL)
         self._timer.connect("timeout()", self.onFlicker)
@@ -105,7 +105,7 @@ class Review:
         elif self._ui.jacobianGroupBox.enabled != (self._jacobian() is not None):  # the first of its previews
             self.color()
             self.show()
-        elif not self._turns and time.monotonic() - self._shown >= FOLLOW_INTERVAL:
+        elif not self._queue and time.monotonic() - self._shown >= FOLLOW_INTERVAL:
             self._renew()
 
     def result(self) -> None:
@@ -113,14 +113,14 @@ class Review:
         self._running = False
         self.color()
         if self._parameters() is None or not self._something():  # the moving volume must not stay where it was
-            slice_views.put_back(self._layers_before)
+            slice_views.restore_layers(self._layers_before)
         self._layers_before = []
         self.show()
         self.draw()
 
     def forget(self) -> None:
         """The scene is gone, and with it every node."""
-        self._turns.clear()
+        self._queue.clear()
         self._timer.stop()
         self._end_reveal()
         self._own.clear()
@@ -138,14 +138,14 @@ class Review:
         nodes = list(self._own.values())
         self.forget()
         self._layout.follow(None)
-        self._turns.close()
+        self._queue.close()
         for node in nodes:
             snapshot.remove(node)
 
     def show(self) -> None:
         """Put the chosen picture into the slice views, at once or, when it has to be made, as soon as it is."""
         self._shown = time.monotonic()
-        self._turns.clear()
+        self._queue.clear()
         self._timer.stop()
         self._end_reveal()
         self.update()
@@ -153,17 +153,17 @@ class Review:
         if parameters is None or parameters.fixedVolume is None or not self._something():
             return
         self._own = {role: node for role, node in self._own.items() if node.GetScene() is not None}
-        self._turns.begin(self._while_there(self._picture(parameters),
+        self._queue.begin(self._while_there(self._picture(parameters),
                                             (parameters.fixedVolume, parameters.movingVolume, parameters.warpedVolume)))
 
     def draw(self) -> None:
         """Draw the forward transform in slice views, or draw it no more."""
         drawn, self._drawn = self._drawn, self._to_draw()
         if drawn is not None and drawn is not self._drawn:
-            slice_views.hide_deformation(drawn)
+            deformation_display.hide_deformation(drawn)
         if self._drawn is not None:
-            draw = slice_views.show_grid if self._ui.drawComboBox.currentData == GRID else slice_views.show_arrows
-            draw(self._drawn)
+            grid = self._ui.drawComboBox.currentData == GRID
+            (deformation_display.show_grid if grid else deformation_display.show_arrows)(self._drawn)
 
     def color(self) -> None:
         """Hide the values of the Jacobian that are nearer to 0 than the threshold, or all but folds."""
@@ -220,7 +220,7 @@ class Review:
         for text, choice in ((_("Nothing"), NOTHING), (_("Bent grid"), GRID), (_("Arrows"), ARROWS)):
             ui.drawComboBox.addItem(text, choice)
 
-    def _picture(self, parameters: Any) -> Steps:
+    def _picture(self, parameters: Any) -> Gradual[None]:
         """Show what is chosen; no step but the last is seen."""
         fixed, choice = parameters.fixedVolume, self._ui.compareComboBox.currentData
         warped = yield from self._warped(parameters)
@@ -236,12 +236,12 @@ class Review:
         elif choice == REVEAL:
             self._reveal = importlib.import_module("CompareVolumes").LayerReveal()
 
-    def _mix(self, node: Any, fixed: Any, warped: Any) -> Steps:
+    def _mix(self, node: Any, fixed: Any, warped: Any) -> Gradual[None]:
         if self._ui.compareComboBox.currentData == CHECKERBOARD:
             return comparison_volumes.write_checkerboard(node, fixed, warped, self._ui.checkerSpinBox.value)
         return comparison_volumes.write_difference(node, fixed, warped)
 
-    def _while_there(self, steps: Steps, nodes: tuple) -> Steps:
+    def _while_there(self, steps: Gradual[None], nodes: tuple) -> Gradual[None]:
         """Steps that are given up when one of the nodes or of our own leaves the scene meanwhile."""
         for _step in steps:
             yield
@@ -268,7 +268,7 @@ class Review:
         scene = slicer.mrmlScene
         return slice_views.composites(scene, slice_views.COMPARED[2:] if self._layout.compares else None)
 
-    def _warped(self, parameters: Any) -> Making[Any]:
+    def _warped(self, parameters: Any) -> Gradual[Any]:
         """The volume that shows the moving volume carried over: the output itself, or one of our own."""
         percent, warped = self._ui.amountSlider.value, parameters.warpedVolume
         if not self._running and (percent >= 100 or self.forward is None) and _filled(warped):
@@ -276,8 +276,8 @@ class Review:
         transform, shown = self.forward, self._node("moving")
         if percent < 100:
             transform = self._node("part")
-            transform_nodes.show_amount(transform, self.forward, percent)
-        yield from slice_views.moving_steps(shown, parameters.movingVolume, transform, self.forward)
+            transform_nodes.scale_field(transform, self.forward, percent)
+        yield from deformation_display.show_moving(shown, parameters.movingVolume, transform, self.forward)
         return shown
 
     def _renew(self) -> None:
@@ -286,7 +286,7 @@ class Review:
         if self._ui.compareComboBox.currentData in MIXED:
             self.show()
         elif percent < 100 and part is not None and part.GetScene() is not None:
-            transform_nodes.show_amount(part, self.forward, percent)
+            transform_nodes.scale_field(part, self.forward, percent)
 
     def _to_draw(self) -> Any:
         """The transform that is to be drawn in the slice views, or None."""

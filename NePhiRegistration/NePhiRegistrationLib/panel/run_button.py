@@ -7,9 +7,9 @@ from typing import Any, Optional
 
 from slicer.i18n import tr as _
 
-from ..mrml.transform_nodes import above
-
-BUSY = ("starting", "running", "cancelling")
+from ..mrml.node_error import NodeError
+from ..session.choices import check
+from ..session.values import BUSY, Inputs, Outputs
 
 
 @dataclass(frozen=True)
@@ -77,96 +77,35 @@ def missing(parameters: Any) -> Optional[str]:
     Args:
         parameters: the parameter node.
     """
-    return (_missing_volumes(parameters) or _missing_pairs(parameters) or missing_outputs(parameters)
-            or _applied_output(parameters))
-
-
-def _missing_volumes(parameters: Any) -> Optional[str]:
-    fixed, moving = parameters.fixedVolume, parameters.movingVolume
-    if fixed is None and moving is None:
-        return _("Choose a fixed and a moving volume.")
-    if fixed is None:
-        return _("Choose a fixed volume.")
-    if moving is None:
-        return _("Choose a moving volume.")
-    if fixed is moving:
-        return _("{name} is chosen as fixed and as moving volume; choose two volumes.").format(name=fixed.GetName())
-    for node in (fixed, moving):
-        if node.GetImageData() is None:
-            return _("{name} has no voxels; load it or choose another volume.").format(name=node.GetName())
+    if parameters.guideByLandmarks and parameters.fixedLandmarks is None and parameters.movingLandmarks is None:
+        return _("Choose the landmarks that guide the registration, or untick that box.")
+    try:
+        check(inputs(parameters), outputs(parameters))
+    except NodeError as error:
+        return str(error)
     return None
 
 
-def _missing_pairs(parameters: Any) -> Optional[str]:
-    fixed, moving = parameters.fixedLandmarks, parameters.movingLandmarks
-    if (fixed is None) != (moving is None):
-        return _("Choose a list of landmarks for both volumes, or for none.")
-    if fixed is not None:
-        counts = fixed.GetNumberOfControlPoints(), moving.GetNumberOfControlPoints()
-        if counts[0] != counts[1]:
-            return _("There are {fixed} fixed and {moving} moving landmarks; they are paired by their order, so give "
-                     "as many of each.").format(fixed=counts[0], moving=counts[1])
-        if counts[0] == 0:
-            return _("The lists of landmarks are empty; place landmarks or choose None.")
-    elif parameters.guideByLandmarks:
-        return _("Choose the lists of landmarks that shall guide the registration, or untick that box.")
-    if (parameters.fixedLabels is None) != (parameters.movingLabels is None):
-        return _("Choose a segmentation for both volumes, or for none.")
-    return None
+def inputs(parameters: Any) -> Inputs:
+    """The chosen inputs."""
+    role = "guide" if parameters.guideByLandmarks else "landmarks"
+    return Inputs(
+        parameters.fixedVolume, parameters.movingVolume, fixedMask=parameters.fixedMask,
+        fixedSegment=parameters.fixedSegment or None, movingMask=parameters.movingMask,
+        movingSegment=parameters.movingSegment or None, initialTransform=parameters.initialTransform,
+        fixedLabels=parameters.fixedLabels, movingLabels=parameters.movingLabels,
+        **{f"{role}Fixed": parameters.fixedLandmarks, f"{role}Moving": parameters.movingLandmarks})
 
 
-def missing_outputs(parameters: Any) -> Optional[str]:
-    """What is wrong with the chosen outputs, one sentence, or None."""
-    if not parameters.createOutputs and not any(outputs(parameters).values()):
-        return _("Choose at least one output, or tick the box that creates them.")
-    if parameters.forwardTransform is not None and parameters.forwardTransform is parameters.inverseTransform:
-        return _("{name} is chosen for both transforms; choose two nodes.").format(
-            name=parameters.forwardTransform.GetName())
-    for node in (parameters.warpedVolume, parameters.logJacobian):
-        if node is not None and node in (parameters.fixedVolume, parameters.movingVolume):
-            return _("{name} is an input and an output; inputs are never changed, so choose another output.").format(
-                name=node.GetName())
-    if parameters.warpedVolume is not None and parameters.warpedVolume is parameters.logJacobian:
-        return _("{name} is chosen for two outputs; choose two nodes.").format(name=parameters.warpedVolume.GetName())
-    if parameters.initialTransform is not None and parameters.initialTransform in (
-            parameters.forwardTransform, parameters.inverseTransform):
-        return _("{name} is the starting transform and an output; choose another output.").format(
-            name=parameters.initialTransform.GetName())
-    return None
-
-
-def _applied_output(parameters: Any) -> Optional[str]:
-    """An input that lies under a transform which is to be overwritten would move with what is found."""
-    for transform in (parameters.forwardTransform, parameters.inverseTransform):
-        for node in inputs(parameters).values():
-            if transform is not None and hasattr(node, "GetParentTransformNode") and above(transform, node):
-                return _("{name} lies under {transform}, which is to be overwritten; take it out of the transform, or "
-                         "choose another output.").format(name=node.GetName(), transform=transform.GetName())
-    return None
-
-
-def inputs(parameters: Any) -> dict[str, Any]:
-    """The inputs of a registration by the names that the logic gives them."""
-    guide = parameters.guideByLandmarks
-    points = {"Fixed": parameters.fixedLandmarks, "Moving": parameters.movingLandmarks}
-    return {
-        "fixed": parameters.fixedVolume, "moving": parameters.movingVolume,
-        "fixedMask": parameters.fixedMask, "fixedSegment": parameters.fixedSegment or None,
-        "movingMask": parameters.movingMask, "movingSegment": parameters.movingSegment or None,
-        "initialTransform": parameters.initialTransform,
-        **{("guide" if guide else "landmarks") + side: node for side, node in points.items()},
-        "fixedLabels": parameters.fixedLabels, "movingLabels": parameters.movingLabels,
-    }
-
-
-def outputs(parameters: Any) -> dict[str, Any]:
-    """The chosen outputs by the names that the logic gives them; None where nothing is chosen."""
-    return {"forward": parameters.forwardTransform, "inverse": parameters.inverseTransform,
-            "warped": parameters.warpedVolume, "logJacobian": parameters.logJacobian, "table": parameters.metricsTable}
+def outputs(parameters: Any) -> Outputs:
+    """The chosen outputs."""
+    return Outputs(parameters.forwardTransform, parameters.inverseTransform, parameters.warpedVolume,
+                   parameters.logJacobian, parameters.metricsTable, parameters.createOutputs,
+                   parameters.gridSpacing or None)
 
 
 def fingerprint(parameters: Any) -> tuple:
     """What a registration depends on: while it stays the same, the result can be continued."""
-    nodes = {name: node.GetID() if hasattr(node, "GetID") else node for name, node in inputs(parameters).items()}
-    return (*sorted(nodes.items(), key=lambda pair: pair[0]), parameters.preset, parameters.options,
-            parameters.gridSpacing)
+    chosen = [getattr(inputs(parameters), name) for name in Inputs.names()]
+    return (*(node.GetID() if hasattr(node, "GetID") else node for node in chosen), parameters.preset,
+            parameters.options, parameters.gridSpacing)

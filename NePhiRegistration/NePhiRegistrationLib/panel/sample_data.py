@@ -88,22 +88,22 @@ def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -
 
 def _made(size: int, seed: int, python: str) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
-        path, said = os.path.join(folder, "phantom.npz"), os.path.join(folder, "said.txt")
-        with open(said, "wb") as output, subprocess.Popen(
+        path, log = os.path.join(folder, "phantom.npz"), os.path.join(folder, "log.txt")
+        with open(log, "wb") as output, subprocess.Popen(
                 [python, PROGRAM, path, str(size), str(seed)], stdout=output, stderr=subprocess.STDOUT,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)) as run:
             while run.poll() is None:  # it takes seconds: the window shall answer
                 slicer.app.processEvents()
                 time.sleep(0.01)
         if run.returncode:
-            _refuse(Path(said).read_text(encoding="utf-8", errors="replace"))
+            _refuse(Path(log).read_text(encoding="utf-8", errors="replace"))
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
 
 
-def _refuse(said: str) -> None:
-    logger.error("The phantom could not be made:\n%s", said)
-    last = (said.strip().splitlines() or [""])[-1]
+def _refuse(log: str) -> None:
+    logger.error("The phantom could not be made:\n%s", log)
+    last = (log.strip().splitlines() or [""])[-1]
     raise RuntimeError(_("The phantom could not be made ({reason}); is PyTorch installed?").format(reason=last))
 
 

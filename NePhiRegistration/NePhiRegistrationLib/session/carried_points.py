@@ -1,4 +1,4 @@
-"""Points taken from one image to the other, asked of the worker."""
+"""Points taken from one image to the other, by the worker."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..i18n import tr as _
 from ..mrml import landmark_nodes
 from ..mrml.node_error import NodeError
 from ..mrml.node_geometry import FLIP
-from .warm_worker import Engine
+from .warm_worker import WarmWorker
 
 
-def carry(engine: Engine, exact: np.ndarray, points: Any, to: str, output: Optional[Any]) -> Any:
+def carry(worker: WarmWorker, exact: np.ndarray, points: Any, to: str, output: Optional[Any]) -> Any:
     """Take points to the fixed or to the moving image, by the exact map.
 
     Args:
@@ -33,7 +33,7 @@ def carry(engine: Engine, exact: np.ndarray, points: Any, to: str, output: Optio
     given = landmark_nodes.read_points(points) if is_node else _checked(points) * FLIP
     # Points go against the image: what resamples the moving image takes fixed points to moving ones.
     direction = "inverse" if to == "fixed" else "forward"
-    reply = engine.ask("map_points", {"direction": direction}, {"transform": exact, "points": given})
+    reply = worker.ask("map_points", {"direction": direction}, {"transform": exact, "points": given})
     mapped = reply.arrays["points"]
     if not is_node:
         return mapped * FLIP

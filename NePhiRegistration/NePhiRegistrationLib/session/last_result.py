@@ -12,7 +12,7 @@ from ..mrml.node_error import NodeError
 from .values import Inputs, Outputs
 
 
-class Remembered:
+class LastResult:
     """The transform that is meant where none is named, and the nodes around it.
 
     Attributes:
@@ -26,21 +26,21 @@ class Remembered:
         self._scene: Any = None
         self._observer = 0
 
-    def keep(self, exact: bytes, inputs: Inputs, outputs: Outputs, task: Any = None) -> None:
+    def set(self, exact: bytes, inputs: Inputs, outputs: Outputs, task: Any = None) -> None:
         """Remember a result instead of what was there."""
         self._exact, self._inputs, self._outputs, self.task = exact, inputs, outputs, task
 
-    def forget(self, _caller: Any = None, _event: Any = None) -> None:
+    def clear(self, _caller: Any = None, _event: Any = None) -> None:
         """Let go of nodes, which hold their voxels as long as anybody holds them."""
         self._exact, self._inputs, self._outputs, self.task = None, Inputs(), Outputs(), None
 
-    def watch(self, scene: Optional[Any]) -> None:
-        """Forget when this scene is closed; None ends it."""
+    def follow(self, scene: Optional[Any]) -> None:
+        """Clear it when this scene is closed; None ends it."""
         if self._scene is not None:
             self._scene.RemoveObserver(self._observer)
         self._scene = scene
         if scene is not None:
-            self._observer = scene.AddObserver(scene.StartCloseEvent, self.forget)
+            self._observer = scene.AddObserver(scene.StartCloseEvent, self.clear)
 
     def exact(self, transform: Optional[Any]) -> np.ndarray:
         """The bytes of the .nephi file of a forward transform node, or of the last result, (n,) uint8.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
@@ -13,21 +13,22 @@ import slicer
 from ..i18n import tr as _
 from ..mrml import carried_segmentation, log_jacobian_display, volume_nodes
 from ..mrml.node_error import NodeError
+from ..mrml.slabs import run_now
 from . import transform_files
 from .carried_points import carry as carry_points
-from .last_result import Remembered
-from .loading import Loading
+from .choices import check, check_outputs
+from .last_result import LastResult
+from .orders import Continuation, Loading, Order, Registration
 from .output_nodes import OutputNodes
-from .request_reading import Onwards, Reading, check, check_outputs
 from .task import Task
-from .values import Inputs, Outputs, RegistrationError, Result
-from .warm_worker import Engine, failure, shared
+from .values import FROM_FILE, NODES, Inputs, Outputs, RegistrationError, Result
+from .warm_worker import WarmWorker, failure, shared
 
 __all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Result", "Task"]
 
 logger = logging.getLogger(__name__)
 
-Pair = Union[Inputs, Mapping[str, Any], tuple]
+InputsLike = Union[Inputs, Mapping[str, Any], tuple]
 
 
 class RegistrationLogic:
@@ -37,18 +38,18 @@ class RegistrationLogic:
     session or before the scene was saved; without one what was registered or loaded last is meant.
 
     Args:
-        engine: with the worker; by default one that the whole application shares.
+        worker: by default one that the whole application shares.
     """
 
-    def __init__(self, engine: Optional[Engine] = None) -> None:
-        self._engine = engine or shared()
+    def __init__(self, worker: Optional[WarmWorker] = None) -> None:
+        self._worker = worker or shared()
         self._task: Optional[Task] = None
-        self._last = Remembered()
+        self._last = LastResult()
 
     # ---------------------------------------------------------------------------------------- registration
 
     def start(self, inputs: Inputs, outputs: Optional[Outputs] = None, preset: str = "generic",
-              options: Optional[Mapping[str, Any]] = None, **told: Callable) -> Task:
+              options: Optional[Mapping[str, Any]] = None) -> Task:
         """Start a registration and return at once; the event loop does the rest.
 
         Args:
@@ -56,8 +57,9 @@ class RegistrationLogic:
             outputs: what to fill; by default all are made.
             preset: "generic", "lung-ct" or "brain-mri".
             options: of the engine, where they differ from the preset's.
-            told: ``on_progress``, ``on_finished``, ``on_failed``, ``on_log``: what to connect to the signals of the
-                :class:`Task`, which says what they carry.
+
+        Returns:
+            The :class:`Task`, whose signals tell how it goes.
 
         Raises:
             NodeError: (a ValueError) a choice that cannot be, one sentence. What shows only when voxels are looked at
@@ -66,15 +68,14 @@ class RegistrationLogic:
         """
         wanted = outputs or Outputs()
         check(inputs, wanted)
-        order = Reading(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
-        return self._begin(order, inputs, wanted, **told)
+        order = Registration(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
+        return self._begin(order, inputs, wanted)
 
-    def resume(self, iterations: int, outputs: Optional[Outputs] = None, **told: Callable) -> Task:
+    def resume(self, iterations: int, outputs: Optional[Outputs] = None) -> Task:
         """Go on from the last result for more iterations of its finest level.
 
         Args:
             outputs: nodes to use instead of those of the last result, which then stays.
-            told: see :meth:`start`.
 
         Raises:
             NodeError: (a ValueError) an output that cannot be written.
@@ -83,12 +84,12 @@ class RegistrationLogic:
         last = self._last.task
         if last is None:
             raise RegistrationError(_("There is no registration to continue; register first."))
-        order = Onwards(last.name, int(iterations), last.label_names)
+        order = Continuation(last.name, int(iterations), last.label_names)
         there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
         others = dict(outputs.nodes()) if outputs is not None else {}
         wanted = replace(last.outputs, **{**there, **others}, createMissing=False)
         check_outputs(last.inputs, wanted)
-        return self._begin(order, last.inputs, wanted, **told)
+        return self._begin(order, last.inputs, wanted)
 
     def register(self, fixed: Any, moving: Any, preset: str = "generic", outputs: Optional[Outputs] = None,
                  on_progress: Optional[Callable[[dict], None]] = None, **options: Any) -> Result:
@@ -96,7 +97,8 @@ class RegistrationLogic:
 
         Args:
             fixed, moving: volume nodes.
-            preset, outputs, on_progress: see :meth:`start`.
+            preset, outputs: see :meth:`start`.
+            on_progress: called with the fields of each progress message.
             options: what :class:`Inputs` names (``fixedMask=...``) is an input; everything else is an option of the
                 engine (``iterations=[50]``).
 
@@ -108,13 +110,12 @@ class RegistrationLogic:
             RegistrationError: (a RuntimeError) it failed, one sentence; the scene is as it was.
         """
         named = {name: options.pop(name) for name in Inputs.names() if name in options}
-        task = self.start(Inputs(fixed, moving, **named), outputs, preset, options, on_progress=on_progress)
-        task.wait()
-        if task.state != "finished":
-            raise failure(task.failure, task.result.error)
-        return task.result
+        task = self.start(Inputs(fixed, moving, **named), outputs, preset, options)
+        if on_progress is not None:
+            task.progress.connect(on_progress)
+        return _finished(task)
 
-    def registerPairs(self, pairs: Iterable[Pair], preset: str = "generic",
+    def registerPairs(self, pairs: Iterable[InputsLike], preset: str = "generic",
                       onPair: Optional[Callable[[int, Result], None]] = None, **options: Any) -> list[Result]:
         """Register one pair after the other; one that fails does not stop the rest.
 
@@ -158,10 +159,9 @@ class RegistrationLogic:
         """
         inputs = Inputs(fixed, moving, **judges)
         check(inputs)
-        order = Reading(inputs)
-        for _step in order.steps():
-            pass
-        reply = self._engine.ask("evaluate", order.fields, {**order.arrays, "transform": self._last.exact(transform)})
+        order = Registration(inputs)
+        run_now(order.read())
+        reply = self._worker.ask("evaluate", order.fields, {**order.arrays, "transform": self._last.exact(transform)})
         metrics = reply.fields["metrics"]
         return {**metrics, "label_names": order.label_names} if order.label_names else metrics
 
@@ -183,7 +183,7 @@ class RegistrationLogic:
         exact = self._last.exact(transform)
         side = "moving" if direction == "inverse" else "fixed"
         grid = volume_nodes.read_volume(reference or self._last.volume(transform, side), side).geometry
-        reply = self._engine.ask("jacobian", {"geometry": grid, "direction": direction, "quantity": kind},
+        reply = self._worker.ask("jacobian", {"geometry": grid, "direction": direction, "quantity": kind},
                                  {"transform": exact})
         if output is None:
             output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{direction} {kind} Jacobian")
@@ -204,7 +204,7 @@ class RegistrationLogic:
             The filled markups node, or an array (n, 3) RAS mm.
         """
         _check_side(to)
-        return carry_points(self._engine, self._last.exact(transform), points, to, output)
+        return carry_points(self._worker, self._last.exact(transform), points, to, output)
 
     def applyToSegmentation(self, segmentation: Any, to: str = "fixed", transform: Optional[Any] = None,
                             reference: Optional[Any] = None, output: Optional[Any] = None) -> Any:
@@ -260,31 +260,26 @@ class RegistrationLogic:
             NodeError: (a ValueError) the file is not one, or damaged.
             RegistrationError: (a RuntimeError) the worker could not do it.
         """
-        loading = self.startLoading(path, fixed, moving, outputs)
-        loading.wait()
-        if loading.error is not None:
-            raise loading.error
-        return loading.nodes
+        return _finished(self.startLoading(path, fixed, moving, outputs)).nodes
 
     def startLoading(self, path: Union[str, os.PathLike], fixed: Optional[Any] = None, moving: Optional[Any] = None,
-                     outputs: Optional[Outputs] = None) -> Loading:
+                     outputs: Optional[Outputs] = None) -> Task:
         """As :meth:`loadTransform`, but return at once; the event loop does the rest.
 
         Raises:
             NodeError: (a ValueError) the file cannot be read, or an output cannot be written.
         """
-        scene, inputs, wanted = slicer.mrmlScene, Inputs(fixed, moving), outputs or Outputs()
+        inputs, wanted = Inputs(fixed, moving), outputs or Outputs()
         check_outputs(inputs, wanted)
-        loading = Loading(self._engine, path, inputs, wanted, scene)
-        self._last.watch(scene)
-        loading.finished.connect(lambda done: self._last.keep(done.exact, done.inputs, done.nodes))
-        return loading
+        task = self._task_of(Loading(path, wanted.gridSpacing), inputs, wanted, FROM_FILE)
+        task.finished.connect(lambda task: self._last.set(task.transform, task.inputs, task.outputs))
+        return task
 
     # ----------------------------------------------------------------------------------------------- worker
 
     def warmUp(self) -> None:
         """Have the worker ready before it is needed; returns at once."""
-        self._engine.start(self)
+        self._worker.start(self)
 
     def close(self) -> None:
         """Stop what runs, and the worker when nobody else needs it."""
@@ -292,26 +287,36 @@ class RegistrationLogic:
             self._task.cancel()
             self._task.wait(2.0)
         self._task = None
-        self._last.forget()
-        self._last.watch(None)
-        self._engine.leave(self)
+        self._last.clear()
+        self._last.follow(None)
+        self._worker.leave(self)
 
     # ---------------------------------------------------------------------------------------------- private
 
-    def _begin(self, order: Union[Reading, Onwards], inputs: Inputs, wanted: Outputs,
-               on_progress: Optional[Callable] = None, on_finished: Optional[Callable] = None,
-               on_failed: Optional[Callable] = None, on_log: Optional[Callable] = None) -> Task:
-        if self._engine.busy or (self._task is not None and not self._task.done):
+    def _begin(self, order: Order, inputs: Inputs, wanted: Outputs) -> Task:
+        if self._worker.busy or (self._task is not None and not self._task.done):
             raise RegistrationError(_("A registration is running; wait until it has finished, or cancel it."))
-        self._engine.start(self)
-        scene = slicer.mrmlScene
-        self._last.watch(scene)
-        task = self._task = Task(self._engine, order, OutputNodes(scene, wanted, inputs), inputs, scene)
-        task.finished.connect(lambda task: self._last.keep(task.transform, task.inputs, task.outputs, task))
-        for signal, slot in ((task.progress, on_progress), (task.finished, on_finished), (task.failed, on_failed),
-                             (task.log, on_log)):
-            signal.connect(slot)
+        task = self._task = self._task_of(order, inputs, wanted)
+        task.finished.connect(lambda task: self._last.set(task.transform, task.inputs, task.outputs, task))
         return task
+
+    def _task_of(self, order: Order, inputs: Inputs, wanted: Outputs, make: Sequence[str] = NODES) -> Task:
+        self._worker.start(self)
+        scene = slicer.mrmlScene
+        self._last.follow(scene)
+        return Task(self._worker, order, OutputNodes(scene, wanted, inputs, make), inputs, scene)
+
+
+def _finished(task: Task) -> Result:
+    """The result of a task, when it is done.
+
+    Raises:
+        NodeError, RegistrationError: it failed.
+    """
+    task.wait()
+    if task.state != "finished":
+        raise failure(task.failure, task.result.error)
+    return task.result
 
 
 def _check_side(to: str) -> None:
@@ -319,7 +324,7 @@ def _check_side(to: str) -> None:
         raise NodeError(_("The destination is {to!r}; say 'fixed' or 'moving'.").format(to=to))
 
 
-def _inputs(pair: Pair) -> Inputs:
+def _inputs(pair: InputsLike) -> Inputs:
     if isinstance(pair, Inputs):
         return pair
     return Inputs(**pair) if isinstance(pair, Mapping) else Inputs(*pair)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
 from ..mrml import log_jacobian_display, metrics_table, slab_writing, snapshot, transform_archive, transform_nodes
+from ..mrml.slabs import Gradual
 from ..worker.messages import Message
-from .event_loop import Steps
 from .values import KINDS, NODES, Inputs, Outputs
 
 _NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
@@ -19,7 +19,7 @@ _NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "w
 
 
 class OutputNodes:
-    """The nodes of one task. A node that leaves the scene meanwhile is passed over.
+    """The nodes of one task, in the scene. A node that leaves the scene meanwhile is passed over.
 
     Args:
         scene: where they are.
@@ -34,61 +34,54 @@ class OutputNodes:
     def __init__(self, scene: Any, wanted: Outputs, inputs: Inputs, make: Sequence[str] = NODES) -> None:
         self._scene, self._inputs = scene, inputs
         self._made: list[Any] = []
-        self._kept: list[snapshot.Snapshot] = []
+        self._snapshots: list[snapshot.Snapshot] = []
         self.nodes = wanted
         if wanted.createMissing:
             self.nodes = replace(wanted, **{name: self._make(name) for name in make if getattr(wanted, name) is None})
 
-    def keep(self) -> Steps:
-        """Remember what the nodes that were given hold, one in each step."""
-        for _, node in self.nodes.nodes():
-            if not any(node is made for made in self._made):
-                self._kept.append(snapshot.Snapshot(node))
-                yield
+    def remember(self) -> None:
+        """Remember what the nodes that were given hold."""
+        self._snapshots = [snapshot.Snapshot(node) for _, node in self.nodes.nodes()
+                           if not any(node is made for made in self._made)]
 
-    def restore(self) -> Steps:
-        """Give them back what they held, and take away what was made, one in each step."""
+    def restore(self) -> None:
+        """Give them back what they held, and take away what was made."""
         while self._made:
             snapshot.remove(self._made.pop())
-            yield
-        while self._kept:
-            self._kept.pop().restore()
-            yield
+        while self._snapshots:
+            self._snapshots.pop().restore()
 
     def forget(self) -> None:
         """There is no way back any more."""
         self._made.clear()
-        self._kept.clear()
+        self._snapshots.clear()
 
-    def preview(self, message: Message) -> Steps:
+    def show_preview(self, message: Message) -> None:
         """Show the map so far."""
         geometry = message.fields["geometry"]
         if self.present("forward"):
             transform_nodes.write_displacement(self.nodes.forward, message.arrays["displacement"], geometry)
-        yield
         if self.present("logJacobian"):
             log_jacobian_display.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
 
-    def fill(self, arrays: Mapping[str, np.ndarray], geometries: Mapping[str, dict], report: dict,
-             exact: Optional[bytes], histogram: Optional[dict] = None) -> Steps:
-        """Write a result, in small steps.
+    def fill(self, reply: Message) -> Gradual[None]:
+        """Write a result, large arrays slab by slab.
 
         Args:
-            arrays: ``forward``, ``inverse``, ``warped``, ``log_jacobian``, as far as there are.
-            geometries: of the same names, LPS mm.
-            report: docs/report-schema.md; without metrics the table is left alone.
-            exact: the bytes of the .nephi file.
-            histogram: of the Jacobian determinant, for the table.
+            reply: that ends a registration, or ``maps`` (docs/worker.md); without metrics the table is left alone.
         """
-        for name, array in (("forward", "forward"), ("inverse", "inverse"), ("warped", "warped"),
-                            ("logJacobian", "log_jacobian")):
-            if array in arrays and self.present(name):
-                yield from self._write(name, arrays[array], geometries[array])
-        if exact is not None and self.present("forward"):
-            transform_archive.store(self.nodes.forward, exact)
-            yield
+        fields, arrays = reply.fields, reply.arrays
+        report = fields["report"]
+        fixed = report["provenance"]["fixed"]
+        geometries = {"forward": fields["forward"], "inverse": fields["inverse"], "warped": fixed, "logJacobian": fixed}
+        for name, geometry in geometries.items():
+            array = arrays.get("log_jacobian" if name == "logJacobian" else name)
+            if array is not None and self.present(name):
+                yield from self._write(name, array, geometry)
+        if self.present("forward"):
+            transform_archive.store(self.nodes.forward, arrays["transform"].tobytes())
         if "metrics" in report and self.present("table"):
-            metrics_table.write_metrics(self.nodes.table, report, histogram)
+            metrics_table.write_metrics(self.nodes.table, report, fields.get("histogram"))
         self._sign(report)
         yield
 
@@ -96,7 +89,7 @@ class OutputNodes:
         """Whether an output is wanted and still in the scene."""
         return self._in_scene(getattr(self.nodes, name))
 
-    def _write(self, name: str, array: np.ndarray, geometry: dict) -> Steps:
+    def _write(self, name: str, array: np.ndarray, geometry: dict) -> Gradual[None]:
         node = getattr(self.nodes, name)
         if name == "warped":
             like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
@@ -130,6 +123,6 @@ class OutputNodes:
 
 def provenance(report: dict) -> dict[str, str]:
     """What made a result, as texts for node attributes."""
-    said = report.get("provenance") or {}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()
+    found = report.get("provenance") or {}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()
             if value is not None}

@@ -1,4 +1,4 @@
-"""A registration on its way: the worker's messages to the scene, on the main thread, until it ends one way or another.
+"""A task of the worker: its messages to the scene, on the main thread, until it ends one way or another.
 
 The states are ``starting`` (inputs are read and sent, the worker wakes up), ``running``, ``cancelling``, and the ends
 ``finished``, ``failed`` and ``cancelled``. Whatever happens, the scene holds the result or what it held before.
@@ -9,35 +9,35 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import qt
 
 from ..i18n import tr as _
 from ..mrml.node_error import NodeError
+from ..mrml.slabs import Gradual
 from ..worker.client import Request
 from ..worker.messages import Message
-from .event_loop import Steps, Turns
+from ..worker.signals import Signal
+from .event_loop import EventLoopQueue
+from .orders import Order
 from .output_nodes import OutputNodes
-from .request_reading import Onwards, Reading
-from .signals import Signal
-from .values import Inputs, Outputs, Result
-from .warm_worker import Engine
+from .values import BUSY, Inputs, Outputs, Result
+from .warm_worker import WarmWorker
 
 logger = logging.getLogger(__name__)
 
-BUSY = ("starting", "running", "cancelling")
 PATIENCE = 0.7  # s that the worker has to answer a cancel before it is replaced
 
 
 class Task:
-    """One registration.
+    """One registration, or one file of a transform that is loaded.
 
     Args:
-        engine: with the worker.
-        order: the request, and how its inputs are read.
+        worker: that does the work.
+        order: what is asked of it.
         outputs: the nodes to fill.
-        inputs: what is registered.
+        inputs: what they are the result of.
         scene: where the nodes are.
 
     Attributes:
@@ -49,15 +49,14 @@ class Task:
         message: when it failed, one sentence for the user.
         failure: when it failed, "input", "memory", "disk", "missing", "internal" or "died".
         details: when it failed, for the log.
-        report: when it finished, docs/report-schema.md.
+        report: when it finished, docs/report-schema.md; of a loaded file only the provenance.
         histogram: when it finished, {"edges", "counts", "folds"} of the Jacobian determinant.
         history: when it finished, {"level", "iteration", "loss"} of every iteration.
         transform: when it finished, the bytes of the .nephi file.
         name: on the wire, once it was sent.
     """
 
-    def __init__(self, engine: Engine, order: Union[Reading, Onwards], outputs: OutputNodes, inputs: Inputs, scene: Any
-                 ) -> None:
+    def __init__(self, worker: WarmWorker, order: Order, outputs: OutputNodes, inputs: Inputs, scene: Any) -> None:
         self.progress, self.finished, self.failed, self.log = Signal(), Signal(), Signal(), Signal()
         self.inputs, self.state = inputs, "starting"
         self.message = self.failure = self.details = self.name = ""
@@ -65,15 +64,16 @@ class Task:
         self.histogram: Optional[dict] = None
         self.history: list[dict] = []
         self.transform: Optional[bytes] = None
-        self._engine, self._order, self._outputs, self._scene = engine, order, outputs, scene
-        self._turns = Turns(self._raised)
+        self._worker, self._order, self._outputs, self._scene = worker, order, outputs, scene
+        self._queue = EventLoopQueue(self._raised)
         self._request: Optional[Request] = None
         self._preview: Optional[Message] = None
         self._end: Optional[str] = None  # the state that is to come, once the scene and the worker are ready for it
         self._restored = False
         self._deadline = float("inf")
         self._observer = scene.AddObserver(scene.StartCloseEvent, self._scene_closes)
-        self._turns.add(self._send())
+        worker.log.connect(self.log.emit)
+        self._queue.add(self._send())
 
     @property
     def outputs(self) -> Outputs:
@@ -109,7 +109,7 @@ class Task:
         if keep and sent:
             if not self._request.done:
                 self.state = "cancelling"
-                self._engine.worker.client.cancel(self._request, True)
+                self._worker.cancel(self._request, keep=True)
             return
         self._stop_request()
         self.state = "cancelling"
@@ -124,10 +124,10 @@ class Task:
         end = time.monotonic() + seconds
         try:
             while not self.done and time.monotonic() < end:
-                self._turns.run()
+                self._queue.run_all()
                 if self._request is not None and not self._request.done:
-                    self._engine.worker.waitForReply(self._request, 50)
-                self._lose_patience()
+                    self._worker.wait(self._request, 50)
+                self._replace_silent_worker()
         except KeyboardInterrupt:
             self.cancel()
             self.wait(2 * PATIENCE)
@@ -136,15 +136,17 @@ class Task:
 
     # ------------------------------------------------------------------------------------------- on the way
 
-    def _send(self) -> Steps:
-        yield from self._order.steps()
-        yield from self._outputs.keep()
-        self._engine.on_line = self._line
-        self._request = self._engine.request(
-            self._order.kind, self._order.fields, self._order.arrays, on_progress=self._progressed,
-            on_preview=self._previewed, on_done=self._answered)
-        self.name = self._request.task
+    def _send(self) -> Gradual[None]:
+        yield from self._order.read()
+        self._outputs.remember()
+        self._request = request = self._worker.request(self._order.kind, self._order.fields, self._order.arrays)
+        self.name = request.task
         self._order.arrays.clear()  # the request has them until they are written
+        if request.done:  # it could not be sent
+            self._answered(request)
+        request.progress.connect(self._progressed)
+        request.preview.connect(self._previewed)
+        request.ended.connect(self._answered)
 
     def _progressed(self, fields: dict) -> None:
         if self._end is not None:
@@ -158,46 +160,39 @@ class Task:
             return
         waits, self._preview = self._preview is not None, message
         if not waits:
-            self._turns.add(self._show())
+            self._queue.add(self._show())
 
-    def _show(self) -> Steps:
+    def _show(self) -> Gradual[None]:
         """Only the newest preview, when there was no time for those before."""
         message, self._preview = self._preview, None
-        yield from self._outputs.preview(message)
-
-    def _line(self, level: str, line: str) -> None:
-        if not self.done:
-            self.log.emit(level, line)
+        self._outputs.show_preview(message)
+        yield
 
     # ------------------------------------------------------------------------------------------------- ends
 
     def _answered(self, request: Request) -> None:
-        self._request = request  # one that could not be sent is answered before it is returned
         if self._end is not None:
             self._try_to_end()
         elif request.state == "finished":
-            self._turns.add(self._fill(request.reply))
+            self._queue.add(self._fill(request.reply))
         elif request.state == "cancelled":
             self._undo("cancelled")
         else:
             self._fail(request.failure, request.message, request.details)
 
-    def _fill(self, reply: Message) -> Steps:
-        fields, arrays = reply.fields, reply.arrays
-        report, exact = fields["report"], arrays["transform"].tobytes()
+    def _fill(self, reply: Message) -> Gradual[None]:
+        fields = reply.fields
         if self.label_names:
-            report["metrics"]["label_names"] = self.label_names
-        fixed = report["provenance"]["fixed"]
-        geometries = {"warped": fixed, "log_jacobian": fixed,
-                      **{side: fields[side]["geometry"] for side in ("forward", "inverse")}}
-        yield from self._outputs.fill(arrays, geometries, report, exact, fields.get("histogram"))
-        self.report, self.histogram, self.transform = report, fields.get("histogram"), exact
-        self.history = fields.get("history") or []
+            fields["report"]["metrics"]["label_names"] = self.label_names
+        yield from self._outputs.fill(reply)
+        self.report, self.histogram = fields["report"], fields.get("histogram")
+        self.history, self.transform = fields.get("history") or [], reply.arrays["transform"].tobytes()
         self._restored, self._end = True, "finished"
         self._try_to_end()
 
     def _fail(self, kind: str, message: str, details: str = "") -> None:
-        self.failure, self.message, self.details = kind, message, details
+        self.failure, self.details = kind, details
+        self.message = self._order.refusal(message) if kind == "input" else message
         if details and kind != "input":
             logger.error("%s\n%s", message, details)
         self._undo("failed")
@@ -223,13 +218,14 @@ class Task:
     def _undo(self, end: str) -> None:
         """Put everything back, then end."""
         self._end, self._preview = end, None
-        self._turns.clear()
-        self._turns.add(self._restore())
+        self._queue.clear()
+        self._queue.add(self._restore())
 
-    def _restore(self) -> Steps:
-        yield from self._outputs.restore()
+    def _restore(self) -> Gradual[None]:
+        self._outputs.restore()
         self._restored = True
         self._try_to_end()
+        yield
 
     def _try_to_end(self) -> None:
         """End when the scene is as it should be and the worker is free again."""
@@ -240,9 +236,8 @@ class Task:
         self._request = None  # whose reply is large
         self._outputs.forget()
         self._scene.RemoveObserver(self._observer)
-        if self._engine.on_line == self._line:
-            self._engine.on_line = None
-        self._turns.close()
+        self._worker.log.disconnect(self.log.emit)
+        self._queue.close()
         (self.finished if self.state == "finished" else self.failed).emit(self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
@@ -250,12 +245,12 @@ class Task:
         if self.done:
             return
         self.cancel()
-        self.message = _("The scene was closed; the registration was stopped.")
-        self._turns.clear()
+        self.message = _("The scene was closed; the task was stopped.")
+        self._queue.clear()
         self._end, self._restored = "cancelled", True
-        self._turns.add(self._leave())
+        self._queue.add(self._leave())
 
-    def _leave(self) -> Steps:
+    def _leave(self) -> Gradual[None]:
         """End in a turn of its own, when the scene has been closed."""
         yield
         self._try_to_end()
@@ -265,13 +260,13 @@ class Task:
     def _stop_request(self) -> None:
         """Have the worker stop, if it is at work, and look later whether it did."""
         if self._request is not None and not self._request.done:
-            self._engine.worker.client.cancel(self._request)
+            self._worker.cancel(self._request)
             self._deadline = time.monotonic() + PATIENCE
-            qt.QTimer.singleShot(int(1000 * PATIENCE) + 20, self._lose_patience)
+            qt.QTimer.singleShot(int(1000 * PATIENCE) + 20, self._replace_silent_worker)
 
-    def _lose_patience(self) -> None:
+    def _replace_silent_worker(self) -> None:
         """Replace a worker that does not answer a cancel."""
         if not self.done and time.monotonic() > self._deadline:
             self._deadline = float("inf")
             logger.warning("The worker did not stop in time and is started anew.")
-            self._engine.worker.restart(_("The worker did not stop in time and was started anew."))
+            self._worker.restart(_("The worker did not stop in time and was started anew."))

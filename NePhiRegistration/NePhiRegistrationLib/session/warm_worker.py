@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Mapping
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -18,27 +18,27 @@ from .values import RegistrationError
 logger = logging.getLogger(__name__)
 
 
-class Engine:
+class WarmWorker:
     """A worker for several users; it ends with the last of them.
 
     Args:
-        worker: the process to use; by default one on the application's own Python.
+        process: the process to use; by default one on the application's own Python.
 
     Attributes:
-        worker: for what this class does not do.
-        on_line: called with a level and a line of the worker's log, or None.
+        process: see above.
+        log: signal with a level and a line of the worker's log.
     """
 
-    def __init__(self, worker: Optional[WorkerProcess] = None) -> None:
-        self.worker = worker or WorkerProcess()
-        self.worker.client.on_log = self._log
-        self.on_line: Optional[Callable[[str, str], None]] = None
+    def __init__(self, process: Optional[WorkerProcess] = None) -> None:
+        self.process = process or WorkerProcess()
+        self.log = self.process.client.log
+        self.log.connect(_log)
         self._users: weakref.WeakSet = weakref.WeakSet()
 
     @property
     def busy(self) -> bool:
         """Whether a registration is running, whoever started it."""
-        return self.worker.client.busy is not None
+        return self.process.client.busy is not None
 
     def start(self, user: Any) -> None:
         """Have a worker, for a user; returns at once."""
@@ -49,18 +49,25 @@ class Engine:
         """A user needs the worker no more."""
         self._users.discard(user)
         if not self._users:
-            self.worker.stop()
+            self.process.stop()
 
-    def request(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], **told: Callable
-                ) -> Request:
-        """Send a request to a worker, a new one where the last has ended or lacks a library that may have come since.
+    def restart(self, reason: str) -> None:
+        """A fresh worker at once; open requests fail with the reason."""
+        self.process.restart(reason)
 
-        Args:
-            kind, fields, arrays: docs/worker.md.
-            told: the callbacks of :meth:`worker.client.Client.request`.
-        """
+    def request(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Request:
+        """Send a request (docs/worker.md) to a worker, a new one where the last has ended or lacks a library that may
+        have come since."""
         self._ready()
-        return self.worker.client.request(kind, fields, arrays, **told)
+        return self.process.client.request(kind, fields, arrays)
+
+    def cancel(self, request: Request, keep: bool = False) -> None:
+        """See :meth:`worker.client.Client.cancel`."""
+        self.process.client.cancel(request, keep)
+
+    def wait(self, request: Request, ms: int = -1) -> bool:
+        """See :meth:`worker.worker_process.WorkerProcess.waitForReply`."""
+        return self.process.waitForReply(request, ms)
 
     def ask(self, kind: str, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Message:
         """Send a request and block until it is answered; no event loop is needed.
@@ -70,25 +77,16 @@ class Engine:
             RegistrationError: the worker could not do it.
         """
         request = self.request(kind, fields, arrays)
-        self.worker.waitForReply(request)
+        self.wait(request)
         if request.state != "finished":
             raise failure(request.failure, request.message)
         return request.reply
 
     def _ready(self) -> None:
-        missing = (self.worker.client.hello or {}).get("missing")
+        missing = (self.process.client.hello or {}).get("missing")
         if missing:
-            self.worker.restart(missing)
-        self.worker.start()
-
-    @staticmethod
-    def _level(name: str) -> int:
-        return getattr(logging, name.upper(), logging.INFO)
-
-    def _log(self, level: str, line: str) -> None:
-        logger.log(self._level(level), "%s", line)
-        if self.on_line is not None:
-            self.on_line(level, line)
+            self.process.restart(missing)
+        self.process.start()
 
 
 def failure(kind: str, message: str) -> Exception:
@@ -96,11 +94,15 @@ def failure(kind: str, message: str) -> Exception:
     return NodeError(message) if kind == "input" else RegistrationError(message)
 
 
-def shared() -> Engine:
-    """The one engine of the application."""
-    if not _engines:
-        _engines.append(Engine())
-    return _engines[0]
+def shared() -> WarmWorker:
+    """The one worker of the application."""
+    if not _shared:
+        _shared.append(WarmWorker())
+    return _shared[0]
 
 
-_engines: list[Engine] = []
+def _log(level: str, line: str) -> None:
+    logger.log(getattr(logging, level.upper(), logging.INFO), "%s", line)
+
+
+_shared: list[WarmWorker] = []

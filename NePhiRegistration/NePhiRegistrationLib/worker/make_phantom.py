@@ -1,4 +1,4 @@
-"""Makes the phantom lung pair, for Slicer, whose own process has no torch: ``python make_phantom.py FILE.npz SIZE SEED``."""
+"""Makes the phantom lung pair for Slicer, whose process has no torch: ``python make_phantom.py FILE.npz SIZE SEED``."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Optional
 
 import numpy as np
 import torch
@@ -33,11 +32,10 @@ class Previews:
     Args:
         send: takes kind, fields and arrays.
         grid: of the fixed image.
-        spacing: mm between the nodes, or None for what the time allows.
     """
 
-    def __init__(self, send: Send, grid: Grid, spacing: Optional[float] = None) -> None:
-        self._send, self._fixed, self._spacing = send, grid, spacing
+    def __init__(self, send: Send, grid: Grid) -> None:
+        self._send, self._fixed = send, grid
         self._rate = FIRST_GUESS
         self._phase, self._seen, self._due = "", 0.0, 0.0
         self._models = -1
@@ -60,18 +58,12 @@ class Previews:
         self._seen = time.perf_counter()
         cost = self._seen - now
         self._rate = cost / (points * (models + OVERHEAD))
-        pause = INTERVAL
         if cost > 2 * SHARE * INTERVAL:
-            if self._spacing is None:
-                self._models = -1  # a coarser one next time
-            else:
-                pause = cost / SHARE
-        self._due = now + pause
+            self._models = -1  # a coarser one next time
+        self._due = now + INTERVAL
 
     def _grid_for(self, models: int) -> Grid:
         pad = MARGIN * float(self._fixed.extent.max())
-        if self._spacing is not None:
-            return self._fixed.with_spacing(self._spacing).padded(pad)
         evaluations = SHARE * INTERVAL / (self._rate * (models + OVERHEAD))
         evaluations = min(max(evaluations, EVALUATIONS[0]), EVALUATIONS[1])
         volume = math.prod(self._fixed.extent + 2 * pad)

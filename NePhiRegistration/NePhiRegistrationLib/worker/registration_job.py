@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -23,7 +24,7 @@ from .previews import Previews, Send
 from .request_decoding import transform_bytes
 
 PROGRESS_INTERVAL = 0.1  # s
-STEPS = ("forward transform", "inverse transform", "warped volume", "Jacobian", "metrics", "result")
+OUTPUT_PHASES = ("forward transform", "inverse transform", "warped volume", "Jacobian", "metrics", "result")
 HISTOGRAM_BINS = 60
 
 
@@ -39,7 +40,6 @@ class Job:
         models: fields to go on from.
         weights: name and SHA-256 of those that predicted the first of these, or None.
         grid_spacing: mm between the nodes of the resulting displacements; None picks it.
-        preview_spacing: mm, or None for what the time allows.
     """
 
     pair: Pair
@@ -49,9 +49,8 @@ class Job:
     models: tuple = ()
     weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
-    preview_spacing: Optional[float] = None
 
-    def onwards(self, transform: Transform, iterations: int) -> Job:
+    def continued(self, transform: Transform, iterations: int) -> Job:
         """The same pair, from a transform on, at the finest level of the options."""
         options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
         return replace(self, options=options, initial=transform.affine, models=transform.models,
@@ -73,34 +72,34 @@ def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
         send: takes the kind, fields and arrays of progress and previews.
         check: raises :class:`Cancelled` if that was asked for.
     """
-    watch = _Watch(job, send)
+    reporter = _Reporter(job, send)
     pair = job.pair
     steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.initial, job.guides,
                      job.models)
     try:
         with contextlib.closing(steps):
             for state in steps:
-                watch.see(state)
+                reporter.report(state)
                 check()
     except Cancelled as cancelled:
-        if not cancelled.keep or watch.state is None:
+        if not cancelled.keep or reporter.state is None:
             raise
-    return watch.outcome()
+    return reporter.outcome()
 
 
-class _Watch:
+class _Reporter:
     """Shows the states of a registration and remembers how it went."""
 
     def __init__(self, job: Job, send: Send) -> None:
         self._send = send
-        self._previews = Previews(send, job.pair.fixed.grid, job.preview_spacing)
+        self._previews = Previews(send, job.pair.fixed.grid)
         self._weights = job.weights
         self._started = self._last = time.perf_counter()
         self._shown, self._phase = 0.0, ""
         self._phases: dict[str, float] = {}
         self.state: Optional[Progress] = None
 
-    def see(self, state: Progress) -> None:
+    def report(self, state: Progress) -> None:
         """Show one state."""
         now = time.perf_counter()
         self._phases[state.phase] = self._phases.get(state.phase, 0.0) + now - self._last
@@ -130,18 +129,18 @@ def progress_fields(state: Progress) -> dict:
 
 def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
     """The fields and arrays of the result."""
-    step = _steps(send)
+    announce = _output_progress(send)
     transform, pair = outcome.transform, with_masks(job.pair)
     maps, fields = {}, []
     for direction, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
-        step(f"{direction} transform")
+        announce(f"{direction} transform")
         maps[direction] = sampled_map(transform, direction, mask)
         fields.append(sample_displacements(maps[direction], job.grid_spacing, mask=mask))
-    step("warped volume")
+    announce("warped volume")
     warped = warp(pair.moving, fields[0], pair.fixed.grid)
     exports = [{"file": f"{side.direction} transform", **side.to_dict()} for side in fields]
-    judged = judge(transform, pair, outcome.run, warped, maps, exports, {}, step)
-    step("result")
+    judged = judge(transform, pair, outcome.run, warped, maps, exports, {}, announce)
+    announce("result")
     forward, inverse = fields
     return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {
         "forward": forward.values.numpy(), "inverse": inverse.values.numpy(), "warped": warped.values.numpy(),
@@ -164,18 +163,17 @@ def _result_fields(judged: Judged, forward: Displacements, inverse: Displacement
     return plain({
         "report": judged.report, "histogram": histogram(judged.determinant, mask),
         "history": [{name: record[name] for name in ("level", "iteration", "loss")} for record in run.history],
-        **{side.direction: {"geometry": side.grid.to_dict(), "spacing": side.to_dict()["spacing_mm"],
-                            "error_mm": side.error_mm} for side in (forward, inverse)}})
+        **{side.direction: side.grid.to_dict() for side in (forward, inverse)}})
 
 
-def _steps(send: Send) -> Callable[[str], None]:
+def _output_progress(send: Send) -> Callable[[str], None]:
     """Says which output is being made, as progress."""
     started = time.perf_counter()
-    names: Iterator[int] = iter(range(len(STEPS)))
+    numbers = itertools.count()
 
-    def step(name: str) -> None:
-        send("progress", {"phase": "outputs", "name": name, "step": next(names), "steps": len(STEPS), "terms": {},
-                          "loss": None, "seconds": time.perf_counter() - started, "iterations_per_second": 0.0,
-                          "seconds_left": None}, {})
+    def announce(name: str) -> None:
+        send("progress", {"phase": "outputs", "name": name, "step": next(numbers), "steps": len(OUTPUT_PHASES),
+                          "terms": {}, "loss": None, "seconds": time.perf_counter() - started,
+                          "iterations_per_second": 0.0, "seconds_left": None}, {})
 
-    return step
+    return announce

@@ -32,7 +32,7 @@ def read_pair(request: Message) -> Pair:
         sides[role] = read_image(request, role) if role in request.arrays else None
         sides[f"{role}_mask"] = _mask(request, role)
         sides[f"{role}_labels"] = _labels(request, role)
-    return Pair(**sides, landmarks=read_points(request, "landmarks"), labels=request.fields.get("labels"))
+    return Pair(**sides, landmarks=read_points(request, "landmarks"))
 
 
 def read_image(request: Message, role: str) -> Image:
@@ -45,16 +45,6 @@ def read_image(request: Message, role: str) -> Image:
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
     return Image.from_sitk(image, name)
-
-
-def read_values(request: Message, array: str, geometry: str) -> Image:
-    """An array on the grid ``geometry`` that need not be fit to be registered: labels, a constant image."""
-    values, grid = request.arrays[array], read_grid(request, geometry)
-    _check_shape(values, grid, array.replace("_", " "))
-    values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise InputError(f"The {array} has {int((~np.isfinite(values)).sum())} NaN or infinite voxels; replace them.")
-    return Image(torch.from_numpy(values), grid, array.replace("_", " "))
 
 
 def read_grid(request: Message, name: str) -> Grid:
@@ -90,14 +80,14 @@ def read_initial(request: Message) -> Optional[np.ndarray]:
     return None if values is None else np.asarray(values, dtype=np.float64)
 
 
-def read_transform(request: Message) -> Optional[Transform]:
-    """The array ``transform``, the bytes of a .nephi file, or None if there is none.
+def read_transform(request: Message) -> Transform:
+    """The array ``transform``, the bytes of a .nephi file.
 
     Raises:
-        InputError: it is not one.
+        InputError: there is none, or it is not one.
     """
     if "transform" not in request.arrays:
-        return None
+        raise InputError("There is no transform; register first or load one.")
     with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
         path = Path(folder) / _FILE
         path.write_bytes(request.arrays["transform"].tobytes())
@@ -129,7 +119,12 @@ def _mask(request: Message, role: str) -> Optional[Tensor]:
 
 
 def _labels(request: Message, role: str) -> Optional[Image]:
-    return read_values(request, f"{role}_labels", role) if f"{role}_labels" in request.arrays else None
+    array = request.arrays.get(f"{role}_labels")
+    if array is None:
+        return None
+    grid, name = read_grid(request, role), f"{role} labels"
+    _check_shape(array, grid, name)
+    return Image(torch.from_numpy(array.astype(np.float32)), grid, name)
 
 
 def _check_shape(array: np.ndarray, grid: Grid, name: str) -> None:

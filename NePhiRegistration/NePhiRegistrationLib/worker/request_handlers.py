@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 import torch
@@ -12,19 +12,16 @@ import torch
 from ..nephi import __version__
 from ..nephi.displacements import sample_displacements, sampled_map
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
-from ..nephi.geometry import Grid
 from ..nephi.jacobian import determinant_image, log_determinant
 from ..nephi.options import Options
 from ..nephi.outputs import evaluate
 from ..nephi.phantom import shapes_2d
 from ..nephi.pipeline import run
 from ..nephi.report import make_metrics, plain
-from ..nephi.resample import warp
-from ..nephi.sampled import SampledMap
 from ..nephi.transform import Transform
 from .messages import Message
 from .registration_job import Job, align, result
-from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform, read_values
+from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
 
 Answer = tuple[str, dict, dict]
 
@@ -32,7 +29,7 @@ _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", 
                  "bad allocation")
 
 
-class Tasks:
+class RequestHandlers:
     """Answers requests; remembers the last registration.
 
     Args:
@@ -69,8 +66,7 @@ class Tasks:
             check: raises if the task was cancelled.
         """
         handlers = {"register": self._register, "continue": self._continue, "evaluate": self._evaluate,
-                    "map_points": self._map_points, "displacement": self._displacement, "jacobian": self._jacobian,
-                    "warp": self._warp, "maps": self._maps}
+                    "map_points": self._map_points, "jacobian": self._jacobian, "maps": self._maps}
         if request.kind not in handlers:
             raise InputError(f"Unknown request {request.kind!r}; use one of {', '.join(handlers)}.")
         torch.set_grad_enabled(True)  # the last cancel may have come in the middle of leaving no_grad
@@ -82,14 +78,14 @@ class Tasks:
     def explain(error: Exception) -> tuple[str, str]:
         """The kind of a failure and a sentence for the user."""
         if isinstance(error, (MemoryError, DeviceMemoryError, RuntimeError)) and _is_memory(error):
-            said = str(error) if isinstance(error, DeviceMemoryError) else \
+            sentence = str(error) if isinstance(error, DeviceMemoryError) else \
                 "There is not enough memory for this; close other programs, or lower the resolution or the points."
-            return "memory", said
+            return "memory", sentence
         if isinstance(error, NePhiError):
             return "input", str(error)
         if isinstance(error, OSError):
-            said = f"A temporary file cannot be written in {_temporary_folder()} ({error.strerror or error})"
-            return "disk", f"{said}; free some space there and try again."
+            problem = f"A temporary file cannot be written in {_temporary_folder()} ({error.strerror or error})"
+            return "disk", f"{problem}; free some space there and try again."
         return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
                            "has the details."
 
@@ -99,8 +95,7 @@ class Tasks:
         fields = request.fields
         options = Options.from_preset(fields.get("preset", "generic"), **fields.get("options", {}))
         job = Job(read_pair(request), options, read_initial(request), read_points(request, "guide"),
-                  grid_spacing=_positive(fields, "grid_spacing"),
-                  preview_spacing=_positive(fields, "preview_spacing_mm"))
+                  grid_spacing=_grid_spacing(request))
         for role in ("fixed", "moving"):
             if getattr(job.pair, role) is None:
                 raise InputError(f"There is no {role} image; choose one.")
@@ -109,12 +104,12 @@ class Tasks:
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
         if self._job is None or self._transform is None:
             raise InputError("There is no registration to continue; register first.")
-        if request.fields.get("of", self._task) != self._task:
+        if request.fields.get("of") != self._task:
             raise InputError("That registration is no longer in memory and cannot be continued; register again.")
         iterations = request.fields.get("iterations")
         if not isinstance(iterations, int) or iterations < 1:
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
-        return self._run(request, self._job.onwards(self._transform, iterations), check)
+        return self._run(request, self._job.continued(self._transform, iterations), check)
 
     def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
         def send(kind: str, fields: dict, arrays: dict) -> None:
@@ -128,14 +123,8 @@ class Tasks:
 
     # ------------------------------------------------------------------------------------ with a transform
 
-    def _transform_of(self, request: Message) -> Transform:
-        transform = read_transform(request) or self._transform
-        if transform is None:
-            raise InputError("There is no transform; register first or load one.")
-        return transform
-
     def _evaluate(self, request: Message) -> Answer:
-        transform, pair = self._transform_of(request), read_pair(request)
+        transform, pair = read_transform(request), read_pair(request)
         for image, grid in ((pair.fixed, transform.fixed_grid), (pair.moving, transform.moving_grid)):
             if image is not None and not image.grid.same_as(grid):
                 raise InputError(f"The {image.name} has another geometry than the image that was registered; choose "
@@ -145,48 +134,29 @@ class Tasks:
 
     def _map_points(self, request: Message) -> Answer:
         points = torch.from_numpy(_array(request, "points").astype(np.float64))
-        transform = self._transform_of(request)
+        transform = read_transform(request)
         if points.dim() != 2 or points.shape[1] != transform.fixed_grid.dim:
             raise InputError(f"The points have shape {tuple(points.shape)}; give (n, {transform.fixed_grid.dim}).")
         mapped = transform.map_points(points, _direction(request))
         return "points", {}, {"points": mapped.cpu().numpy()}
 
-    def _displacement(self, request: Message) -> Answer:
-        transform, grid, direction = self._transform_of(request), read_grid(request, "geometry"), _direction(request)
-        points = grid.points()
-        moved = _on_grid(transform, grid, direction).map_points(points, direction).cpu() - points
-        return "values", {}, {"displacement": moved.float().view(*grid.shape, grid.dim).numpy()}
-
     def _jacobian(self, request: Message) -> Answer:
         grid = read_grid(request, "geometry")
-        values = determinant_image(self._transform_of(request), grid, _direction(request))
+        values = determinant_image(read_transform(request), grid, _direction(request))
         if request.fields.get("quantity", "log") == "log":
             values = log_determinant(values)
         return "values", {}, {"values": values.numpy()}
 
-    def _warp(self, request: Message) -> Answer:
-        transform, direction = self._transform_of(request), _direction(request)
-        mode, onto = request.fields.get("interpolation", "linear"), read_grid(request, "onto")
-        given = _array(request, "image")
-        image = read_values(request, "image", "image")
-        warped = warp(image, _on_grid(transform, onto, direction), onto, direction, mode).values.numpy()
-        return "values", {}, {"values": warped.astype(given.dtype) if mode == "nearest" else warped}
-
     def _maps(self, request: Message) -> Answer:
-        transform, spacing = self._transform_of(request), _positive(request.fields, "grid_spacing")
+        transform, spacing = read_transform(request), _grid_spacing(request)
         maps = {side: sampled_map(transform, side) for side in ("forward", "inverse")}
         sides = {side: sample_displacements(maps[side], spacing) for side in maps}
-        fields = {side: {"geometry": made.grid.to_dict(), "spacing": made.to_dict()["spacing_mm"],
-                         "error_mm": made.error_mm} for side, made in sides.items()}
         values = log_determinant(maps["forward"].determinant_on(transform.fixed_grid))
-        return ("values", {**fields, "fixed": transform.fixed_grid.to_dict(), "provenance": transform.provenance},
-                {**{side: made.values.numpy() for side, made in sides.items()}, "log_jacobian": values.numpy()})
-
-
-def _on_grid(transform: Transform, grid: Grid, direction: str) -> Any:
-    """Something that maps the points of a grid: through a spline over every second one where that is as good."""
-    fine = max(grid.spacing) <= 1.5 * float(np.mean(transform.fixed_grid.spacing)) and min(grid.size) >= 8
-    return SampledMap(transform, grid, direction).at_voxels(grid) if fine else transform
+        provenance = {"fixed": transform.fixed_grid.to_dict(), **transform.provenance}
+        return ("values",
+                {"report": {"provenance": provenance}, **{side: made.grid.to_dict() for side, made in sides.items()}},
+                {"log_jacobian": values.numpy(), "transform": request.arrays["transform"],
+                 **{side: made.values.numpy() for side, made in sides.items()}})
 
 
 def _array(request: Message, name: str) -> np.ndarray:
@@ -199,10 +169,10 @@ def _direction(request: Message) -> str:
     return str(request.fields.get("direction", "forward"))
 
 
-def _positive(fields: dict, name: str) -> Optional[float]:
-    value = fields.get(name)
+def _grid_spacing(request: Message) -> Optional[float]:
+    value = request.fields.get("grid_spacing")
     if value is not None and not (isinstance(value, (int, float)) and value > 0):
-        raise InputError(f"The {name.replace('_', ' ')} is {value!r}; give a spacing above 0 mm, or none.")
+        raise InputError(f"The grid spacing is {value!r}; give a spacing above 0 mm, or none.")
     return value
 
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 PROGRAM = str(Path(__file__).with_name("__main__.py"))
 PIECE = 1 << 20  # bytes given to Qt at once; it copies them
 STDERR_LINES = 50
-LAUNCHER_SAYS = "exit abnormally"  # Slicer's launcher, when what it launched was killed or crashed
+LAUNCHER_MESSAGE = "exit abnormally"  # Slicer's launcher, when what it launched was killed or crashed
 
 
 class WorkerProcess:
@@ -42,23 +42,18 @@ class WorkerProcess:
         # Qt objects must outlive the signal in which we learn of their end; a few generations are more than enough.
         self._ended_processes: collections.deque = collections.deque(maxlen=4)
         self._outgoing: collections.deque[memoryview] = collections.deque()
-        self._said: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
+        self._stderr_lines: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
 
     @property
     def running(self) -> bool:
         """Whether a worker has been started and has not ended."""
         return self._process is not None
 
-    @property
-    def stderr(self) -> str:
-        """The last lines that the worker wrote to its standard error; for the log."""
-        return "\n".join(self._said)
-
     def start(self) -> None:
-        """Start a worker if none is running; returns at once, ``client.on_hello`` tells when it is ready."""
+        """Start a worker if none is running; returns at once, and requests may follow at once."""
         if self.running:
             return
-        self._said.clear()
+        self._stderr_lines.clear()
         self._outgoing.clear()
         process = self._process = qt.QProcess()
         process.readyReadStandardOutput.connect(self._read)
@@ -90,7 +85,7 @@ class WorkerProcess:
         self.start()
 
     def waitForReply(self, request: Request, ms: int = -1) -> bool:
-        """Block until a request has its outcome, without an event loop; its callbacks are called.
+        """Block until a request has its outcome, without an event loop; its signals are emitted.
 
         Args:
             ms: how long at most; negative waits for ever.
@@ -134,7 +129,7 @@ class WorkerProcess:
     def _read_stderr(self) -> None:
         if self._process is not None:
             text = self._process.readAllStandardError().data().decode("utf-8", "replace")
-            self._said.extend(line for line in text.splitlines() if line.strip())
+            self._stderr_lines.extend(line for line in text.splitlines() if line.strip())
 
     # --------------------------------------------------------------------------------------------- ending
 
@@ -155,7 +150,7 @@ class WorkerProcess:
             return
         self._read()
         self._read_stderr()
-        self._ended(_why(code, int(getattr(status, "value", status)) != 0, self._said))
+        self._ended(_reason(code, int(getattr(status, "value", status)) != 0, self._stderr_lines))
 
     def _error(self, error: int) -> None:
         """Only one that never started: all others are followed by ``finished``."""
@@ -167,16 +162,16 @@ class WorkerProcess:
         pid = self._pid()
         self._release()
         _kill(pid)
-        logger.warning("%s\n%s", reason, self.stderr)
+        logger.warning("%s\n%s", reason, "\n".join(self._stderr_lines))
         self.client.died(reason)
 
 
-def _why(code: int, crashed: bool, said: collections.deque) -> str:
+def _reason(code: int, crashed: bool, stderr: collections.deque) -> str:
     """A sentence for the user from how a process ended; for a crash Qt gives the signal on Unix as the code."""
-    last = said[-1].strip() if said else ""
+    last = stderr[-1].strip() if stderr else ""
     if crashed and code == 9:
         return "The worker was killed, most likely because memory ran out; free some or lower the resolution."
-    if LAUNCHER_SAYS in last:  # which of the two, the launcher does not say
+    if LAUNCHER_MESSAGE in last:  # which of the two, the launcher does not say
         return ("The worker was killed or crashed, perhaps because memory ran out; free some or lower the resolution, "
                 "and try again.")
     if crashed:

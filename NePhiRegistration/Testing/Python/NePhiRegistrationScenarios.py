@@ -66,10 +66,11 @@ def registers(logic: Any, nodes: dict[str, Any]) -> Outputs:
         seen["phases"].append(fields["phase"])
         forward = task.outputs.forward
         if forward is not None and transform_nodes.grid_transform(forward) is not None:
-            seen["moved"].append(float(np.abs(transform_nodes.read_displacement(forward)[0]).mean()))
+            seen["moved"].append(fields["step"])
 
-    task = logic.start(_inputs(nodes), Outputs(), "lung-ct", OPTIONS, on_progress=progress,
-                       on_finished=seen["ended"].append, on_failed=seen["ended"].append)
+    task = logic.start(_inputs(nodes), Outputs(), "lung-ct", OPTIONS)
+    task.progress.connect(progress)
+    _connect_ends(task, seen["ended"])
     longest = wait(lambda: bool(seen["ended"]))
     check(task.state == "finished", f"the registration ended as {task.state}: {task.message}")
     error = task.report["metrics"]["tre_mm"]
@@ -175,8 +176,8 @@ def refuses(logic: Any, nodes: dict[str, Any]) -> None:
 def tells_of_memory(logic: Any, nodes: dict[str, Any]) -> None:
     """A registration that needs more memory than there is ends with a sentence."""
     ended: list = []
-    task = logic.start(_inputs(nodes), Outputs(gridSpacing=0.01), "lung-ct", {**OPTIONS, "iterations": [1, 1]},
-                       on_finished=ended.append, on_failed=ended.append)
+    task = logic.start(_inputs(nodes), Outputs(gridSpacing=0.01), "lung-ct", {**OPTIONS, "iterations": [1, 1]})
+    _connect_ends(task, ended)
     wait(lambda: bool(ended))
     check(task.failure == "memory", f"too much memory: {task.message}")
 
@@ -185,7 +186,7 @@ def survives_a_killed_worker(logic: Any, nodes: dict[str, Any]) -> None:
     """A worker that is killed ends its task with a sentence, and the next registration works."""
     before, ended = slicer.mrmlScene.GetNumberOfNodes(), []
     task = _running(logic, nodes, ended)
-    os.kill(shared().worker.client.hello["pid"], getattr(signal, "SIGKILL", signal.SIGTERM))
+    os.kill(shared().process.client.hello["pid"], getattr(signal, "SIGKILL", signal.SIGTERM))
     wait(lambda: bool(ended))
     check(task.failure == "died", f"the worker was killed: {task.message}")
     check(slicer.mrmlScene.GetNumberOfNodes() == before, "the scene is as it was")
@@ -230,11 +231,18 @@ def wait(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
 def _running(logic: Any, nodes: dict[str, Any], ended: list) -> Any:
     """A task that has begun to align; ``ended`` gets it when it has ended."""
     running: list = []
-    task = logic.start(_inputs(nodes), Outputs(), "lung-ct", {**OPTIONS, "iterations": [1000, 1000]},
-                       on_progress=running.append, on_finished=ended.append, on_failed=ended.append)
+    task = logic.start(_inputs(nodes), Outputs(), "lung-ct", {**OPTIONS, "iterations": [1000, 1000]})
+    task.progress.connect(running.append)
+    _connect_ends(task, ended)
     wait(lambda: bool(ended) or any("level" in fields["phase"] for fields in running))
     check(not ended, f"a registration is running{task.message and ': ' + task.message}")
     return task
+
+
+def _connect_ends(task: Any, ended: list) -> None:
+    """``ended`` gets the task when it has ended."""
+    task.finished.connect(ended.append)
+    task.failed.connect(ended.append)
 
 
 def _volume(values: np.ndarray, kind: str = "ScalarVolume") -> Any:
