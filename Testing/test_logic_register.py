@@ -57,7 +57,7 @@ def registered(once):
 
 def test_all_outputs_are_made_named_after_the_volumes_and_filled(registered):
     made = registered.outputs
-    assert content() - registered.before == {"out to in", "in to out", "out warped", "out log-Jacobian", "out numbers"}
+    assert content() - registered.before == {"out to in", "in to out", "out warped", "out log-Jacobian", "out metrics"}
     assert all(transform_nodes.grid_transform(node) is not None for node in (made.forward, made.inverse))
     assert made.warped.GetImageData().GetDimensions() == registered.pair.fixed.GetImageData().GetDimensions()
     assert made.logJacobian.GetImageData().GetDimensions() == made.warped.GetImageData().GetDimensions()
@@ -176,7 +176,7 @@ def test_an_initial_transform_is_where_the_registration_starts(logic):  # noqa: 
 @pytest.mark.parametrize(("change", "message"), [
     ({"moving": None}, "No moving volume is chosen"),
     ({"moving": "fixed"}, "The fixed and the moving volume are the same"),
-    ({"landmarksMoving": None}, "There are fixed landmarks but no moving ones"),
+    ({"landmarksMoving": None}, "There are fixed landmarks but no moving landmarks"),
     ({"fixedLabels": "fixedMask"}, "Labels are chosen for one volume only"),
     ({"initialTransform": "landmarksFixed"}, "forks in is no transform")])
 def test_what_can_be_seen_at_once_is_refused_at_once(logic, change, message):  # noqa: F811

@@ -64,7 +64,7 @@ def test_markups_come_back_as_markups_with_their_labels(registered):
 def test_points_of_another_shape_and_other_destinations_are_refused(registered):
     with pytest.raises(NodeError, match=r"The points have the shape \(4, 2\); give \(n, 3\)"):
         registered.logic.applyToPoints(np.zeros((4, 2)))
-    with pytest.raises(NodeError, match="The destination is 'forward'; say 'fixed' or 'moving'"):
+    with pytest.raises(NodeError, match="The destination is 'forward'; use 'fixed' or 'moving'"):
         registered.logic.applyToPoints(POINTS, to="forward")
 
 

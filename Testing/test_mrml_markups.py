@@ -44,12 +44,12 @@ def unplaced():
 
 
 @pytest.mark.parametrize("fixed, moving, sentence", [
-    (lambda: add_points(POINTS), lambda: None, "There are fixed landmarks but no moving ones"),
-    (lambda: None, lambda: add_points(POINTS), "There are moving landmarks but no fixed ones"),
+    (lambda: add_points(POINTS), lambda: None, "There are fixed landmarks but no moving landmarks"),
+    (lambda: None, lambda: add_points(POINTS), "There are moving landmarks but no fixed landmarks"),
     (lambda: add_points(POINTS), lambda: add_points(POINTS[:3]), "There are 5 fixed and 3 moving landmarks"),
     (lambda: add_node("MarkupsFiducial", "F"), lambda: add_points(POINTS), "The fixed list 'F' has no points"),
     (unplaced, lambda: add_points(POINTS), "Point 3 of the fixed list 'U' is not placed"),
-    (lambda: add_node("Transform", "T"), lambda: add_points(POINTS), "The fixed list 'T' is no markups node"),
+    (lambda: add_node("Transform", "T"), lambda: add_points(POINTS), "The fixed list 'T' is not a markups node"),
 ])
 def test_lists_that_are_no_pairs_are_refused_in_a_sentence(fixed, moving, sentence):
     with pytest.raises(NodeError) as error:

@@ -153,7 +153,7 @@ def elsewhere():
     (lambda: add_segmentation({"lung": 0 * LUNG}, oblique_matrix()), None, "is empty"),
     (lambda: add_volume(0 * LUNG, kind="LabelMapVolume"), None, "is empty"),
     (lambda: add_node("LabelMapVolume", "L"), None, "The fixed mask 'L' holds no image"),
-    (elsewhere, None, "has nothing inside the fixed volume 'CT'"),
+    (elsewhere, None, "does not overlap the fixed volume 'CT'"),
     (lambda: add_volume(noise(), name="MR"), None, "'MR' is neither a segmentation nor a label map"),
 ])
 def test_a_mask_that_is_of_no_use_is_refused_in_a_sentence(make, segment, sentence):
@@ -173,7 +173,7 @@ def test_labels_are_matched_by_the_names_of_segments():
     assert matched[0].names == matched[1].names == {1: "lung"}
     assert np.array_equal(matched[0].array, LUNG & ~HEART)
     assert np.array_equal(matched[1].array, LUNG)
-    with pytest.raises(NodeError, match=r"\(lung, only here\) .* \(5\) have no name in common"):
+    with pytest.raises(NodeError, match=r"\(lung, only here\) .* \(5\) share no name"):
         labels = add_volume((5 * LUNG).astype(np.int16), oblique_matrix(), kind="LabelMapVolume")
         run_now(mask_nodes.match_labels(fixed, run_now(mask_nodes.read_labels(labels, image, "moving"))))
 

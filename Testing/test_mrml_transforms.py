@@ -166,7 +166,7 @@ def test_a_part_of_the_deformation_follows_its_source(percent):
 
 
 def test_only_a_displacement_field_has_a_part():
-    with pytest.raises(NodeError, match="'linear' is no displacement field"):
+    with pytest.raises(NodeError, match="'linear' does not hold a displacement field"):
         transform_nodes.scale_field(add_node("Transform"), add_linear(np.eye(4)), 50)
 
 

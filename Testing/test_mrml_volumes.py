@@ -174,7 +174,7 @@ def with_nan() -> np.ndarray:
 
 @pytest.mark.parametrize("make, sentence", [
     (lambda: None, "No fixed volume is chosen; choose one."),
-    (lambda: add_node("Transform", "T"), "is no volume"),
+    (lambda: add_node("Transform", "T"), "is not a volume"),
     (lambda: add_node("ScalarVolume", "empty"), "The fixed volume 'empty' holds no image"),
     (lambda: add_volume(noise((9, 12, 15, 3)), kind="VectorVolume"), "has 3 values in each voxel"),
     (lambda: add_volume(noise().astype(np.int16), kind="LabelMapVolume"), "is a label map"),

@@ -49,7 +49,8 @@ def test_a_pair_of_volumes_enables_the_button_and_leaves_nothing_to_say(opened):
 def test_landmarks_for_one_volume_only_are_refused(opened):
     opened.choose_pair()
     opened.ui.fixedLandmarksSelector.setCurrentNode(add_points("F", 3))
-    assert opened.ui.statusLabel.text == "There are fixed landmarks but no moving ones; choose both lists or neither."
+    said = "There are fixed landmarks but no moving landmarks; choose both lists or neither."
+    assert opened.ui.statusLabel.text == said
     assert not opened.ui.registerButton.enabled
 
 
@@ -157,7 +158,7 @@ def test_while_running_the_second_button_offers_to_stop_and_keep(opened):
     task = opened.press()
     assert opened.ui.secondButton.text == ""
     task.run()
-    assert opened.ui.secondButton.text == "Stop and keep"
+    assert opened.ui.secondButton.text == "Stop and keep result"
     opened.ui.secondButton.click()
     assert task.cancels == [True]
 
@@ -169,7 +170,7 @@ def test_while_the_outputs_are_made_of_the_map_so_far_a_plain_cancel_is_still_po
     opened.ui.secondButton.click()
     assert (shown(opened.ui)[:2], opened.ui.secondButton.text) == (("Cancel", True), "")
     task.progress.emit({"phase": "outputs", "name": "warped volume", "step": 2, "steps": 6})
-    assert opened.ui.progressLabel.text == "Making the outputs: warped volume"
+    assert opened.ui.progressLabel.text == "Creating outputs: warped volume"
     opened.ui.registerButton.click()
     assert task.cancels == [True, False]
     assert shown(opened.ui)[:2] == ("Cancelling…", False)
@@ -196,7 +197,7 @@ def test_cancel_says_so_until_the_task_has_stopped(opened):
     assert task.cancels == [False]
     assert shown(opened.ui)[:2] == ("Cancelling…", False)
     task.fail("", "cancelled")
-    assert shown(opened.ui) == ("Register", True, "Cancelled; the scene is as it was.")
+    assert shown(opened.ui) == ("Register", True, "Cancelled; the scene was restored.")
 
 
 def test_a_failure_is_one_sentence_beneath_a_working_button(opened):
@@ -222,7 +223,7 @@ def test_after_the_end_the_button_continues_or_starts_over(opened):
     opened.ui.continueSpinBox.value = 12
     opened.press().finish()
     assert shown(opened.ui) == ("Continue", True, "Mean landmark error 9.3 → 1.2 mm, no folds, 12 s on cpu.")
-    assert "12 iterations" in opened.ui.registerButton.toolTip
+    assert "12 more iterations" in opened.ui.registerButton.toolTip
     opened.press().finish()
     assert opened.logic.calls[-1] == ("resume", 12)
     assert opened.ui.secondButton.text == "Start over"

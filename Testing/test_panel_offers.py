@@ -170,4 +170,4 @@ def test_the_window_answers_while_the_phantom_is_made(offered, monkeypatch):
     offered[1]["customDownloader"](None)
     timer.stop()
     assert max(second - first for first, second in zip(ticks, ticks[1:])) < 0.5
-    assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, breathed in") is not None
+    assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, inspiration") is not None

@@ -26,7 +26,7 @@ def views() -> list:
 
 def layers() -> list[tuple]:
     """What the views show once what had to be made for it is there."""
-    slicer.modules.NePhiRegistrationWidget.panel.review._turns.run()
+    slicer.modules.NePhiRegistrationWidget.panel.review._queue.run_all()
     names = []
     for view in views():
         ids = view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()
@@ -144,7 +144,7 @@ def test_pictures_are_made_anew_at_most_once_a_second(opened):
     layers()
     for _ in range(5):
         task.run()
-    assert not opened.widget.panel.review._turns
+    assert not opened.widget.panel.review._queue
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def bent(opened):
 
 
 def test_the_picture_of_a_sheared_moving_volume_is_made_step_by_step(opened, bent):
-    assert opened.widget.panel.review._turns
+    assert opened.widget.panel.review._queue
     assert set(layers()) == {("Fixed", "NePhi moving")}
     sheared = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi moving"))
     assert sheared.shape != slicer.util.arrayFromVolume(bent).shape
@@ -475,7 +475,7 @@ def test_a_picture_that_is_no_longer_wanted_is_not_made(opened):
 def test_a_node_that_goes_while_the_picture_is_made_does_no_harm(opened, name):
     finished(opened)
     choose(opened.ui.compareComboBox, "checkerboard")
-    opened.widget.panel.review._turns._turn()
+    opened.widget.panel.review._queue._turn()
     slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))
     assert "NePhi mixed" not in {shown for pair in layers() for shown in pair}
 

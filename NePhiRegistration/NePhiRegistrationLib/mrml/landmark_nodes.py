@@ -30,15 +30,15 @@ def read_landmark_pairs(fixed_node: Any, moving_node: Any, fixed: Optional[Volum
         return None
     if fixed_node is None or moving_node is None:
         given, missing = ("moving", "fixed") if fixed_node is None else ("fixed", "moving")
-        raise NodeError(_("There are {given} landmarks but no {missing} ones; choose both lists or neither.").format(
-            given=given, missing=missing))
+        raise NodeError(_("There are {given} landmarks but no {missing} landmarks; choose both lists or neither."
+                          ).format(given=given, missing=missing))
     if fixed_node is moving_node:
         raise NodeError(_("'{name}' is chosen for the fixed and the moving landmarks; choose two lists.").format(
             name=fixed_node.GetName()))
     points = [_points(node, role) for node, role in ((fixed_node, "fixed"), (moving_node, "moving"))]
     if len(points[0]) != len(points[1]):
-        raise NodeError(_("There are {fixed} fixed and {moving} moving landmarks; place as many in one list as in the "
-                          "other, in the same order.").format(fixed=len(points[0]), moving=len(points[1])))
+        raise NodeError(_("There are {fixed} fixed and {moving} moving landmarks; both lists need the same "
+                          "number of points, in the same order.").format(fixed=len(points[0]), moving=len(points[1])))
     for node, place, volume in zip((fixed_node, moving_node), points, (fixed, moving)):
         if volume is not None:
             _check_inside(node, place, volume)
@@ -74,10 +74,10 @@ def read_points(node: Any, role: str = "") -> np.ndarray:
 def _points(node: Any, role: str) -> np.ndarray:
     name = f"{role} list '{node.GetName()}'".strip()
     if not node.IsA("vtkMRMLMarkupsNode"):
-        raise NodeError(_("The {name} is no markups node; choose a point list.").format(name=name))
+        raise NodeError(_("The {name} is not a markups node; choose a point list.").format(name=name))
     count = node.GetNumberOfControlPoints()
     if count == 0:
-        raise NodeError(_("The {name} has no points; place some, or choose another or none.").format(name=name))
+        raise NodeError(_("The {name} has no points; place some, or choose another list or None.").format(name=name))
     points = np.zeros((count, 3))
     for index in range(count):
         if node.GetNthControlPointPositionStatus(index) != node.PositionDefined:

@@ -61,9 +61,10 @@ def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: st
         yield from fill_slabs(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
     count = int(np.count_nonzero(mask.view(bool)))
     if not count and all(part.empty for part in used):
-        raise NodeError(_("The {name} is empty; draw something in it, or choose another or none.").format(name=name))
+        raise NodeError(_("The {name} is empty; draw a region in it, or choose another mask or None.").format(
+            name=name))
     if not count:
-        raise NodeError(_("The {name} has nothing inside the {volume}; choose one that belongs to it, or none.").format(
+        raise NodeError(_("The {name} does not overlap the {volume}; choose one that does, or None.").format(
             name=name, volume=volume.name))
     log.info("The %s is %s, %d voxels.", name, " and ".join(part.name for part in used), count)
     return mask
@@ -89,7 +90,7 @@ def read_labels(node: Any, volume: VolumeData, role: str) -> Gradual[Labels]:
                 array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
     present = yield from _values(array)
     if not present:
-        raise NodeError(_("The {name} have nothing inside the {volume}; choose labels that belong to it, or none."
+        raise NodeError(_("The {name} do not overlap the {volume}; choose labels that do, or None."
                           ).format(name=name, volume=volume.name))
     names = {value: str(value) for value in present} if is_map else \
         {label: part.name for label, part in enumerate(found, start=1)}
@@ -104,8 +105,8 @@ def match_labels(fixed: Labels, moving: Labels) -> Gradual[tuple[Labels, Labels]
     """
     shared = [name for name in fixed.names.values() if name in moving.names.values()]
     if not shared:
-        raise NodeError(_("The {fixed} ({fixed_names}) and the {moving} ({moving_names}) have no name in common; give "
-                          "what belongs together the same name.").format(
+        raise NodeError(_("The {fixed} ({fixed_names}) and the {moving} ({moving_names}) share no name; give "
+                          "corresponding segments the same name.").format(
             fixed=fixed.name, fixed_names=", ".join(fixed.names.values()),
             moving=moving.name, moving_names=", ".join(moving.names.values())))
     numbers = {name: number for number, name in enumerate(shared, start=1)}
@@ -219,16 +220,16 @@ def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool)
     every = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     if segment_id:
         if segment_id not in every:
-            raise NodeError(_("The {name} has no segment {segment}; choose one that it has.").format(
+            raise NodeError(_("The {name} has no segment {segment}; choose an existing segment.").format(
                 name=name, segment=segment_id))
         return [segment_id]
     if not every:
-        raise NodeError(_("The {name} has no segments; add one, or choose another or none.").format(name=name))
+        raise NodeError(_("The {name} has no segments; add one, or choose another node or None.").format(name=name))
     if not visible or display is None:
         return every
     shown = [segment for segment in every if display.GetSegmentVisibility(segment)]
     if not shown:
-        raise NodeError(_("The {name} has no visible segment; show those to use, or choose one segment.").format(
+        raise NodeError(_("The {name} has no visible segment; show the segments to use, or choose one segment.").format(
             name=name))
     return shown
 

@@ -112,7 +112,7 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
     node.GetMatrixTransformToWorld(matrix)
     to_world = numpy_matrix(matrix)
     if not (np.isfinite(to_world).all() and abs(np.linalg.det(to_world[:3, :3])) > 1e-6):
-        raise NodeError(_("The initial transform '{name}' cannot be inverted; choose another or none.").format(
+        raise NodeError(_("The initial transform '{name}' cannot be inverted; choose another or None.").format(
             name=node.GetName()))
     return to_lps(np.linalg.inv(to_world))
 
@@ -140,7 +140,7 @@ def above(transform: Any, node: Any) -> bool:
 def _field(node: Any) -> Any:
     transform = grid_transform(node)
     if transform is None:
-        raise NodeError(_("The transform '{name}' is no displacement field from its parent; choose a transform made by "
+        raise NodeError(_("The transform '{name}' does not hold a displacement field; choose a transform made by "
                           "NePhi.").format(name=node.GetName()))
     return transform
 

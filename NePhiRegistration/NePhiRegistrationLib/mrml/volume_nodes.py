@@ -176,7 +176,7 @@ def checked_kind(node: Any, role: str) -> str:
         raise NodeError(_("The {name} is a label map; choose the image it belongs to, and give label maps as masks."
                           ).format(name=name))
     if not node.IsA("vtkMRMLScalarVolumeNode"):
-        raise NodeError(_("The {name} is no volume ({kind}); choose a scalar volume.").format(
+        raise NodeError(_("The {name} is not a volume ({kind}); choose a scalar volume.").format(
             name=name, kind=node.GetNodeTagName()))
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
@@ -187,8 +187,9 @@ def checked_kind(node: Any, role: str) -> str:
                           "extract a volume with one.").format(name=name, count=components))
     size = image.GetDimensions()
     if min(size) < MIN_AXIS:
-        raise NodeError(_("The {name} has {size} voxels; at least {least} along each axis are needed, choose a volume "
-                          "and not a single slice.").format(name=name, size=" x ".join(map(str, size)), least=MIN_AXIS))
+        raise NodeError(_("The {name} has {size} voxels; at least {least} along each axis are needed; choose a "
+                          "volume, not a single slice.").format(
+            name=name, size=" x ".join(map(str, size)), least=MIN_AXIS))
     return name
 
 
@@ -201,7 +202,7 @@ def _checked_values(array: np.ndarray, name: str) -> float:
                           "them, for instance by the background value.").format(
             name=name, count=count, total=array.size))
     if low == high:
-        raise NodeError(_("The {name} is constant ({value:g} everywhere); choose a volume that shows something."
+        raise NodeError(_("The {name} is constant ({value:g} everywhere); choose a volume with varying intensities."
                           ).format(name=name, value=low))
     return float(low)
 

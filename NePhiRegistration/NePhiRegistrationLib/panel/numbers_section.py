@@ -69,22 +69,22 @@ class Numbers:
 
     def onSaveNumbers(self) -> None:
         """Ask for a file and write the numbers."""
-        path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save numbers"), "numbers.csv", "CSV (*.csv)")
+        path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save metrics"), "metrics.csv", "CSV (*.csv)")
         text = metrics_table.metrics_csv(self._rows)
         self._try(path, lambda: transform_files.write_bytes(path, text.encode("utf-8")),
-                  _("The numbers are in {path}."))
+                  _("Saved the metrics to {path}."))
 
     def onSaveTransform(self) -> None:
         """Ask for a file and write the transform."""
         path = qt.QFileDialog.getSaveFileName(self._ui.numbersTable, _("Save transform"), "transform.nephi",
                                               "NePhi (*.nephi)")
-        self._try(path, lambda: self._save(path), _("The transform is in {path}."))
+        self._try(path, lambda: self._save(path), _("Saved the transform to {path}."))
 
     def onLoadTransform(self) -> None:
         """Ask for a file and read the transform."""
         path = qt.QFileDialog.getOpenFileName(self._ui.numbersTable, _("Load transform"), "", "NePhi (*.nephi)")
         self._ui.loadTransformButton.enabled = not path
-        if not self._try(path, lambda: self._load(path), _("{path} is being read…")):
+        if not self._try(path, lambda: self._load(path), _("Loading {path}…")):
             self._ui.loadTransformButton.enabled = True
 
     def loaded(self, outcome: str) -> None:

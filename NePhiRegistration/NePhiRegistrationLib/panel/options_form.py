@@ -88,7 +88,7 @@ class OptionsForm:
     def _groups(self) -> list[tuple[str, list[Option]]]:
         placed = {*COMPUTING, *COMPARING, *SMOOTHNESS}
         rest = tuple(name for name in self._options if name not in placed)
-        titles = ((_("Device, levels and iterations"), COMPUTING), (_("Comparing the images"), COMPARING),
+        titles = ((_("Device, levels and iterations"), COMPUTING), (_("Image similarity"), COMPARING),
                   (_("Smoothness"), SMOOTHNESS), (_("Networks"), rest))
         return [(title, [self._options[name] for name in members if name in self._options])
                 for title, members in titles]
@@ -123,7 +123,7 @@ class OptionsForm:
             parts.append(_("From {low:g} to {high:g}.").format(low=option.low, high=option.high))
         if option.levels:
             parts.append(_("One value per level, coarse to fine."))
-        return " ".join([*parts, _("The preset says {value}.").format(value=option.shown(value))])
+        return " ".join([*parts, _("Preset value: {value}.").format(value=option.shown(value))])
 
     @staticmethod
     def _quietly(editor: Any, change: Callable[[], Any]) -> None:

@@ -185,7 +185,7 @@ class Panel:
         self._result = True
         self._update_numbers()
         self.review.result()
-        self.numbers.loaded(_("{path} was read; the outputs hold its maps.").format(path=path))
+        self.numbers.loaded(_("Loaded {path} into the outputs.").format(path=path))
 
     def _not_loaded(self, loading: Task) -> None:
         if not self._closed:

@@ -47,7 +47,7 @@ class Option:
         values = [self._number(part) for part in text.replace(";", ",").split(",") if part.strip()]
         if not values or (not self.levels and len(values) > 1):
             raise ValueError(_("{name} is {text!r}; give {what}.").format(
-                name=self.name, text=text, what=_("numbers with commas between") if self.levels else _("one number")))
+                name=self.name, text=text, what=_("numbers separated by commas") if self.levels else _("one number")))
         return values if self.levels else values[0]
 
     def shown(self, value: Any) -> str:
@@ -61,7 +61,7 @@ class Option:
             if self.kind == "int" and value % 1:
                 raise ValueError
         except ValueError:
-            raise ValueError(_("{name} is {text!r}, which is no {kind}.").format(
+            raise ValueError(_("{name} is {text!r}, which is not a {kind}.").format(
                 name=self.name, text=text.strip(),
                 kind=_("whole number") if self.kind == "int" else _("number"))) from None
         if self.low is not None and not self.low <= value <= self.high:

@@ -209,7 +209,7 @@ class Review:
 
     def _fill(self) -> None:
         ui = self._ui
-        for text in (_("As they are"), _("Fixed | warped | overlay")):
+        for text in (_("Current layout"), _("Fixed | warped | overlay")):
             ui.layoutComboBox.addItem(text)
         comparisons = [(_("Overlay"), OVERLAY), (_("Checkerboard"), CHECKERBOARD), (_("Difference"), DIFFERENCE),
                        (_("Flicker"), FLICKER)]
@@ -217,7 +217,7 @@ class Review:
             comparisons.append((_("Reveal cursor"), REVEAL))
         for text, choice in comparisons:
             ui.compareComboBox.addItem(text, choice)
-        for text, choice in ((_("Nothing"), NOTHING), (_("Bent grid"), GRID), (_("Arrows"), ARROWS)):
+        for text, choice in ((_("Nothing"), NOTHING), (_("Deformed grid"), GRID), (_("Arrows"), ARROWS)):
             ui.drawComboBox.addItem(text, choice)
 
     def _picture(self, parameters: Any) -> Gradual[None]:

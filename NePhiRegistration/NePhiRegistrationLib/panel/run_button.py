@@ -53,20 +53,20 @@ class Buttons:
 def buttons(situation: Situation) -> Buttons:
     """The buttons for a situation."""
     if situation.state == "cancelling" and situation.keeping:  # which takes as long as making the outputs does
-        return Buttons(_("Cancel"), _("Keep nothing after all, and leave the scene as it was."))
+        return Buttons(_("Cancel"), _("Discard the result after all and restore the scene."))
     if situation.state == "cancelling":
         return Buttons(_("Cancelling…"), _("The task is being stopped."), enabled=False)
     if situation.state == "starting":
-        return Buttons(_("Cancel"), _("Stop and leave the scene as it was."))
+        return Buttons(_("Cancel"), _("Stop and restore the scene."))
     if situation.state == "running":
-        return Buttons(_("Cancel"), _("Stop and leave the scene as it was."), second=_("Stop and keep"),
-                       secondTip=_("Stop and fill the outputs with the map so far."))
+        return Buttons(_("Cancel"), _("Stop and restore the scene."), second=_("Stop and keep result"),
+                       secondTip=_("Stop and fill the outputs with the current result."))
     if situation.can_continue:
-        return Buttons(_("Continue"), _("Add {count} iterations of the finest level to the result.").format(
-            count=situation.iterations), second=_("Start over"), secondTip=_("Register again from the beginning."))
+        return Buttons(_("Continue"), _("Refine the result with {count} more iterations at the finest level.").format(
+            count=situation.iterations), second=_("Start over"), secondTip=_("Register again from scratch."))
     if situation.missing is not None:
         return Buttons(_("Register"), situation.missing, enabled=False)
-    return Buttons(_("Register"), _("Bring the moving volume onto the fixed one."))
+    return Buttons(_("Register"), _("Align the moving volume to the fixed volume."))
 
 
 def missing(parameters: Any) -> Optional[str]:
@@ -78,7 +78,7 @@ def missing(parameters: Any) -> Optional[str]:
         parameters: the parameter node.
     """
     if parameters.guideByLandmarks and parameters.fixedLandmarks is None and parameters.movingLandmarks is None:
-        return _("Choose the landmarks that guide the registration, or untick that box.")
+        return _("Choose the landmarks that guide the registration, or uncheck that box.")
     try:
         check(inputs(parameters), outputs(parameters))
     except NodeError as error:

@@ -158,7 +158,7 @@ class RunSection:
         self._registered = None
         self._ui.progressLabel.text = ""
         cancelled = task.state == "cancelled"
-        self.say(task.message or (_("Cancelled; the scene is as it was.") if cancelled else _("The task failed.")))
+        self.say(task.message or (_("Cancelled; the scene was restored.") if cancelled else _("The task failed.")))
         self.failed.emit(task)
         self.update()
 
@@ -234,7 +234,7 @@ def progress_text(fields: dict) -> str:
     if fields.get("seconds_left") is not None:
         parts.append(_("{time} left").format(time=clock(fields["seconds_left"])))
     elif fields.get("seconds"):
-        parts.append(_("{time} so far").format(time=clock(fields["seconds"])))
+        parts.append(_("{time} elapsed").format(time=clock(fields["seconds"])))
     return " · ".join(parts)
 
 
@@ -248,7 +248,7 @@ def phase_text(fields: dict) -> str:
     named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "refinement": _("Refinement"),
              "done": _("Done")}
     if phase == "outputs":
-        return _("Making the outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
+        return _("Creating outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
     return named.get(phase, phase)
 
 

@@ -42,7 +42,7 @@ def register(icons: str) -> None:
           checksums=[f"SHA256:{item}" for item in sums])
     # Slicer wants an address, a file and a node name of every source, even of one that is not downloaded.
     offer(category=CATEGORY, sampleName="BreathingChestPhantom", thumbnailFileName=thumbnail, uris="generated",
-          fileNames="phantom.npz", nodeNames=_("Chest, breathed {breath}").format(breath=_("in")),
+          fileNames="phantom.npz", nodeNames=_("Chest, {breath}").format(breath=_("inspiration")),
           customDownloader=lambda _source: onPhantom())
 
 
@@ -69,18 +69,18 @@ def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -
     """
     arrays = _made(size, seed, python or sys.executable)
     nodes: dict[str, Any] = {}
-    for side, breath in (("fixed", _("in")), ("moving", _("out"))):
+    for side, breath in (("fixed", _("inspiration")), ("moving", _("expiration"))):
         geometry = {name: arrays[f"{side}_{name}"].tolist() for name in ("size", "spacing", "origin", "direction")}
         volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode",
-                                                    _("Chest, breathed {breath}").format(breath=breath))
+                                                    _("Chest, {breath}").format(breath=breath))
         volume_nodes.write_volume(volume, arrays[side], geometry)
         volume.GetDisplayNode().SetAutoWindowLevel(False)
         volume.GetDisplayNode().SetWindowLevelMinMax(-1000, 300)
         nodes[side] = volume
         nodes[f"{side}Mask"] = _segmentation(arrays[f"{side}_mask"], geometry,
-                                             _("Lungs, breathed {breath}").format(breath=breath))
+                                             _("Lungs, {breath}").format(breath=breath))
         points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode",
-                                                    _("Vessels, breathed {breath}").format(breath=breath))
+                                                    _("Vessels, {breath}").format(breath=breath))
         landmark_nodes.write_points(points, arrays[f"{side}_landmarks"])
         nodes[f"{side}Landmarks"] = points
     return nodes

@@ -27,13 +27,11 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
     """
     _check_volumes(inputs)
     if (inputs.fixedLabels is None) != (inputs.movingLabels is None):
-        raise NodeError(_("Labels are chosen for one volume only; choose them for both or for none."))
+        raise NodeError(_("Labels are chosen for one volume only; choose labels for both volumes or for neither."))
     chosen = _chosen(inputs)
     _check_kinds({"initialTransform": inputs.initialTransform})
     if outputs is not None:
         check_outputs(inputs, outputs)
-        if not outputs.createMissing and not dict(outputs.nodes()):
-            raise NodeError(_("No output is chosen; choose at least one, or have missing outputs created."))
         _check_free(chosen, outputs)
     landmark_nodes.read_landmark_pairs(inputs.guideFixed, inputs.guideMoving)
     landmark_nodes.read_landmark_pairs(inputs.landmarksFixed, inputs.landmarksMoving)
@@ -41,11 +39,13 @@ def check(inputs: Inputs, outputs: Optional[Outputs] = None) -> None:
 
 
 def check_outputs(inputs: Inputs, outputs: Outputs) -> None:
-    """Refuse to write into an input, into one node twice, or into a node of another kind.
+    """Refuse to write nowhere, into an input, into one node twice, or into a node of another kind.
 
     Raises:
         NodeError: naming the node and its roles.
     """
+    if not outputs.createMissing and not dict(outputs.nodes()):
+        raise NodeError(_("No output is chosen; choose at least one, or have missing outputs created."))
     _check_kinds(dict(outputs.nodes()))
     taken = {node.GetID(): role for role, node in _chosen(inputs).items()}
     for name, node in outputs.nodes():
@@ -95,5 +95,5 @@ def _check_kinds(nodes: dict[str, Any]) -> None:
     for name, node in nodes.items():
         words, kind = KINDS[name]
         if node is not None and not (node.IsA(f"vtkMRML{kind}Node") and not node.IsA("vtkMRMLLabelMapVolumeNode")):
-            raise NodeError(_("{name} is no {kind}; choose another node for the {role}.").format(
+            raise NodeError(_("{name} is not a {kind}; choose another node for the {role}.").format(
                 name=node.GetName(), kind=words, role=_ROLES[name]))

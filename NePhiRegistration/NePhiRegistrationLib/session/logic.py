@@ -179,7 +179,7 @@ class RegistrationLogic:
             The filled node.
         """
         if kind not in ("log", "determinant"):
-            raise NodeError(_("The kind of Jacobian is {kind!r}; say 'log' or 'determinant'.").format(kind=kind))
+            raise NodeError(_("The kind of Jacobian is {kind!r}; use 'log' or 'determinant'.").format(kind=kind))
         exact = self._last.exact(transform)
         side = "moving" if direction == "inverse" else "fixed"
         grid = volume_nodes.read_volume(reference or self._last.volume(transform, side), side).geometry
@@ -321,7 +321,7 @@ def _finished(task: Task) -> Result:
 
 def _check_side(to: str) -> None:
     if to not in ("fixed", "moving"):
-        raise NodeError(_("The destination is {to!r}; say 'fixed' or 'moving'.").format(to=to))
+        raise NodeError(_("The destination is {to!r}; use 'fixed' or 'moving'.").format(to=to))
 
 
 def _inputs(pair: InputsLike) -> Inputs:

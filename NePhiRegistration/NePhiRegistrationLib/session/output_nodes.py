@@ -15,7 +15,7 @@ from ..worker.messages import Message
 from .values import KINDS, NODES, Inputs, Outputs
 
 _NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
-          "logJacobian": "{moving} log-Jacobian", "table": "{moving} numbers"}
+          "logJacobian": "{moving} log-Jacobian", "table": "{moving} metrics"}
 
 
 class OutputNodes:

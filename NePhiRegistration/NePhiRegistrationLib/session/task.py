@@ -209,10 +209,10 @@ class Task:
         if isinstance(error, NodeError):
             self._fail("input", str(error))
         elif isinstance(error, MemoryError):
-            self._fail("memory", _("There is not enough memory for the volumes of this registration; close other data "
+            self._fail("memory", _("There is not enough memory for these volumes; close other data "
                                    "or crop the volumes."), details)
         else:
-            self._fail("internal", _("The registration failed unexpectedly ({kind}: {error}); the log has the details."
+            self._fail("internal", _("The task failed unexpectedly ({kind}: {error}); see the log for details."
                                      ).format(kind=type(error).__name__, error=error), details)
 
     def _undo(self, end: str) -> None:
@@ -268,5 +268,5 @@ class Task:
         """Replace a worker that does not answer a cancel."""
         if not self.done and time.monotonic() > self._deadline:
             self._deadline = float("inf")
-            logger.warning("The worker did not stop in time and is started anew.")
-            self._worker.restart(_("The worker did not stop in time and was started anew."))
+            logger.warning("The worker did not stop in time and is restarted.")
+            self._worker.restart(_("The worker did not stop in time and was restarted."))
