@@ -109,6 +109,10 @@ def preset_descriptions() -> dict[str, str]:
 def _marked(texts: dict[str, str]) -> str:
     lines = []
     for name, text in texts.items():
+        line = f"        {json.dumps(name)}: _({json.dumps(text, ensure_ascii=False)}),"
+        if len(line) <= 120:
+            lines.append(line)
+            continue
         pieces = textwrap.wrap(text, 96, drop_whitespace=False, break_on_hyphens=False)
         quoted = "\n          ".join(json.dumps(piece, ensure_ascii=False) for piece in pieces)
         lines.append(f"        {json.dumps(name)}:\n        _({quoted}),")

@@ -28,7 +28,8 @@ def scene():
 
 def written(values=VALUES, threshold: float = 0.0):
     node = add_node("ScalarVolume", "log-Jacobian")
-    log_jacobian_display.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE, threshold)
+    log_jacobian_display.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE)
+    log_jacobian_display.set_colors(node, threshold)
     return node
 
 

@@ -60,8 +60,6 @@ def test_the_exact_map_is_kept_with_its_transform_and_hidden():
     assert transform_archive.load(node) == DATA
     assert text.GetHideFromEditors() and text.GetSaveWithScene()
     assert transform_archive.store(node, b"second") is text and transform_archive.load(node) == b"second"
-    transform_archive.remove(node)
-    assert transform_archive.load(node) is None and not slicer.mrmlScene.IsNodePresent(text)
 
 
 def test_a_node_without_an_archive_or_with_a_spoilt_one_has_none():
@@ -86,7 +84,8 @@ def whole_scene() -> None:
     values = noise(seed=2) / 5
     values[3, 4, 5], values[6, 7, 8] = np.nan, 0.9
     log_jacobian = add_node("ScalarVolume", "log-Jacobian")
-    log_jacobian_display.write_log_jacobian(log_jacobian, values, PLACE, threshold=0.1)
+    log_jacobian_display.write_log_jacobian(log_jacobian, values, PLACE)
+    log_jacobian_display.set_colors(log_jacobian, 0.1)
     log_jacobian_display.show_legend(log_jacobian)
     metrics_table.write_metrics(add_node("Table", "numbers"), {"runtime": {"seconds": 2.5, "iterations": 40}})
     add_segmentation({"lung": noise(seed=3) > 0}, oblique_matrix(), "mask")

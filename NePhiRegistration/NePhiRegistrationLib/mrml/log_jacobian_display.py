@@ -34,18 +34,17 @@ _BLUE, _NAVY = np.array((0.11, 0.40, 0.85)), np.array((0.02, 0.10, 0.40))
 _RED, _MAROON = np.array((0.87, 0.16, 0.12)), np.array((0.42, 0.02, 0.05))
 
 
-def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, threshold: Optional[float] = None) -> None:
+def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> None:
     """Fill a volume node with the log-Jacobian and colour it.
 
     Args:
         node: a vtkMRMLScalarVolumeNode in a scene.
         array: (k, j, i) log of the determinant; folds are NaN or at most :data:`FOLD`.
         geometry: LPS mm.
-        threshold: values closer to 0 than this are transparent; None keeps what was set.
     """
     values = cleaned(array)
     write_volume(node, values, geometry)
-    show_scale(node, scale_end(largest(values)), threshold)
+    show_scale(node, scale_end(largest(values)))
 
 
 def cleaned(array: np.ndarray) -> np.ndarray:
@@ -104,8 +103,9 @@ def show_legend(node: Any, visible: bool = True) -> Any:
 def show_scale(node: Any, limit: float, threshold: Optional[float] = None) -> None:
     """Put the colours and the range of the scale on a volume that has a display."""
     table, display = _color_table(node), node.GetDisplayNode()
-    kept = float(table.GetAttribute(_THRESHOLD) or THRESHOLD)
-    _fill(table, limit, kept if threshold is None else threshold)
+    if threshold is None:
+        threshold = float(table.GetAttribute(_THRESHOLD) or THRESHOLD)
+    _fill(table, limit, threshold)
     modified = display.StartModify()
     display.SetAutoWindowLevel(False)
     display.SetWindowLevelMinMax(-limit, limit)

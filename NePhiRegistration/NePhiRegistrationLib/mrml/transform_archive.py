@@ -46,10 +46,3 @@ def load(transform_node: Any) -> Optional[bytes]:
         return base64.b64decode(node.GetText(), validate=True)
     except ValueError:
         return None
-
-
-def remove(transform_node: Any) -> None:
-    """Forget what was kept."""
-    node = transform_node.GetNodeReference(ROLE)
-    if node is not None:
-        transform_node.GetScene().RemoveNode(node)

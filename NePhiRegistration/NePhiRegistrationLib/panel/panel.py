@@ -13,10 +13,10 @@ from ..mrml import metrics_table, transform_archive
 from ..session.choices import check_outputs
 from ..session.task import Task
 from . import preset_files
+from .metrics_section import MetricsSection
 from .node_watch import NodeWatch
-from .numbers_section import Numbers
 from .options_form import OptionsForm
-from .review_section import Review
+from .review_section import ReviewSection
 from .run_button import inputs, outputs
 from .run_section import RunSection
 from .segment_choice import SegmentChoice
@@ -48,8 +48,8 @@ class Panel:
         self.run.finished.connect(self.onFinished)
         self.run.failed.connect(self.onFailed)
         self.inputs = NodeWatch(self.run.outdate)
-        self.review = Review(ui, parameters, self._say)
-        self.numbers = Numbers(ui, self._save, self._load, self._say)
+        self.review = ReviewSection(ui, parameters, self._say)
+        self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self._result = False  # whether the logic has one; a transform node may have its own beside
         self._update_numbers()
 

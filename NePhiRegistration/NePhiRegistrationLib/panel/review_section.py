@@ -33,7 +33,7 @@ ONLY_FOLDS = 1e3  # a threshold that only the colour of folds survives
 OWN = {"moving": "vtkMRMLScalarVolumeNode", "part": "vtkMRMLTransformNode", "mixed": "vtkMRMLScalarVolumeNode"}
 
 
-class Review:
+class ReviewSection:
     """The tools of the section.
 
     Args:

@@ -1,4 +1,4 @@
-"""Numbers: what a registration measured as a table and a histogram, and the files it can be saved to."""
+"""Metrics: what a registration measured as a table and a histogram, and the files it can be saved to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..session import transform_files
 from .plots import draw_histogram
 
 
-class Numbers:
+class MetricsSection:
     """Shows the rows of a report, from a task or from a table node.
 
     Args:
