@@ -174,11 +174,11 @@ def test_an_initial_transform_is_where_the_registration_starts(logic):  # noqa: 
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"moving": None}, "No moving volume is chosen"),
+    ({"moving": None}, "Choose a moving volume"),
     ({"moving": "fixed"}, "The fixed and the moving volume are the same"),
     ({"landmarksMoving": None}, "There are fixed landmarks but no moving landmarks"),
     ({"fixedLabels": "fixedMask"}, "Labels are chosen for one volume only"),
-    ({"initialTransform": "landmarksFixed"}, "forks in is no transform")])
+    ({"initialTransform": "landmarksFixed"}, "forks in is not a transform")])
 def test_what_can_be_seen_at_once_is_refused_at_once(logic, change, message):  # noqa: F811
     pair = add_pair()
     chosen = {"fixed": pair.fixed, "moving": pair.moving, **pair.judges,
@@ -191,9 +191,9 @@ def test_what_can_be_seen_at_once_is_refused_at_once(logic, change, message):  #
 
 def test_nodes_of_another_kind_are_refused(logic):  # noqa: F811
     pair = add_pair()
-    with pytest.raises(NodeError, match="forks in is no table; choose another node for the table"):
+    with pytest.raises(NodeError, match="forks in is not a table; choose another node for the table"):
         logic.start(Inputs(pair.fixed, pair.moving), Outputs(table=pair.landmarksFixed))
-    with pytest.raises(NodeError, match="mask is no scalar volume"):
+    with pytest.raises(NodeError, match="mask is not a scalar volume"):
         logic.start(Inputs(pair.fixed, pair.moving), Outputs(warped=add_node("LabelMapVolume", "mask")))
 
 

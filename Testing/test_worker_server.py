@@ -279,7 +279,7 @@ def test_a_second_registration_while_one_runs_is_refused_with_a_sentence(pipe):
 def test_the_worker_itself_refuses_what_does_not_fit_beside_a_registration(pipe):
     request, _ = running(pipe, "level", ENDLESS)
     refused = []
-    pipe.client._open["77"] = type("Stub", (), {"_ended": lambda self, message: refused.append(message),
+    pipe.client._open["77"] = type("Stub", (), {"_end": lambda self, message: refused.append(message),
                                                 "kind": "map_points", "done": False})()
     for piece in encode("map_points", {"task": "77"}, {"points": np.zeros((1, 3))}):
         pipe.process.stdin.write(piece)
@@ -290,7 +290,8 @@ def test_the_worker_itself_refuses_what_does_not_fit_beside_a_registration(pipe)
 
 
 def test_short_questions_may_queue(pipe, registered):
-    asked = [pipe.client.request("map_points", {}, {"points": np.full((1, 3), float(n))}) for n in range(5)]
+    given = {"transform": registered[0].reply.arrays["transform"]}
+    asked = [pipe.client.request("map_points", {}, {"points": np.full((1, 3), float(n)), **given}) for n in range(5)]
     assert [pipe.finish(request).state for request in asked] == ["finished"] * 5
 
 
@@ -328,13 +329,14 @@ def test_bad_input_is_refused_in_a_sentence(pipe, changes, arrays, words):
     assert words in request.message and request.message.endswith(".") and "\n" not in request.message
 
 
-def test_an_unknown_request_a_damaged_transform_and_a_missing_array_are_refused(pipe):
-    points = np.zeros((1, 3))
+def test_an_unknown_request_a_damaged_transform_and_a_missing_array_are_refused(pipe, registered):
+    points, transform = np.zeros((1, 3)), registered[0].reply.arrays["transform"]
     for kind, fields, arrays, words in (
             ("dance", {}, {}, "Unknown request 'dance'"),
             ("map_points", {}, {"points": points, "transform": np.zeros(9, np.uint8)}, "not a NePhi transform"),
             ("map_points", {}, {}, "needs the array 'points'"),
-            ("map_points", {"direction": "up"}, {"points": points}, "direction 'up'")):
+            ("map_points", {}, {"points": points}, "There is no transform"),
+            ("map_points", {"direction": "up"}, {"points": points, "transform": transform}, "direction 'up'")):
         request = pipe.finish(pipe.client.request(kind, fields, arrays))
         assert request.failure == "input" and words in request.message
 
@@ -363,8 +365,7 @@ def test_running_out_of_memory_is_told_as_such_and_the_worker_lives_on():
     done = pipe.finish(pipe.client.request("register", *pair()))
     used = int(Path(f"/proc/{pipe.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (used + (150 << 20), resource.RLIM_INFINITY))
-    fine = PHANTOM.fixed.grid.with_spacing(0.5)
-    request = pipe.finish(pipe.client.request("jacobian", {"geometry": fine.to_dict()},
+    request = pipe.finish(pipe.client.request("maps", {"grid_spacing": 0.1},
                                               {"transform": done.reply.arrays["transform"]}))
     assert (request.state, request.failure) == ("failed", "memory"), request.message + request.details
     assert "memory" in request.message
