@@ -1,16 +1,17 @@
 """NePhi registration: deformable registration with neural deformation fields, as a module of 3D Slicer.
 
 What is here is thin: the module, its parameters, its panel and its logic put together. The panel's pieces are in
-``NePhiRegistrationLib.panel``, what runs a registration in ``NePhiRegistrationLib.logic``.
+``NePhiRegistrationLib.panel``, what runs a registration in ``NePhiRegistrationLib.session.logic``.
 """
 
 import logging
 import os
-from typing import Annotated, Any, Callable, Optional, Union
+import runpy
+from typing import Annotated, Any, Optional, Union
 
 import slicer
 import vtk
-from NePhiRegistrationLib.logic import Inputs, Outputs, RegistrationLogic
+from NePhiRegistrationLib.session.logic import RegistrationLogic
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLMarkupsFiducialNode,
@@ -54,25 +55,25 @@ class NePhiRegistration(ScriptedLoadableModule):
 
     def setup(self) -> None:
         """Slicer has made the module: let its logic be used from the Python console."""
-        from NePhiRegistrationLib.panel.console import lend
+        from NePhiRegistrationLib.panel.console_logic import add_methods
 
-        lend(self.parent.logic(), NePhiRegistrationLogic)
+        add_methods(self.parent.logic(), NePhiRegistrationLogic)
 
 
 def registerSampleData() -> None:
     """Offer a brain pair and a made-up lung pair in the Sample Data module."""
-    from NePhiRegistrationLib.panel.samples import register
+    from NePhiRegistrationLib.panel.sample_data import register
 
     register(os.path.join(os.path.dirname(__file__), "Resources", "Icons"))
 
 
 def registerLayout() -> None:
     """Describe the layout fixed | warped | overlay, so that a scene that was saved with it can be opened."""
-    from NePhiRegistrationLib.mrml import review
+    from NePhiRegistrationLib.mrml import slice_views
 
     layout = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if layout is not None:
-        review.register_layout(layout)
+        slice_views.register_layout(layout)
 
 
 @parameterNodeWrapper
@@ -111,7 +112,7 @@ class NePhiRegistrationParameterNode:
 
 
 class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):
-    """Registers, from the panel or from a script; see :class:`NePhiRegistrationLib.logic.RegistrationLogic`."""
+    """Registers, from the panel or from a script; see :class:`NePhiRegistrationLib.session.logic.RegistrationLogic`."""
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)
@@ -121,18 +122,16 @@ class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):
         """The parameters of this module in the scene."""
         return NePhiRegistrationParameterNode(super().getParameterNode())
 
-    def startFrom(self, parameters: NePhiRegistrationParameterNode, **told: Callable) -> Any:
+    def startFrom(self, parameters: NePhiRegistrationParameterNode) -> Any:
         """Start a registration with what is chosen; the task.
 
         Raises:
             ValueError: a choice that cannot be, one sentence.
         """
-        from NePhiRegistrationLib.panel import options_form, situation
+        from NePhiRegistrationLib.panel import options_form, run_button
 
-        wanted = Outputs(**situation.outputs(parameters), createMissing=parameters.createOutputs,
-                         gridSpacing=parameters.gridSpacing or None)
-        return self.start(Inputs(**situation.inputs(parameters)), wanted, parameters.preset,
-                          options_form.read_changes(parameters.options), **told)
+        return self.start(run_button.inputs(parameters), run_button.outputs(parameters), parameters.preset,
+                          options_form.read_changes(parameters.options))
 
 
 class NePhiRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -236,7 +235,6 @@ class NePhiRegistrationTest(ScriptedLoadableModuleTest):
 
     def runTest(self, **_kwargs: Any) -> None:
         """Run all scenarios; each prints what it checked."""
-        from NePhiRegistrationLib.selftest import run
-
         self.setUp()
-        run(NePhiRegistrationLogic)
+        scenarios = os.path.join(os.path.dirname(__file__), "Testing", "Python", "NePhiRegistrationScenarios.py")
+        runpy.run_path(scenarios)["run"](NePhiRegistrationLogic)

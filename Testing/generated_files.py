@@ -17,14 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MODULE = ROOT / "NePhiRegistration"
 NOT_SHIPPED = {"Testing", "__pycache__"}
+SCENARIOS = "Testing/Python/NePhiRegistrationScenarios.py"  # for "Reload and Test"
 
 
 def shipped_files() -> list[str]:
     """Every file of the module that a package must hold, relative to it."""
     found = [path.relative_to(MODULE) for path in MODULE.rglob("*") if path.is_file()]
-    return sorted(path.as_posix() for path in found
-                  if not NOT_SHIPPED & set(path.parts) and path.name not in ("CMakeLists.txt", ".gitkeep")
-                  and path.suffix != ".pyc")
+    shipped = [path for path in found if not NOT_SHIPPED & set(path.parts) or path.as_posix() == SCENARIOS]
+    return sorted(path.as_posix() for path in shipped
+                  if path.name not in ("CMakeLists.txt", ".gitkeep") and path.suffix != ".pyc")
 
 
 def cmake_list() -> str:
@@ -108,6 +109,10 @@ def preset_descriptions() -> dict[str, str]:
 def _marked(texts: dict[str, str]) -> str:
     lines = []
     for name, text in texts.items():
+        line = f"        {json.dumps(name)}: _({json.dumps(text, ensure_ascii=False)}),"
+        if len(line) <= 120:
+            lines.append(line)
+            continue
         pieces = textwrap.wrap(text, 96, drop_whitespace=False, break_on_hyphens=False)
         quoted = "\n          ".join(json.dumps(piece, ensure_ascii=False) for piece in pieces)
         lines.append(f"        {json.dumps(name)}:\n        _({quoted}),")

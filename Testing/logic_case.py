@@ -22,10 +22,10 @@ pythonqt.install()
 import qt  # noqa: E402
 import slicer  # noqa: E402
 from mrml_scene import add_points, add_segmentation, add_volume, new_scene  # noqa: E402
-from nephi.images.phantom import lung_phantom  # noqa: E402
-from NePhiRegistrationLib.logic import RegistrationLogic  # noqa: E402
-from NePhiRegistrationLib.mrml.geometry import FLIP, ijk_to_ras  # noqa: E402
-from NePhiRegistrationLib.session.engine import Engine  # noqa: E402
+from nephi.images.phantom import lung_phantom  # noqa: E402  # noqa: E402
+from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras  # noqa: E402
+from NePhiRegistrationLib.session.logic import RegistrationLogic  # noqa: E402
+from NePhiRegistrationLib.session.warm_worker import WarmWorker  # noqa: E402
 
 QUICK = {"iterations": [3], "resolution": [20], "points": 20000, "device": "cpu"}
 ENDLESS = {"iterations": [100000], "resolution": [24], "convergence": 0, "device": "cpu"}
@@ -34,10 +34,10 @@ PHANTOM = lung_phantom(40)
 
 
 @functools.cache
-def engine() -> Engine:
+def engine() -> WarmWorker:
     """One worker for all tests of this process."""
-    made = Engine()
-    atexit.register(made.worker.stop)
+    made = WarmWorker()
+    atexit.register(made.process.stop)
     return made
 
 
@@ -78,11 +78,15 @@ class Told:
     ends: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
-    @property
-    def callbacks(self) -> dict[str, Callable]:
-        return {"on_progress": self.progress.append, "on_finished": lambda task: self.ends.append(task.state),
-                "on_failed": lambda task: self.ends.append(task.state),
-                "on_log": lambda level, line: self.lines.append(line)}
+    @classmethod
+    def by(cls, task: Any) -> Told:
+        """What this task says from now on."""
+        told = cls()
+        task.progress.connect(told.progress.append)
+        task.log.connect(lambda level, line: told.lines.append(line))
+        for end in (task.finished, task.failed):
+            end.connect(lambda task: told.ends.append(task.state))
+        return told
 
     def reached(self, phase: str) -> bool:
         return any(phase in fields["phase"] for fields in self.progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
 import numpy as np
 import pythonqt
@@ -34,7 +34,6 @@ class ScriptedTask:
     """A task that goes where the test sends it."""
 
     outputs: Any
-    told: dict[str, Callable]
     state: str = "starting"
     message: str = ""
     details: str = ""
@@ -43,18 +42,22 @@ class ScriptedTask:
     history: list[dict] = field(default_factory=list)
     cancels: list[bool] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        from NePhiRegistrationLib.worker.signals import Signal
+        self.progress, self.finished, self.failed, self.log = Signal(), Signal(), Signal(), Signal()
+
     def cancel(self, keep: bool = False) -> None:
         self.cancels.append(keep)
         self.state = "cancelling"
 
     def run(self, step: int = 3, **fields: Any) -> None:
         self.state = "running"
-        self.told["on_progress"]({"phase": "level 2/3", "step": step, "steps": 12, "loss": 1.0 / (step + 1),
-                                  "iterations_per_second": 7.25, "seconds_left": 62, "seconds": 5.0, **fields})
+        self.progress.emit({"phase": "level 2/3", "step": step, "steps": 12, "loss": 1.0 / (step + 1),
+                            "iterations_per_second": 7.25, "seconds_left": 62, "seconds": 5.0, **fields})
 
     def make_outputs(self, bend: float = 2.0) -> None:
         """Create the outputs that are missing and fill them as a registration would."""
-        from NePhiRegistrationLib.mrml import jacobian, transforms, volumes
+        from NePhiRegistrationLib.mrml import log_jacobian_display, transform_nodes, volume_nodes
         size = (SIZE,) * 3
         geometry = {"size": list(size), "spacing": [1.0] * 3, "origin": [0.0] * 3,
                     "direction": np.eye(3).flatten().tolist()}
@@ -64,48 +67,37 @@ class ScriptedTask:
                 self.outputs = replace(self.outputs, **{name: node})
         for name, sign in (("forward", 1), ("inverse", -1)):
             if getattr(self.outputs, name) is not None:
-                transforms.write_displacement(getattr(self.outputs, name),
+                transform_nodes.write_displacement(getattr(self.outputs, name),
                                               np.full((*size, 3), sign * bend, np.float32), geometry)
         values = np.random.default_rng(0).normal(size=size).astype(np.float32)
         if self.outputs.warped is not None:
-            volumes.write_volume(self.outputs.warped, values, geometry)
+            volume_nodes.write_volume(self.outputs.warped, values, geometry)
         if self.outputs.logJacobian is not None:
-            jacobian.write_log_jacobian(self.outputs.logJacobian, values, geometry)
+            log_jacobian_display.write_log_jacobian(self.outputs.logJacobian, values, geometry)
 
     def finish(self) -> None:
-        from NePhiRegistrationLib.mrml import archive, tables
+        from NePhiRegistrationLib.mrml import metrics_table, transform_archive
         self.make_outputs()
         self.state, self.report, self.histogram = "finished", REPORT, HISTOGRAM
         if self.outputs.table is not None:
-            tables.write_metrics(self.outputs.table, REPORT, HISTOGRAM)
+            metrics_table.write_metrics(self.outputs.table, REPORT, HISTOGRAM)
         if self.outputs.forward is not None:
-            archive.store(self.outputs.forward, b"exact")
-        self.told["on_finished"](self)
+            transform_archive.store(self.outputs.forward, b"exact")
+        self.finished.emit(self)
 
     def fail(self, message: str, state: str = "failed") -> None:
         self.state, self.message = state, message
-        self.told["on_failed"](self)
+        self.failed.emit(self)
 
 
-class ScriptedLoading:
+class ScriptedLoading(ScriptedTask):
     """A file that is read when the test says so."""
 
-    def __init__(self, outputs: Any) -> None:
-        from NePhiRegistrationLib.session.signal import Signal
-        self.finished, self.failed, self.nodes, self.error = Signal(), Signal(), None, None
-        self._outputs = outputs
-
     def finish(self) -> None:
-        there = any(node.GetScene() is not None for _name, node in self._outputs.nodes())
-        task = ScriptedTask(self._outputs, {})
-        if there:  # nodes that have left the scene are passed over
-            task.make_outputs()
-        self.nodes = task.outputs
+        if any(node.GetScene() is not None for _name, node in self.outputs.nodes()):  # others are passed over
+            self.make_outputs()
+        self.state = "finished"
         self.finished.emit(self)
-
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self.failed.emit(self)
 
 
 class ScriptedLogic:
@@ -117,21 +109,17 @@ class ScriptedLogic:
         self.loadings: list[ScriptedLoading] = []
         self.refusal: Optional[Exception] = None
 
-    def start(self, inputs: Any, outputs: Any, preset: str = "generic", options: Optional[dict] = None,
-              on_progress: Any = None, on_finished: Any = None, on_failed: Any = None, on_log: Any = None
+    def start(self, inputs: Any, outputs: Any, preset: str = "generic", options: Optional[dict] = None
               ) -> ScriptedTask:
         if self.refusal is not None:
             raise self.refusal
         self.calls.append(("start", inputs, preset, options))
-        return self._task(outputs, on_progress=on_progress, on_finished=on_finished, on_failed=on_failed,
-                          on_log=on_log)
+        return self._task(outputs)
 
-    def resume(self, iterations: int, outputs: Any = None, on_progress: Any = None, on_finished: Any = None,
-               on_failed: Any = None, on_log: Any = None) -> ScriptedTask:
+    def resume(self, iterations: int, outputs: Any = None) -> ScriptedTask:
         self.calls.append(("resume", iterations))
         others = dict(outputs.nodes()) if outputs is not None else {}
-        return self._task(replace(self.tasks[-1].outputs, **others), on_progress=on_progress, on_finished=on_finished,
-                          on_failed=on_failed, on_log=on_log)
+        return self._task(replace(self.tasks[-1].outputs, **others))
 
     def warmUp(self) -> None:
         self.calls.append(("warmUp",))
@@ -148,8 +136,8 @@ class ScriptedLogic:
         self.loadings.append(ScriptedLoading(outputs))
         return self.loadings[-1]
 
-    def _task(self, outputs: Any, **told: Callable) -> ScriptedTask:
-        self.tasks.append(ScriptedTask(outputs, told))
+    def _task(self, outputs: Any) -> ScriptedTask:
+        self.tasks.append(ScriptedTask(outputs))
         return self.tasks[-1]
 
 
@@ -192,7 +180,7 @@ def choose_phantom(opened: Opened, size: int, **options: Any) -> dict[str, Any]:
     Args:
         options: that differ from those of the preset for lungs.
     """
-    from NePhiRegistrationLib.panel.samples import add_phantom
+    from NePhiRegistrationLib.panel.sample_data import add_phantom
     nodes, parameters = add_phantom(size), opened.parameters
     for side in ("fixed", "moving"):
         for field_name, node in (("Volume", side), ("Mask", f"{side}Mask"), ("Landmarks", f"{side}Landmarks")):

@@ -24,10 +24,10 @@ def sources() -> list[Any]:
 
 
 def scripted_logic() -> types.ModuleType:
-    """Takes the place of NePhiRegistrationLib.logic; what goes in and out is the real thing."""
+    """Takes the place of NePhiRegistrationLib.session.logic; what goes in and out is the real thing."""
     sys.path.insert(0, str(MODULE.parent))
     from NePhiRegistrationLib.session.values import Inputs, Outputs
-    module = types.ModuleType("NePhiRegistrationLib.logic")
+    module = types.ModuleType("NePhiRegistrationLib.session.logic")
     module.RegistrationLogic, module.Inputs, module.Outputs = panel_case.ScriptedLogic, Inputs, Outputs
     return module
 
@@ -50,7 +50,7 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     pythonqt.slot_errors.clear()
     with running_slicer(request.param) as running:
         panel_case.new_scene(slicer.mrmlScene)
-        monkeypatch.setitem(sys.modules, "NePhiRegistrationLib.logic", scripted_logic())
+        monkeypatch.setitem(sys.modules, "NePhiRegistrationLib.session.logic", scripted_logic())
         module = running.load(MODULE)
         yield Opened(running, module, running.open(module))
         slicer.modules.NePhiRegistrationWidget.cleanup()

@@ -11,8 +11,8 @@ import panel_case
 import pythonqt
 import slicer
 from logic_case import PATIENCE, engine
-from NePhiRegistrationLib import logic as logic_module
-from NePhiRegistrationLib.logic import RegistrationLogic
+from NePhiRegistrationLib.session import logic as logic_module
+from NePhiRegistrationLib.session.logic import RegistrationLogic
 from pythonqt.slicer_module import running_slicer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scripting.md"
@@ -27,8 +27,8 @@ def quicken(monkeypatch) -> None:
     """Registrations on the worker of these tests, with few iterations where an example says nothing else."""
     start = RegistrationLogic.start
 
-    def started(self, inputs: Any, outputs: Any = None, preset: str = "generic", options: Any = None, **told: Any):
-        return start(self, inputs, outputs, preset, {**FEW, **(options or {})}, **told)
+    def started(self, inputs: Any, outputs: Any = None, preset: str = "generic", options: Any = None):
+        return start(self, inputs, outputs, preset, {**FEW, **(options or {})})
 
     monkeypatch.setattr(RegistrationLogic, "start", started)
     monkeypatch.setattr(logic_module, "shared", engine)

@@ -7,11 +7,12 @@ import pytest
 import slicer
 from logic_case import PATIENCE, PHANTOM, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, new_scene, turn_matrix
-from NePhiRegistrationLib.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
-from NePhiRegistrationLib.mrml import archive, jacobian, transforms
-from NePhiRegistrationLib.mrml.errors import NodeError
-from NePhiRegistrationLib.mrml.geometry import FLIP, ijk_to_ras
-from NePhiRegistrationLib.mrml.resample import onto, oriented, volume_matrix
+from NePhiRegistrationLib.mrml import log_jacobian_display, transform_archive, transform_nodes
+from NePhiRegistrationLib.mrml.node_error import NodeError
+from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras
+from NePhiRegistrationLib.mrml.vtk_images import onto, oriented, volume_matrix
+from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
+from written_nodes import read_provenance
 
 POINTS = PHANTOM.landmarks_fixed.numpy()  # LPS, within the lungs
 
@@ -21,20 +22,21 @@ class Registered:
 
     def __init__(self) -> None:
         self.scene = new_scene()
-        self.pair, self.told = add_pair(), Told()
+        self.pair = add_pair()
         self.before = content()
         self.logic = RegistrationLogic(engine())
         self.early: dict = {}
         inputs = Inputs(self.pair.fixed, self.pair.moving, **self.pair.judges, fixedLabels=self.pair.fixedMask,
                         movingLabels=self.pair.movingMask)
-        self.task = self.logic.start(inputs, None, "lung-ct", QUICK, **self.told.callbacks)
+        self.task = self.logic.start(inputs, None, "lung-ct", QUICK)
+        self.told = Told.by(self.task)
         self.outputs = self.task.outputs
         assert spin(self.watch), self.task.state
         assert self.task.state == "finished", self.task.message + self.task.details
 
     def watch(self) -> bool:
         """Keep what the outputs held when the first preview had come."""
-        field = transforms.grid_transform(self.outputs.forward)
+        field = transform_nodes.grid_transform(self.outputs.forward)
         if not self.early and field is not None and not self.task.done and self.outputs.logJacobian.GetImageData():
             self.early = {"size": field.GetDisplacementGrid().GetDimensions(),
                           "jacobian": self.outputs.logJacobian.GetImageData().GetDimensions(),
@@ -55,8 +57,8 @@ def registered(once):
 
 def test_all_outputs_are_made_named_after_the_volumes_and_filled(registered):
     made = registered.outputs
-    assert content() - registered.before == {"out to in", "in to out", "out warped", "out log-Jacobian", "out numbers"}
-    assert transforms.grid_transform(made.forward) is not None and transforms.grid_transform(made.inverse) is not None
+    assert content() - registered.before == {"out to in", "in to out", "out warped", "out log-Jacobian", "out metrics"}
+    assert all(transform_nodes.grid_transform(node) is not None for node in (made.forward, made.inverse))
     assert made.warped.GetImageData().GetDimensions() == registered.pair.fixed.GetImageData().GetDimensions()
     assert made.logJacobian.GetImageData().GetDimensions() == made.warped.GetImageData().GetDimensions()
     assert made.table.GetNumberOfRows() > 20
@@ -64,7 +66,7 @@ def test_all_outputs_are_made_named_after_the_volumes_and_filled(registered):
 
 def test_the_moving_volume_settles_into_place_before_the_result_is_there(registered):
     assert registered.early["warped"] is None
-    assert registered.early["size"] != transforms.grid_transform(
+    assert registered.early["size"] != transform_nodes.grid_transform(
         registered.outputs.forward).GetDisplacementGrid().GetDimensions()
     assert registered.early["jacobian"] == registered.early["size"]
 
@@ -114,13 +116,13 @@ def test_nodes_say_what_they_come_from_and_the_exact_map_stays_with_them(registe
     for node in (made.forward, made.inverse):
         assert node.GetNodeReference("spatialRegistrationFixed") is pair.fixed
         assert node.GetNodeReference("spatialRegistrationMoving") is pair.moving
-    assert '"iterations": [3]' in transforms.provenance(made.warped)["options"]
-    assert archive.load(made.forward) == registered.task.transform
+    assert '"iterations": [3]' in read_provenance(made.warped)["options"]
+    assert transform_archive.load(made.forward) == registered.task.transform
 
 
 def test_the_jacobian_volume_has_colours_of_its_own(registered):
     volume = registered.outputs.logJacobian
-    assert volume.GetDisplayNode().GetColorNode().GetAttribute(jacobian.ROLE) is not None
+    assert volume.GetDisplayNode().GetColorNode().GetAttribute(log_jacobian_display.ROLE) is not None
     values = slicer.util.arrayFromVolume(volume)
     assert np.isfinite(values).all() and np.abs(values).max() > 0.01
 
@@ -141,7 +143,8 @@ def test_nodes_that_are_given_are_filled_and_only_they(logic):  # noqa: F811
                                                                         createMissing=False, gridSpacing=20.0), **QUICK)
     assert result.nodes.forward is forward and result.nodes.inverse is None
     assert content() == before
-    assert transforms.grid_transform(forward).GetDisplacementGrid().GetSpacing() == pytest.approx((20.0,) * 3, rel=0.1)
+    grid = transform_nodes.grid_transform(forward).GetDisplacementGrid()
+    assert grid.GetSpacing() == pytest.approx((20.0,) * 3, rel=0.1)
     assert warped.GetImageData() is not None
 
 
@@ -171,11 +174,11 @@ def test_an_initial_transform_is_where_the_registration_starts(logic):  # noqa: 
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"moving": None}, "No moving volume is chosen"),
+    ({"moving": None}, "Choose a moving volume"),
     ({"moving": "fixed"}, "The fixed and the moving volume are the same"),
-    ({"landmarksMoving": None}, "There are fixed landmarks but no moving ones"),
+    ({"landmarksMoving": None}, "There are fixed landmarks but no moving landmarks"),
     ({"fixedLabels": "fixedMask"}, "Labels are chosen for one volume only"),
-    ({"initialTransform": "landmarksFixed"}, "forks in is no transform")])
+    ({"initialTransform": "landmarksFixed"}, "forks in is not a transform")])
 def test_what_can_be_seen_at_once_is_refused_at_once(logic, change, message):  # noqa: F811
     pair = add_pair()
     chosen = {"fixed": pair.fixed, "moving": pair.moving, **pair.judges,
@@ -188,9 +191,9 @@ def test_what_can_be_seen_at_once_is_refused_at_once(logic, change, message):  #
 
 def test_nodes_of_another_kind_are_refused(logic):  # noqa: F811
     pair = add_pair()
-    with pytest.raises(NodeError, match="forks in is no table; choose another node for the table"):
+    with pytest.raises(NodeError, match="forks in is not a table; choose another node for the table"):
         logic.start(Inputs(pair.fixed, pair.moving), Outputs(table=pair.landmarksFixed))
-    with pytest.raises(NodeError, match="mask is no scalar volume"):
+    with pytest.raises(NodeError, match="mask is not a scalar volume"):
         logic.start(Inputs(pair.fixed, pair.moving), Outputs(warped=add_node("LabelMapVolume", "mask")))
 
 
@@ -215,10 +218,11 @@ def test_an_input_as_output_is_refused(logic):  # noqa: F811
     (lambda pair: slicer.util.arrayFromVolume(pair.fixed).put(5, np.nan), "1 of 64000 voxels that are not numbers"),
     (lambda pair: pair.fixedMask.GetSegmentation().RemoveAllSegments(), "has no segments")])
 def test_what_shows_in_the_voxels_fails_the_task_and_leaves_nothing(logic, spoil, message):  # noqa: F811
-    pair, told = add_pair(), Told()
+    pair = add_pair()
     spoil(pair)
     before = content()
-    task = logic.start(Inputs(pair.fixed, pair.moving, fixedMask=pair.fixedMask), **told.callbacks)
+    task = logic.start(Inputs(pair.fixed, pair.moving, fixedMask=pair.fixedMask))
+    told = Told.by(task)
     assert spin(lambda: task.done, PATIENCE)
     assert (task.state, task.failure, told.ends) == ("failed", "input", ["failed"])
     assert message in task.message

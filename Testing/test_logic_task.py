@@ -13,22 +13,22 @@ import pytest
 import slicer
 from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, turn_matrix
-from NePhiRegistrationLib.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
-from NePhiRegistrationLib.mrml import transforms
-from NePhiRegistrationLib.session.engine import Engine
-from NePhiRegistrationLib.worker.process import WorkerProcess
+from NePhiRegistrationLib.mrml import transform_nodes
+from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
+from NePhiRegistrationLib.session.warm_worker import WarmWorker
+from NePhiRegistrationLib.worker.worker_process import WorkerProcess
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 
 
 def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, options: dict = ENDLESS):  # noqa: F811
     """A task that has reached the first level, with its previews coming, and what it said."""
-    told = Told()
-    task = logic.start(Inputs(pair.fixed, pair.moving), outputs, "lung-ct", options, **told.callbacks)
+    task = logic.start(Inputs(pair.fixed, pair.moving), outputs, "lung-ct", options)
+    told = Told.by(task)
     assert spin(lambda: task.done or told.reached("level")), task.message
     forward = task.outputs.forward
     if forward is not None:
-        assert spin(lambda: task.done or transforms.grid_transform(forward) is not None)
+        assert spin(lambda: task.done or transform_nodes.grid_transform(forward) is not None)
     assert task.state == "running", task.message + task.details
     return task, told
 
@@ -72,12 +72,12 @@ def test_cancel_gives_the_users_nodes_their_content_back(logic):  # noqa: F811
     slicer.util.updateVolumeFromArray(log_jacobian, np.full((9, 10, 11), 7, np.int16))
     log_jacobian.SetSpacing(2, 3, 4)
     task, _ = started(logic, pair, Outputs(forward, logJacobian=log_jacobian, createMissing=False))
-    assert transforms.grid_transform(forward) is not None
+    assert transform_nodes.grid_transform(forward) is not None
     assert spin(lambda: log_jacobian.GetImageData().GetDimensions() != (11, 10, 9))
     task.cancel()
     assert spin(lambda: task.done)
     matrix = turn_matrix(10, (1, 2, 3))
-    assert transforms.grid_transform(forward) is None
+    assert transform_nodes.grid_transform(forward) is None
     assert np.allclose(forward.GetTransformToParent().TransformPoint([5, 6, 7]), (matrix @ [5, 6, 7, 1])[:3])
     assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
     assert log_jacobian.GetSpacing() == (2, 3, 4)
@@ -114,8 +114,9 @@ def test_a_task_that_has_not_been_sent_is_cancelled_too(logic):  # noqa: F811
 
 
 def test_linear_alignment_can_be_cancelled(logic):  # noqa: F811
-    pair, told = add_pair(), Told()
-    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK, **told.callbacks)
+    pair = add_pair()
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK)
+    told = Told.by(task)
     assert spin(lambda: told.reached("affine"))
     began = time.monotonic()
     task.cancel()
@@ -123,18 +124,19 @@ def test_linear_alignment_can_be_cancelled(logic):  # noqa: F811
     assert task.state == "cancelled"
 
 
-def test_a_cancel_from_a_progress_callback_works_without_an_event_loop(logic):  # noqa: F811
+def test_a_cancel_from_a_slot_works_without_an_event_loop(logic):  # noqa: F811
     pair = add_pair()
-    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", ENDLESS,
-                       on_progress=lambda fields: task.cancel())
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", ENDLESS)
+    task.progress.connect(lambda fields: task.cancel())
     assert task.wait(PATIENCE)
     assert task.state == "cancelled"
 
 
-def test_callbacks_that_raise_disturb_nothing(logic):  # noqa: F811
+def test_slots_that_raise_disturb_nothing(logic):  # noqa: F811
     pair = add_pair()
-    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK, on_progress=lambda fields: 1 / 0,
-                       on_finished=lambda task: 1 / 0)
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK)
+    task.progress.connect(lambda fields: 1 / 0)
+    task.finished.connect(lambda task: 1 / 0)
     assert spin(lambda: task.done) and task.state == "finished"
 
 
@@ -163,7 +165,7 @@ def test_signals_are_connected_and_disconnected_while_the_task_runs(logic):  # n
 def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic):  # noqa: F811
     pair = add_pair()
     task, _ = started(logic, pair)
-    process = engine().worker
+    process = engine().process
     pid = process.client.hello["pid"]
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
@@ -194,7 +196,7 @@ def test_closing_the_scene_stops_the_task(logic):  # noqa: F811
     slicer.mrmlScene.Clear(0)
     assert spin(lambda: task.done)
     assert (task.state, told.ends) == ("cancelled", ["cancelled"])
-    assert task.message == "The scene was closed; the registration was stopped."
+    assert task.message == "The scene was closed; the task was stopped."
     assert content() == set()
     again = add_pair()
     assert logic.register(again.fixed, again.moving, "lung-ct", **QUICK).metrics
@@ -219,7 +221,7 @@ def test_inputs_and_outputs_can_be_deleted_while_the_task_runs(logic):  # noqa: 
         slicer.mrmlScene.RemoveNode(node)
     task.cancel(keep=True)
     assert spin(lambda: task.done) and task.state == "finished", task.message + task.details
-    assert warped.GetImageData() is not None and transforms.grid_transform(task.outputs.inverse) is not None
+    assert warped.GetImageData() is not None and transform_nodes.grid_transform(task.outputs.inverse) is not None
     assert "out to in" not in content()
 
 
@@ -229,7 +231,7 @@ def test_deleted_nodes_do_not_come_back_on_cancel(logic):  # noqa: F811
     task, _ = started(logic, pair, Outputs(mine))
     for node in (pair.fixed, mine, task.outputs.warped):
         slicer.mrmlScene.RemoveNode(node)
-    before = content() - {"in to out", "out log-Jacobian", "out numbers"}
+    before = content() - {"in to out", "out log-Jacobian", "out metrics"}
     task.cancel()
     assert spin(lambda: task.done) and task.state == "cancelled"
     assert content() == before
@@ -243,7 +245,7 @@ def test_a_killed_worker_is_told_in_a_sentence_and_the_next_registration_works(l
     pair = add_pair()
     before = content()
     task, told = started(logic, pair)
-    os.kill(engine().worker.client.hello["pid"], signal.SIGKILL)
+    os.kill(engine().process.client.hello["pid"], signal.SIGKILL)
     assert spin(lambda: task.done)
     assert (task.state, task.failure, told.ends) == ("failed", "died", ["failed"])
     assert "The worker was killed, most likely because memory ran out" in task.message
@@ -252,7 +254,7 @@ def test_a_killed_worker_is_told_in_a_sentence_and_the_next_registration_works(l
 
 
 def test_a_python_that_is_not_there_is_told(logic):  # noqa: F811
-    lost = RegistrationLogic(Engine(WorkerProcess("/nowhere/PythonSlicer")))
+    lost = RegistrationLogic(WarmWorker(WorkerProcess("/nowhere/PythonSlicer")))
     pair = add_pair()
     before = content()
     task = lost.start(Inputs(pair.fixed, pair.moving))
@@ -266,11 +268,11 @@ def test_a_library_that_was_missing_and_has_come_needs_no_restart_of_the_applica
     shadow = tmp_path / "torch.py"
     shadow.write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    mended = RegistrationLogic(Engine(WorkerProcess()))
+    mended = RegistrationLogic(WarmWorker(WorkerProcess()))
     pair = add_pair()
     before = content()
     mended.warmUp()
-    client = mended._engine.worker.client
+    client = mended._worker.process.client
     assert spin(lambda: client.hello is not None)
     for _ in range(2):
         with pytest.raises(RegistrationError, match="PyTorch cannot be loaded .*; install or repair it and try again"):
@@ -293,7 +295,7 @@ def test_a_full_temporary_folder_is_told_and_nothing_is_lost(logic):  # noqa: F8
     resource = pytest.importorskip("resource")
     pair = add_pair()
     logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
-    before, worker, limit = content(), engine().worker.client.hello["pid"], resource.RLIMIT_FSIZE
+    before, worker, limit = content(), engine().process.client.hello["pid"], resource.RLIMIT_FSIZE
     limits = resource.prlimit(worker, limit)
     resource.prlimit(worker, limit, (1000, limits[1]))
     try:
@@ -319,11 +321,11 @@ def test_nodes_of_a_closed_scene_are_let_go(logic):  # noqa: F811
 
 
 def test_closing_the_logic_stops_its_task_and_the_worker_with_the_last_user():
-    first, second = (RegistrationLogic(Engine()) for _ in range(2))
-    second._engine = first._engine
+    first, second = (RegistrationLogic(WarmWorker()) for _ in range(2))
+    second._worker = first._worker
     first.warmUp()
     second.warmUp()
-    process = first._engine.worker
+    process = first._worker.process
     pair = add_pair()
     task = first.start(Inputs(pair.fixed, pair.moving))
     first.close()

@@ -8,10 +8,20 @@ import numpy as np
 import slicer
 from logic_case import ENDLESS, PATIENCE, engine, logic, qt, spin  # noqa: F401
 from mrml_scene import add_node, add_segmentation, add_volume, oblique_matrix
-from NePhiRegistrationLib.logic import Inputs, Outputs
-from NePhiRegistrationLib.mrml import geometry, gradual, jacobian, mixed, review, transforms, volumes
-from NePhiRegistrationLib.mrml.resample import volume_matrix
-from NePhiRegistrationLib.session import turns as session
+from NePhiRegistrationLib.mrml import (
+    comparison_volumes,
+    deformation_display,
+    log_jacobian_display,
+    node_geometry,
+    slab_writing,
+    transform_nodes,
+    volume_nodes,
+)
+from NePhiRegistrationLib.mrml.slabs import run_now
+from NePhiRegistrationLib.mrml.vtk_images import volume_matrix
+from NePhiRegistrationLib.session import event_loop as session
+from NePhiRegistrationLib.session.logic import Inputs, Outputs
+from written_nodes import fold_count, read_displacement
 
 LIMIT = 0.05  # s; of processor time, which other processes do not change
 SIZE = 128
@@ -44,78 +54,79 @@ def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_bac
     fixed, moving = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="moving")
     mask = add_segmentation({"inside": blob(0) > 300}, np.eye(4))
     logic.warmUp()
-    assert spin(lambda: engine().worker.client.hello is not None)
+    assert spin(lambda: engine().process.client.hello is not None)
     turns, before = Turns(), time.thread_time()
     judged = Inputs(fixed, moving, fixedMask=mask, fixedLabels=mask, movingLabels=mask)
     task = logic.start(judged, Outputs(gridSpacing=0.8), "generic", OPTIONS)
     assert time.thread_time() - before < LIMIT
     assert turns.until(lambda: task.done) and task.state == "finished", task.message + task.details
-    field = transforms.grid_transform(task.outputs.forward).GetDisplacementGrid()
+    field = transform_nodes.grid_transform(task.outputs.forward).GetDisplacementGrid()
     assert field.GetNumberOfPoints() * 12 > 40e6  # large enough to be felt
     assert slicer.util.arrayFromVolume(task.outputs.warped).shape == (SIZE,) * 3
     assert turns.longest < LIMIT
 
     turns, again = Turns(), logic.start(Inputs(fixed, moving), task.outputs, "generic", {**ENDLESS, "affine": "none"})
-    seen = transforms.grid_transform(task.outputs.forward).GetDisplacementGrid().GetDimensions()
-    assert turns.until(lambda: transforms.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions()
-                       != seen)
+    seen = transform_nodes.grid_transform(task.outputs.forward).GetDisplacementGrid().GetDimensions()
+    forward = again.outputs.forward
+    assert turns.until(
+        lambda: transform_nodes.grid_transform(forward).GetDisplacementGrid().GetDimensions() != seen)
     again.cancel()
     assert turns.until(lambda: again.done) and again.state == "cancelled"
-    assert transforms.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions() == seen
+    assert transform_nodes.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions() == seen
     assert turns.longest < LIMIT
 
 
 def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa: F811
-    generator, place = np.random.default_rng(0), geometry.geometry_from(oblique_matrix(), (90, 130, 97))
+    generator, place = np.random.default_rng(0), node_geometry.geometry_from(oblique_matrix(), (90, 130, 97))
     field = generator.normal(scale=9, size=(97, 130, 90, 3)).astype(np.float32)
     values = generator.normal(scale=0.3, size=(97, 130, 90)).astype(np.float32)
     values[50, 60, 70] = np.nan
     nodes = [(add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")) for _ in range(2)]
-    transforms.write_displacement(nodes[0][0], field, place)
-    volumes.write_volume(nodes[0][1], field[..., 0].astype(np.int16), place)
-    jacobian.write_log_jacobian(nodes[0][2], values, place)
-    for steps in (gradual.write_displacement(nodes[1][0], field, place),
-                  gradual.write_volume(nodes[1][1], field[..., 0].astype(np.int16), place),
-                  gradual.write_log_jacobian(nodes[1][2], values, place)):
+    transform_nodes.write_displacement(nodes[0][0], field, place)
+    volume_nodes.write_volume(nodes[0][1], field[..., 0].astype(np.int16), place)
+    log_jacobian_display.write_log_jacobian(nodes[0][2], values, place)
+    for steps in (slab_writing.write_displacement(nodes[1][0], field, place),
+                  slab_writing.write_volume(nodes[1][1], field[..., 0].astype(np.int16), place),
+                  slab_writing.write_log_jacobian(nodes[1][2], values, place)):
         assert sum(1 for _ in steps) > 1
-    (first, at), (second, there) = (transforms.read_displacement(trio[0]) for trio in nodes)
-    assert np.array_equal(first, second) and geometry.same_geometry(at, there, 1e-9)
+    (first, at), (second, there) = (read_displacement(trio[0]) for trio in nodes)
+    assert np.array_equal(first, second) and node_geometry.same_geometry(at, there, 1e-9)
     for one, other in zip(nodes[0][1:], nodes[1][1:]):
         assert np.array_equal(slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other))
         assert np.allclose(volume_matrix(one), volume_matrix(other))
     ranges = [trio[2].GetDisplayNode().GetWindowLevelMax() for trio in nodes]
-    assert ranges[0] == ranges[1] and jacobian.fold_count(nodes[1][2]) == 1
+    assert ranges[0] == ranges[1] and fold_count(nodes[1][2]) == 1
 
 
 def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_shown(logic):  # noqa: F811
     moving, parent, forward, shown = (add_volume(blob(3), name="moving"), add_node("Transform"), add_node("Transform"),
                                       add_node("ScalarVolume"))
-    place, ramp = volumes.read_volume(moving, "moving").geometry, np.linspace(0, 6, SIZE, dtype=np.float32)
-    transforms.write_displacement(forward, np.zeros((SIZE, SIZE, SIZE, 3), np.float32), place)
+    place, ramp = volume_nodes.read_volume(moving, "moving").geometry, np.linspace(0, 6, SIZE, dtype=np.float32)
+    transform_nodes.write_displacement(forward, np.zeros((SIZE, SIZE, SIZE, 3), np.float32), place)
     bend = np.broadcast_to(ramp[:, None, None, None] ** 2 / 6, (SIZE,) * 3 + (3,))
-    transforms.write_displacement(parent, bend, place)
+    transform_nodes.write_displacement(parent, bend, place)
     moving.SetAndObserveTransformNodeID(parent.GetID())
     failures: list[Exception] = []
-    turns, queue = Turns(), session.Turns(failures.append)
-    queue.add(review.moving_steps(shown, moving, forward))
+    turns, queue = Turns(), session.EventLoopQueue(failures.append)
+    queue.add(deformation_display.show_moving(shown, moving, forward))
     assert turns.until(lambda: not queue) and not failures
     assert turns.longest < LIMIT
-    assert np.array_equal(slicer.util.arrayFromVolume(shown), volumes.read_volume(moving, "moving").array)
+    assert np.array_equal(slicer.util.arrayFromVolume(shown), volume_nodes.read_volume(moving, "moving").array)
     queue.close()
 
 
 def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic):  # noqa: F811
     fixed, warped = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="warped")
     forward, carried, node = add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")
-    place = volumes.read_volume(fixed, "fixed").geometry
-    transforms.write_displacement(forward, np.full((SIZE, SIZE, SIZE, 3), 3.5, np.float32), place)
-    review.show_moving(carried, warped, forward)
+    place = volume_nodes.read_volume(fixed, "fixed").geometry
+    transform_nodes.write_displacement(forward, np.full((SIZE, SIZE, SIZE, 3), 3.5, np.float32), place)
+    run_now(deformation_display.show_moving(carried, warped, forward))
     for volume in (fixed, warped, carried):
         volume.GetDisplayNode().SetAutoWindowLevel(False)  # looking for one is Slicer's own work
     failures: list[Exception] = []
-    for write in (mixed.write_checkerboard, mixed.write_difference):
+    for write in (comparison_volumes.write_checkerboard, comparison_volumes.write_difference):
         for other in (warped, carried):
-            turns, queue = Turns(), session.Turns(failures.append)
+            turns, queue = Turns(), session.EventLoopQueue(failures.append)
             queue.add(write(node, fixed, other))
             assert turns.until(lambda queue=queue: not queue) and not failures
             assert slicer.util.arrayFromVolume(node).shape == (SIZE,) * 3

@@ -10,11 +10,13 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 import slicer
 from mrml_scene import add_colors, add_node, new_scene, oblique_matrix
 from nephi.maps.determinant import LOG_FLOOR
-from NePhiRegistrationLib.mrml import geometry, jacobian, volumes
-from NePhiRegistrationLib.mrml.resample import image_array
+from nephi.report.planes import FOLD_COLOUR
+from NePhiRegistrationLib.mrml import log_jacobian_display, node_geometry, volume_nodes
+from NePhiRegistrationLib.mrml.vtk_images import image_array
+from written_nodes import fold_count
 
 VALUES = np.linspace(-0.7, 0.7, 15, dtype=np.float32)
-PLACE = geometry.geometry_from(oblique_matrix(), (15, 8, 8))
+PLACE = node_geometry.geometry_from(oblique_matrix(), (15, 8, 8))
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +28,8 @@ def scene():
 
 def written(values=VALUES, threshold: float = 0.0):
     node = add_node("ScalarVolume", "log-Jacobian")
-    jacobian.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE, threshold)
+    log_jacobian_display.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE)
+    log_jacobian_display.set_colors(node, threshold)
     return node
 
 
@@ -58,24 +61,24 @@ def test_equal_values_look_equal_in_every_volume():
 
 
 @pytest.mark.parametrize("fold", [np.nan, -np.inf, np.log(LOG_FLOOR), -50.0])
-def test_folds_are_magenta_and_nothing_else_is(fold):
+def test_folds_are_yellow_as_in_the_report_and_nothing_else_is(fold):
     values = VALUES.copy()
     values[4] = fold
     node = written(values)
-    magenta = (colors(node) == (255, 0, 255, 255)).all(1)
-    assert magenta[4] and magenta.sum() == 1
+    yellow = (colors(node) == (*FOLD_COLOUR, 255)).all(1)
+    assert yellow[4] and yellow.sum() == 1
     assert np.isfinite(slicer.util.arrayFromVolume(node)).all()
-    assert jacobian.fold_count(node) == 64
+    assert fold_count(node) == 64
 
 
 @pytest.mark.parametrize("smallest", [-0.7425, -0.99, -1.4, -2.9, -6.0])
 def test_the_strongest_shrinking_is_not_taken_for_a_fold(smallest):
     found = colors(written(np.append(smallest, VALUES[1:]).astype(np.float32)))[0]
-    assert found[2] > found[0] and tuple(found[:3]) != (255, 0, 255)
+    assert found[2] > found[0] and tuple(found[:3]) != FOLD_COLOUR
 
 
 def test_the_engine_and_the_volume_agree_on_what_a_fold_is():
-    assert pytest.approx(np.log(LOG_FLOOR)) == jacobian.FOLD
+    assert pytest.approx(np.log(LOG_FLOOR)) == log_jacobian_display.FOLD
 
 
 def test_changes_below_the_threshold_are_clear_and_folds_never():
@@ -83,9 +86,9 @@ def test_changes_below_the_threshold_are_clear_and_folds_never():
     values[0] = np.nan
     node = written(values, threshold=0.35)
     assert ((colors(node)[1:, 3] == 255) == (np.abs(values[1:]) > 0.35)).all() and colors(node)[0, 3] == 255
-    jacobian.set_colors(node, 100.0)
+    log_jacobian_display.set_colors(node, 100.0)
     assert (colors(node)[:, 3] == 255).tolist() == [True] + 14 * [False]
-    jacobian.set_colors(node, 0.0)
+    log_jacobian_display.set_colors(node, 0.0)
     assert (colors(node)[:, 3] == 255).sum() == 14
 
 
@@ -93,32 +96,32 @@ def test_previews_go_on_in_the_same_volume_with_the_same_colours():
     node = written()
     image, display, table = node.GetImageData(), node.GetDisplayNode(), node.GetDisplayNode().GetColorNode()
     count = slicer.mrmlScene.GetNumberOfNodes()
-    jacobian.write_log_jacobian(node, np.broadcast_to(VALUES * 2, (8, 8, 15)), PLACE)
+    log_jacobian_display.write_log_jacobian(node, np.broadcast_to(VALUES * 2, (8, 8, 15)), PLACE)
     assert (node.GetImageData(), node.GetDisplayNode(), display.GetColorNode()) == (image, display, table)
     assert slicer.mrmlScene.GetNumberOfNodes() == count
-    assert np.allclose(volumes.read_volume(node, "fixed").array[0, 0], VALUES * 2)
+    assert np.allclose(volume_nodes.read_volume(node, "fixed").array[0, 0], VALUES * 2)
 
 
 def test_a_preview_keeps_the_threshold_that_the_user_has_set():
     node = written(threshold=0.35)
     for threshold in (0.35, 0.15):
-        jacobian.set_colors(node, threshold)
-        jacobian.write_log_jacobian(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
+        log_jacobian_display.set_colors(node, threshold)
+        log_jacobian_display.write_log_jacobian(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
         assert ((colors(node)[:, 3] == 255) == (np.abs(VALUES) > threshold)).all()
 
 
 def test_a_volume_of_the_user_can_be_coloured_too():
     node = add_node("ScalarVolume")
     slicer.util.updateVolumeFromArray(node, np.broadcast_to(VALUES, (8, 8, 15)).copy())
-    assert not jacobian.is_colored(node)
-    jacobian.set_colors(node, 0.0)
-    assert jacobian.is_colored(node) and np.array_equal(colors(node), colors(written()))
+    assert not log_jacobian_display.is_colored(node)
+    log_jacobian_display.set_colors(node, 0.0)
+    assert log_jacobian_display.is_colored(node) and np.array_equal(colors(node), colors(written()))
 
 
 def test_small_changes_are_clear_unless_asked_for():
     node = add_node("ScalarVolume")
     values = np.where(VALUES > 0, 0.04, 0.06)
-    jacobian.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE)
+    log_jacobian_display.write_log_jacobian(node, np.broadcast_to(values, (8, 8, 15)), PLACE)
     assert ((colors(node)[:, 3] == 0) == (VALUES > 0)).all()
 
 
@@ -129,23 +132,23 @@ def test_two_volumes_have_a_table_each():
 
 def test_the_colours_of_the_user_are_not_changed():
     node = add_node("ScalarVolume", "used before")
-    volumes.write_volume(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
+    volume_nodes.write_volume(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
     grey = node.GetDisplayNode().GetColorNode()
     before = [grey.GetLookupTable().GetTableValue(n) for n in (0, 128, 255)]
-    jacobian.write_log_jacobian(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
+    log_jacobian_display.write_log_jacobian(node, np.broadcast_to(VALUES, (8, 8, 15)), PLACE)
     assert node.GetDisplayNode().GetColorNode() is not grey
     assert [grey.GetLookupTable().GetTableValue(n) for n in (0, 128, 255)] == before
 
 
 def test_the_legend_is_made_once_and_can_be_hidden():
     node = written()
-    assert jacobian.show_legend(node, False) is None
-    legend = jacobian.show_legend(node)
+    assert log_jacobian_display.show_legend(node, False) is None
+    legend = log_jacobian_display.show_legend(node)
     assert legend.GetVisibility() and legend.GetTitleText() == "log J"
-    assert jacobian.show_legend(node, False) is legend and not legend.GetVisibility()
+    assert log_jacobian_display.show_legend(node, False) is legend and not legend.GetVisibility()
 
 
 def test_without_the_colour_module_there_is_no_legend_and_no_error():
     slicer.mrmlScene = slicer.vtkMRMLScene()
     add_colors(slicer.mrmlScene)
-    assert jacobian.show_legend(written()) is None
+    assert log_jacobian_display.show_legend(written()) is None

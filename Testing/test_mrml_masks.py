@@ -20,9 +20,10 @@ from mrml_scene import (
     oblique_matrix,
     turn_matrix,
 )
-from NePhiRegistrationLib.mrml import masks, segments, transforms, volumes
-from NePhiRegistrationLib.mrml.errors import NodeError
-from NePhiRegistrationLib.mrml.resample import onto
+from NePhiRegistrationLib.mrml import carried_segmentation, mask_nodes, transform_nodes, volume_nodes
+from NePhiRegistrationLib.mrml.node_error import NodeError
+from NePhiRegistrationLib.mrml.slabs import run_now
+from NePhiRegistrationLib.mrml.vtk_images import onto
 
 SHAPE = (20, 24, 28)
 
@@ -41,8 +42,8 @@ def box(*bounds: tuple[int, int], shape=SHAPE) -> np.ndarray:
 LUNG, HEART = box((4, 12), (5, 15), (6, 20)), box((10, 16), (12, 20), (14, 24))
 
 
-def volume(node=None) -> volumes.VolumeData:
-    return volumes.read_volume(node or add_volume(noise(SHAPE), oblique_matrix(), name="CT"), "fixed")
+def volume(node=None) -> volume_nodes.VolumeData:
+    return volume_nodes.read_volume(node or add_volume(noise(SHAPE), oblique_matrix(), name="CT"), "fixed")
 
 
 def id_of(node, name: str) -> str:
@@ -51,28 +52,28 @@ def id_of(node, name: str) -> str:
 
 def test_on_the_volumes_own_grid_a_mask_is_voxel_for_voxel():
     node = add_segmentation({"lung": LUNG}, oblique_matrix())
-    mask = masks.read_mask(node, None, volume(), "fixed")
+    mask = run_now(mask_nodes.read_mask(node, None, volume(), "fixed"))
     assert mask.dtype == np.uint8 and np.array_equal(mask, LUNG)
 
 
 def test_all_visible_segments_count_or_the_one_that_is_chosen(caplog):
     node = add_segmentation({"lung": LUNG, "heart": HEART}, oblique_matrix())
     image = volume()
-    assert np.array_equal(masks.read_mask(node, None, image, "fixed"), LUNG | HEART)
-    assert np.array_equal(masks.read_mask(node, id_of(node, "heart"), image, "fixed"), HEART)
+    assert np.array_equal(run_now(mask_nodes.read_mask(node, None, image, "fixed")), LUNG | HEART)
+    assert np.array_equal(run_now(mask_nodes.read_mask(node, id_of(node, "heart"), image, "fixed")), HEART)
     node.GetDisplayNode().SetSegmentVisibility(id_of(node, "heart"), False)
     with caplog.at_level(logging.INFO):
-        assert np.array_equal(masks.read_mask(node, "", image, "fixed"), LUNG)
+        assert np.array_equal(run_now(mask_nodes.read_mask(node, "", image, "fixed")), LUNG)
     assert f"fixed mask 'segmentation' is lung, {LUNG.sum()} voxels" in caplog.text
 
 
 def test_a_label_map_counts_where_it_is_not_zero():
     node = add_volume((3 * LUNG + 2 * (HEART & ~LUNG)).astype(np.int16), oblique_matrix(), kind="LabelMapVolume")
-    assert np.array_equal(masks.read_mask(node, None, volume(), "fixed"), LUNG | HEART)
+    assert np.array_equal(run_now(mask_nodes.read_mask(node, None, volume(), "fixed")), LUNG | HEART)
 
 
 def test_no_node_is_no_mask():
-    assert masks.read_mask(None, None, volume(), "fixed") is None
+    assert run_now(mask_nodes.read_mask(None, None, volume(), "fixed")) is None
 
 
 def other_geometry() -> np.ndarray:
@@ -87,7 +88,7 @@ def test_a_mask_of_another_geometry_lands_in_the_same_place(kind):
     fine[10:24, 12:34, 8:30] = 1
     make = {"segmentation": lambda: add_segmentation({"a": fine}, other_geometry()),
             "label map": lambda: add_volume(fine, other_geometry(), kind="LabelMapVolume")}
-    mask = masks.read_mask(make[kind](), None, volume(), "fixed")
+    mask = run_now(mask_nodes.read_mask(make[kind](), None, volume(), "fixed"))
     k, j, i = np.meshgrid(*map(np.arange, SHAPE), indexing="ij")
     back = np.linalg.inv(other_geometry()) @ oblique_matrix()
     a, b, c = np.tensordot(back[:3, :3], np.stack([i, j, k]), 1) + back[:3, 3].reshape(3, 1, 1, 1)
@@ -100,10 +101,10 @@ def test_parents_of_the_mask_and_of_the_volume_are_both_honoured():
     node = add_segmentation({"lung": LUNG}, oblique_matrix())
     image = add_volume(noise(SHAPE), oblique_matrix())
     node.SetAndObserveTransformNodeID(add_linear(move).GetID())
-    shifted = masks.read_mask(node, None, volume(image), "fixed")
+    shifted = run_now(mask_nodes.read_mask(node, None, volume(image), "fixed"))
     assert shifted.any() and not np.array_equal(shifted, LUNG)
     image.SetAndObserveTransformNodeID(add_linear(move).GetID())
-    assert np.array_equal(masks.read_mask(node, None, volume(image), "fixed"), LUNG)
+    assert np.array_equal(run_now(mask_nodes.read_mask(node, None, volume(image), "fixed")), LUNG)
 
 
 def sphere(center, radius: float):
@@ -126,7 +127,7 @@ def test_a_segment_that_is_only_a_surface_is_filled_and_not_converted():
     shift = np.eye(4)
     shift[:3, 3] = center
     node.SetAndObserveTransformNodeID(add_linear(shift).GetID())
-    mask = masks.read_mask(node, None, image, "fixed")
+    mask = run_now(mask_nodes.read_mask(node, None, image, "fixed"))
     index = np.stack(np.meshgrid(*map(np.arange, reversed(SHAPE)), indexing="ij"), -1)
     distance = np.linalg.norm(index @ oblique_matrix()[:3, :3].T + oblique_matrix()[:3, 3] - center, axis=-1).T
     assert np.all(mask[distance < 8.7] == 1) and np.all(mask[distance > 9.3] == 0)
@@ -152,32 +153,35 @@ def elsewhere():
     (lambda: add_segmentation({"lung": 0 * LUNG}, oblique_matrix()), None, "is empty"),
     (lambda: add_volume(0 * LUNG, kind="LabelMapVolume"), None, "is empty"),
     (lambda: add_node("LabelMapVolume", "L"), None, "The fixed mask 'L' holds no image"),
-    (elsewhere, None, "has nothing inside the fixed volume 'CT'"),
+    (elsewhere, None, "does not overlap the fixed volume 'CT'"),
     (lambda: add_volume(noise(), name="MR"), None, "'MR' is neither a segmentation nor a label map"),
 ])
 def test_a_mask_that_is_of_no_use_is_refused_in_a_sentence(make, segment, sentence):
     with pytest.raises(NodeError) as error:
-        masks.read_mask(make(), segment, volume(), "fixed")
+        run_now(mask_nodes.read_mask(make(), segment, volume(), "fixed"))
     assert sentence in str(error.value) and str(error.value).endswith(".")
 
 
 def test_labels_are_matched_by_the_names_of_segments():
     image = volume()
-    fixed = masks.read_labels(add_segmentation({"lung": LUNG, "only here": HEART}, oblique_matrix()), image, "fixed")
-    moving = masks.read_labels(add_segmentation({"heart": HEART, "lung": LUNG}, oblique_matrix()), image, "moving")
+    both = add_segmentation({"lung": LUNG, "only here": HEART}, oblique_matrix())
+    fixed = run_now(mask_nodes.read_labels(both, image, "fixed"))
+    other = add_segmentation({"heart": HEART, "lung": LUNG}, oblique_matrix())
+    moving = run_now(mask_nodes.read_labels(other, image, "moving"))
     assert fixed.names == {1: "lung", 2: "only here"}
-    matched = masks.match_labels(fixed, moving)
+    matched = run_now(mask_nodes.match_labels(fixed, moving))
     assert matched[0].names == matched[1].names == {1: "lung"}
     assert np.array_equal(matched[0].array, LUNG & ~HEART)
     assert np.array_equal(matched[1].array, LUNG)
-    with pytest.raises(NodeError, match=r"\(lung, only here\) .* \(5\) have no name in common"):
+    with pytest.raises(NodeError, match=r"\(lung, only here\) .* \(5\) share no name"):
         labels = add_volume((5 * LUNG).astype(np.int16), oblique_matrix(), kind="LabelMapVolume")
-        masks.match_labels(fixed, masks.read_labels(labels, image, "moving"))
+        run_now(mask_nodes.match_labels(fixed, run_now(mask_nodes.read_labels(labels, image, "moving"))))
 
 
 def test_label_maps_keep_their_numbers_as_names():
     array = (2 * LUNG + 7 * (HEART & ~LUNG)).astype(np.int16)
-    labels = masks.read_labels(add_volume(array, oblique_matrix(), kind="LabelMapVolume"), volume(), "fixed")
+    node = add_volume(array, oblique_matrix(), kind="LabelMapVolume")
+    labels = run_now(mask_nodes.read_labels(node, volume(), "fixed"))
     assert np.array_equal(labels.array, array) and labels.names == {2: "2", 7: "7"}
 
 
@@ -193,12 +197,13 @@ def test_segments_are_carried_by_a_transform_with_names_and_colours(make):
     back = add_node("Transform", "back")
     grid = {"size": [4, 4, 4], "spacing": [200.0] * 3, "origin": [-300.0, -300.0, -700.0],
             "direction": np.eye(3).ravel().tolist()}
-    transforms.write_displacement(back, np.broadcast_to((step * (-1, -1, 1)).astype(np.float32), (4, 4, 4, 3)), grid)
+    shift = np.broadcast_to((step * (-1, -1, 1)).astype(np.float32), (4, 4, 4, 3))
+    transform_nodes.write_displacement(back, shift, grid)
     target = add_segmentation({"old": HEART}, np.eye(4), "target")
-    segments.carry_segments(target, source, back, image.geometry)  # in all one step
+    carried_segmentation.carry_segments(target, source, back, image.geometry)  # in all one step
     moved = np.zeros_like(LUNG)
     moved[5:13, 3:13, 9:23] = 1
-    assert np.array_equal(masks.read_mask(target, id_of(target, "lung"), image, "fixed"), moved)
+    assert np.array_equal(run_now(mask_nodes.read_mask(target, id_of(target, "lung"), image, "fixed")), moved)
     if source.IsA("vtkMRMLSegmentationNode"):
         color = [node.GetSegmentation().GetSegment(id_of(node, "heart")).GetColor() for node in (source, target)]
         assert color[0] == color[1] and not id_of(target, "old")
@@ -213,10 +218,10 @@ def test_a_segmentation_on_the_volumes_lattice_is_taken_over_as_it_is_and_any_ot
     moved[:3, 3] += place[:3, :3] @ [0, 1, 2]
     moved[:3, :3] = moved[:3, :3] @ turn_matrix(turned, (0, 0, 1))[:3, :3]
     node = add_segmentation({"lung": crop}, moved)
-    (part,) = masks.parts(node, None, "x")
-    assert (masks._on_lattice(part.shape, image.geometry) is None) == (turned == 0.4)
+    (part,) = mask_nodes.parts(node, None, "x")
+    assert (mask_nodes._on_lattice(part.shape, image.geometry) is None) == (turned == 0.4)
     expected = onto(part.shape, image.geometry) == part.label
-    assert np.array_equal(masks.read_mask(node, None, image, "fixed"), expected)
+    assert np.array_equal(run_now(mask_nodes.read_mask(node, None, image, "fixed")), expected)
     if turned < 0.4:
         whole = np.zeros_like(LUNG)
         whole[2:, 1:-1, :-3] = crop

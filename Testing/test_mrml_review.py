@@ -18,8 +18,19 @@ from mrml_scene import add_colors, add_linear, add_node, add_volume, as_vtk, new
 from nephi.geometry import Grid
 from nephi.images.phantom import Phantom, lung_phantom
 from nephi.maps.determinant import finite_difference_determinant
-from NePhiRegistrationLib.mrml import geometry, jacobian, mixed, review, transforms, volumes
+from nephi.maps.map import Map
+from NePhiRegistrationLib.mrml import (
+    comparison_volumes,
+    deformation_display,
+    log_jacobian_display,
+    node_geometry,
+    slice_views,
+    transform_nodes,
+    volume_nodes,
+)
+from NePhiRegistrationLib.mrml.slabs import run_now
 from slice_view import SliceView, save_picture
+from written_nodes import read_displacement
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images" if os.environ.get("NEPHI_PICTURES") else None
 SHAPE = (40, 44, 48)
@@ -55,7 +66,7 @@ def anatomy(matrix: np.ndarray, name: str = "fixed"):
 def show(background, foreground=None, opacity: float = 0.5, view: SliceView | None = None, **options) -> SliceView:
     """Layers in a view; a new one is fitted to the background."""
     shown = view or SliceView(**options)
-    review.show_layers([shown.composite], background, foreground, opacity)
+    slice_views.show_layers([shown.composite], background, foreground, opacity)
     if view is None:
         shown.fit()
     return shown
@@ -75,7 +86,7 @@ def blocks(matrix: np.ndarray):
     for part, value in BLOCKS.values():
         values[part] = value
     node = add_node("ScalarVolume", "log-Jacobian")
-    jacobian.write_log_jacobian(node, values, geometry.geometry_from(matrix, reversed(SHAPE)))
+    log_jacobian_display.write_log_jacobian(node, values, node_geometry.geometry_from(matrix, reversed(SHAPE)))
     return node
 
 
@@ -89,14 +100,14 @@ def look_at(view: SliceView, matrix: np.ndarray) -> dict[str, np.ndarray]:
 def test_the_jacobian_overlay_is_where_the_volume_changes(matrix, orientation):
     fixed, overlay = anatomy(matrix), blocks(matrix)
     view = SliceView(orientation=orientation)
-    review.overlay_jacobian([view.composite], fixed, overlay, 0.7)
+    slice_views.overlay_jacobian([view.composite], fixed, overlay, 0.7)
     view.fit()
     for name, ijk in CENTERS.items():
         view.node.JumpSlice(*ras_of(matrix, ijk))
         seen = look_at(view, matrix)[name]
         red, green, blue = seen
         expected = {"grows": red > blue + 60 and red > green + 60, "shrinks": blue > red + 60,
-                    "folds": red > green + 100 and blue > green + 100, "nothing": red == green == blue and red > 220,
+                    "folds": red > blue + 100 and green > blue + 100, "nothing": red == green == blue and red > 220,
                     "edge": (seen < 10).all()}
         assert expected[name], (name, seen)
 
@@ -104,12 +115,12 @@ def test_the_jacobian_overlay_is_where_the_volume_changes(matrix, orientation):
 def test_only_folds_are_left_when_the_threshold_is_above_all_else():
     matrix = straight()
     view, overlay = SliceView(), blocks(matrix)
-    review.overlay_jacobian([view.composite], anatomy(matrix), overlay, 0.7)
+    slice_views.overlay_jacobian([view.composite], anatomy(matrix), overlay, 0.7)
     view.fit()
     view.node.JumpSlice(*ras_of(matrix, (24, 20, 20)))
-    jacobian.set_colors(overlay, 100.0)
+    log_jacobian_display.set_colors(overlay, 100.0)
     seen = look_at(view, matrix)
-    assert seen["folds"][0] > seen["folds"][1] + 100
+    assert seen["folds"][0] > seen["folds"][2] + 100
     assert all(np.ptp(seen[name]) == 0 for name in ("grows", "shrinks", "nothing", "edge"))
 
 
@@ -118,7 +129,7 @@ def test_the_legend_is_drawn_at_the_side_and_only_while_its_volume_is_shown():
     fixed, overlay = anatomy(matrix), blocks(matrix)
     view = show(fixed, overlay)
     without = view.pixels()
-    jacobian.show_legend(overlay)
+    log_jacobian_display.show_legend(overlay)
     changed = (view.pixels() != without).any(2)
     assert changed[:, 300:].sum() > 1000 and changed[:, :250].sum() == 0
     show(fixed, view=view)
@@ -133,7 +144,7 @@ def shifted(mm, percent: float = 100.0):
     node = add_node("Transform", "forward")
     grid = Grid((6, 6, 6), (40.0,) * 3, (-100.0,) * 3, tuple(np.eye(3).ravel()))
     values = np.broadcast_to(np.asarray(mm, np.float32) * percent / 100, (*grid.shape, 3))
-    transforms.write_displacement(node, values, grid.to_dict())
+    transform_nodes.write_displacement(node, values, grid.to_dict())
     return node
 
 
@@ -150,15 +161,15 @@ def test_the_moving_volume_is_seen_settling_into_place_and_stays_as_it_is():
     forward = shifted((0, 0, 0))
     shown = add_node("ScalarVolume", "shown")
     count = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
-    review.show_moving(shown, moving, forward)
+    run_now(deformation_display.show_moving(shown, moving, forward))
     view = show(fixed)
     view.node.JumpSlice(*ras_of(matrix, (15, 20, 20)))
     target = brightest(view)
-    review.show_layers([view.composite], fixed, shown, 1.0)
+    slice_views.show_layers([view.composite], fixed, shown, 1.0)
     distances = []
     for percent in (0, 50, 100):
-        values, place = transforms.read_displacement(shifted((-20, 14, 0), percent))
-        transforms.write_displacement(forward, values, place)
+        values, place = read_displacement(shifted((-20, 14, 0), percent))
+        transform_nodes.write_displacement(forward, values, place)
         distances.append(np.linalg.norm(brightest(view) - target))
     per_mm = 420 / 96  # pixels: the view shows the longest side
     assert distances == pytest.approx([24.4 * per_mm, 12.2 * per_mm, 0], abs=3)
@@ -171,14 +182,14 @@ def test_the_deformation_amount_moves_what_is_shown():
     matrix = straight()
     fixed, moving, forward, part = anatomy(matrix), anatomy(matrix), shifted((-20, 14, 0)), add_node("Transform")
     shown = add_node("ScalarVolume", "shown")
-    transforms.show_amount(part, forward, 0)
-    review.show_moving(shown, moving, part)
+    transform_nodes.scale_field(part, forward, 0)
+    run_now(deformation_display.show_moving(shown, moving, part))
     view = show(fixed, shown, 1.0)
     view.node.JumpSlice(*ras_of(matrix, (15, 20, 20)))
     start = brightest(view)
-    transforms.show_amount(part, forward, 100)
+    transform_nodes.scale_field(part, forward, 100)
     end = brightest(view)
-    transforms.show_amount(part, forward, 50)
+    transform_nodes.scale_field(part, forward, 50)
     assert np.linalg.norm(end - start) > 80
     assert np.allclose(brightest(view), (start + end) / 2, atol=2)
 
@@ -189,16 +200,17 @@ def test_the_copy_of_a_sheared_volume_is_made_anew_only_when_the_volume_or_its_t
     shear[0, 1] = 0.3
     parent = add_linear(shear)
     moving.SetAndObserveTransformNodeID(parent.GetID())
-    monkeypatch.setattr(review, "volume_steps", lambda *told: reads.append(told) or volumes.volume_steps(*told))
+    monkeypatch.setattr(deformation_display, "read_volume_gradually",
+                        lambda *told: reads.append(told) or volume_nodes.read_volume_gradually(*told))
     for _ in range(3):
-        review.show_moving(shown, moving, forward)
+        run_now(deformation_display.show_moving(shown, moving, forward))
     assert len(reads) == 1
     once, where = slicer.util.arrayFromVolume(shown).copy(), shown.GetOrigin()
     slicer.util.updateVolumeFromArray(moving, slicer.util.arrayFromVolume(moving) * 2)
-    review.show_moving(shown, moving, forward)
+    run_now(deformation_display.show_moving(shown, moving, forward))
     assert len(reads) == 2 and np.allclose(slicer.util.arrayFromVolume(shown), 2 * once) and shown.GetOrigin() == where
     parent.SetMatrixTransformToParent(as_vtk(np.diag([1.0, 1.0, 1.2, 1.0]) @ shear))
-    review.show_moving(shown, moving, forward)
+    run_now(deformation_display.show_moving(shown, moving, forward))
     assert len(reads) == 3
 
 
@@ -208,13 +220,13 @@ def test_the_copy_of_a_sheared_volume_is_not_taken_for_that_of_another(monkeypat
     shear, forward = np.eye(4), shifted((0, 0, 0))
     shear[0, 1] = 0.3
     moving.SetAndObserveTransformNodeID(add_linear(shear).GetID())
-    review.show_moving(shown, moving, forward)
+    run_now(deformation_display.show_moving(shown, moving, forward))
     sheared, where = slicer.util.arrayFromVolume(shown).copy(), shown.GetOrigin()
-    review.show_moving(shown, plain, forward)
-    review.show_moving(shown, moving, forward)
+    run_now(deformation_display.show_moving(shown, plain, forward))
+    run_now(deformation_display.show_moving(shown, moving, forward))
     assert np.array_equal(slicer.util.arrayFromVolume(shown), sheared) and shown.GetOrigin() == where
     moving.SetOrigin(30, 0, 0)
-    review.show_moving(shown, moving, forward)
+    run_now(deformation_display.show_moving(shown, moving, forward))
     assert not np.allclose(shown.GetOrigin(), where)
 
 
@@ -223,7 +235,7 @@ def test_a_moving_volume_under_shear_is_shown_from_a_copy():
     matrix[0, 1] = 0.3
     moving, shown = anatomy(straight()), add_node("ScalarVolume", "shown")
     moving.SetAndObserveTransformNodeID(add_linear(matrix).GetID())
-    review.show_moving(shown, moving, shifted((0, 0, 0)))
+    run_now(deformation_display.show_moving(shown, moving, shifted((0, 0, 0))))
     assert shown.GetImageData() is not moving.GetImageData()
     ball = moving.GetParentTransformNode().GetTransformToParent().TransformPoint(ras_of(straight(), (15, 20, 20)))
     view = show(shown)
@@ -253,7 +265,7 @@ def test_a_checkerboard_shows_both_in_turn_each_through_its_own_window():
     fixed, warped = constant_pair()
     warped.GetDisplayNode().SetWindowLevelMinMax(0, 1600)
     node = add_node("ScalarVolume", "checkerboard")
-    at_once(mixed.write_checkerboard(node, fixed, warped, cells=6))
+    at_once(comparison_volumes.write_checkerboard(node, fixed, warped, cells=6))
     grey = show(node, size=(480, 480)).pixels()[:, :, 0]
     cell = 80  # pixels: six cells along the longest side, which the view shows whole
     row = grey[180, :]
@@ -262,7 +274,7 @@ def test_a_checkerboard_shows_both_in_turn_each_through_its_own_window():
 
 
 def test_checkerboard_cells_are_cubes_in_mm():
-    pattern = mixed.checkerboard((10, 20, 40), (1.0, 2.0, 4.0), 4)
+    pattern = comparison_volumes.checkerboard((10, 20, 40), (1.0, 2.0, 4.0), 4)
     assert not pattern[0, 0, 0]
     assert np.flatnonzero(np.diff(pattern[0, 0].astype(int))).tolist() == [9, 19, 29]
     assert np.flatnonzero(np.diff(pattern[0, :, 0].astype(int))).tolist() == [4, 9, 14]
@@ -273,7 +285,7 @@ def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
     fixed, warped = constant_pair()
     slicer.util.arrayFromVolume(warped)[:, :, 24:] = 200
     node = add_node("ScalarVolume", "difference")
-    at_once(mixed.write_difference(node, fixed, warped))
+    at_once(comparison_volumes.write_difference(node, fixed, warped))
     values = slicer.util.arrayFromVolume(node)
     assert (values[5, 5, 5], values[5, 5, 40]) == (-600, 0)
     view = show(node)
@@ -286,31 +298,31 @@ def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
 def test_slab_by_slab_is_what_slicer_resamples_at_once(monkeypatch):
     fixed, warped, forward = anatomy(oblique_matrix()), anatomy(straight()), shifted((-20, 14, 3))
     shown, node = add_node("ScalarVolume", "shown"), add_node("ScalarVolume", "difference")
-    review.show_moving(shown, warped, forward)
-    monkeypatch.setattr(mixed, "SLAB", 1)
-    assert at_once(mixed.write_difference(node, fixed, shown)) > 20
+    run_now(deformation_display.show_moving(shown, warped, forward))
+    monkeypatch.setattr(comparison_volumes, "SLAB", 1)
+    assert at_once(comparison_volumes.write_difference(node, fixed, shown)) > 20
     slabs = slicer.util.arrayFromVolume(node).copy()
-    monkeypatch.setattr(mixed, "SLAB", 1 << 40)
-    assert at_once(mixed.write_difference(node, fixed, shown)) < 5
+    monkeypatch.setattr(comparison_volumes, "SLAB", 1 << 40)
+    assert at_once(comparison_volumes.write_difference(node, fixed, shown)) < 5
     assert np.abs(slabs).max() > 100 and np.allclose(slabs, slicer.util.arrayFromVolume(node), atol=1e-2)
 
 
 def test_volumes_on_different_grids_are_compared_on_the_fixed_one():
     fixed, warped, node = anatomy(straight()), anatomy(straight(1.7)), add_node("ScalarVolume", "difference")
-    at_once(mixed.write_difference(node, fixed, warped))
-    data = volumes.read_volume(node, "fixed")
-    assert geometry.same_geometry(data.geometry, volumes.read_volume(fixed, "fixed").geometry)
+    at_once(comparison_volumes.write_difference(node, fixed, warped))
+    data = volume_nodes.read_volume(node, "fixed")
+    assert node_geometry.same_geometry(data.geometry, volume_nodes.read_volume(fixed, "fixed").geometry)
 
 
 def test_the_moving_volume_under_the_transform_can_be_compared_as_it_moves():
     fixed, moving, forward = anatomy(straight()), anatomy(straight()), shifted((-20, 14, 0))
     shown, node = add_node("ScalarVolume", "shown"), add_node("ScalarVolume", "difference")
-    review.show_moving(shown, moving, forward)
-    at_once(mixed.write_difference(node, fixed, shown))
+    run_now(deformation_display.show_moving(shown, moving, forward))
+    at_once(comparison_volumes.write_difference(node, fixed, shown))
     assert np.abs(slicer.util.arrayFromVolume(node)).max() > 900
-    values, place = transforms.read_displacement(forward)
-    transforms.write_displacement(forward, 0 * values, place)
-    at_once(mixed.write_difference(node, fixed, shown))
+    values, place = read_displacement(forward)
+    transform_nodes.write_displacement(forward, 0 * values, place)
+    at_once(comparison_volumes.write_difference(node, fixed, shown))
     assert np.abs(slicer.util.arrayFromVolume(node)).max() < 1
 
 
@@ -319,41 +331,41 @@ def test_the_moving_volume_under_the_transform_can_be_compared_as_it_moves():
 
 def test_layers_opacity_and_views_are_set_and_emptied():
     fixed, warped, view = anatomy(straight()), anatomy(straight()), SliceView()
-    assert review.composites(slicer.mrmlScene) == [view.composite]
-    review.show_layers([view.composite], fixed, warped, 0.25)
+    assert slice_views.composites(slicer.mrmlScene) == [view.composite]
+    slice_views.show_layers([view.composite], fixed, warped, 0.25)
     assert view.composite.GetBackgroundVolumeID() == fixed.GetID()
     assert (view.composite.GetForegroundVolumeID(), view.composite.GetForegroundOpacity()) == (warped.GetID(), 0.25)
-    review.set_opacity([view.composite], 1.0)
+    slice_views.set_opacity([view.composite], 1.0)
     assert view.composite.GetForegroundOpacity() == 1.0
-    review.show_layers([view.composite], None)
+    slice_views.show_layers([view.composite], None)
     assert not view.composite.GetBackgroundVolumeID() and not view.composite.GetForegroundVolumeID()
 
 
 def test_the_comparison_shows_fixed_warped_and_both_in_linked_views_and_can_be_left():
     fixed, warped = anatomy(straight()), anatomy(straight())
-    layout = review.layout_node(slicer.mrmlScene)
+    layout = slice_views.layout_node(slicer.mrmlScene)
     layout.SetViewArrangement(layout.SlicerLayoutFourUpView)
-    views = [SliceView(name) for name in review.COMPARED]  # what Slicer's layout manager makes of the layout
-    before = review.show_comparison(slicer.mrmlScene, fixed, warped, 0.4)
-    assert layout.GetViewArrangement() == review.LAYOUT and before == layout.SlicerLayoutFourUpView
+    views = [SliceView(name) for name in slice_views.COMPARED]  # what Slicer's layout manager makes of the layout
+    before = slice_views.show_comparison(slicer.mrmlScene, fixed, warped, 0.4)
+    assert layout.GetViewArrangement() == slice_views.LAYOUT and before == layout.SlicerLayoutFourUpView
     shown = [(view.composite.GetBackgroundVolumeID(), view.composite.GetForegroundVolumeID()) for view in views]
     assert shown == [(fixed.GetID(), None), (warped.GetID(), None), (fixed.GetID(), warped.GetID())]
     assert all(view.composite.GetLinkedControl() for view in views)
-    for tag in review.COMPARED:
-        assert f'singletontag="{tag}"' in layout.GetLayoutDescription(review.LAYOUT)
-    review.show_comparison(slicer.mrmlScene, fixed, warped, orientation="Coronal")
-    assert "Coronal" in layout.GetLayoutDescription(review.LAYOUT)
-    assert review.composites(slicer.mrmlScene) == []  # the comparison's own views are not among the ordinary ones
+    for tag in slice_views.COMPARED:
+        assert f'singletontag="{tag}"' in layout.GetLayoutDescription(slice_views.LAYOUT)
+    slice_views.show_comparison(slicer.mrmlScene, fixed, warped, orientation="Coronal")
+    assert "Coronal" in layout.GetLayoutDescription(slice_views.LAYOUT)
+    assert slice_views.composites(slicer.mrmlScene) == []  # the comparison's own views are not among the ordinary ones
 
 
-@pytest.mark.parametrize("draw", [review.show_grid, review.show_arrows])
+@pytest.mark.parametrize("draw", [deformation_display.show_grid, deformation_display.show_arrows])
 def test_a_grid_or_arrows_are_drawn_over_the_slice_and_taken_away(draw):
     forward, view = shifted((-20, 14, 0)), show(anatomy(straight()))
     without = view.pixels()
     display = draw(forward, 10.0)
     colored = np.ptp(view.pixels(), axis=2) > 30
     assert colored.sum() > 1500
-    review.hide_deformation(forward)
+    deformation_display.hide_deformation(forward)
     assert np.array_equal(view.pixels(), without)
     assert draw(forward, 10.0) is display
 
@@ -366,20 +378,23 @@ def phantom() -> Phantom:
     return lung_phantom(96 if PICTURES else 40)
 
 
-class Truth:
-    """The phantom's own map with the methods of a transform."""
+class Truth(Map):
+    """The phantom's own map."""
 
     def __init__(self, phantom: Phantom) -> None:
         self.phantom = phantom
 
-    def map_points(self, points, direction: str = "forward"):
-        return getattr(self.phantom, direction)(points)
+    def map(self, points):
+        return self.phantom.forward(points)
+
+    def with_jacobian(self, points):
+        raise NotImplementedError
 
 
 def chest(phantom: Phantom, role: str):
     image = getattr(phantom, role)
     node = add_node("ScalarVolume", role)
-    volumes.write_volume(node, image.values.numpy(), image.grid.to_dict())
+    volume_nodes.write_volume(node, image.values.numpy(), image.grid.to_dict())
     node.GetDisplayNode().SetAutoWindowLevel(False)
     node.GetDisplayNode().SetWindowLevel(1500, -500)
     return node
@@ -391,23 +406,23 @@ def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one
     points = grid.points("cpu").double()
     forward = add_node("Transform", "forward")
     values = (phantom.forward(points) - points).float().numpy().reshape(*grid.shape, 3)
-    transforms.write_displacement(forward, values, grid.to_dict())
-    review.show_moving(shown, moving, forward)
+    transform_nodes.write_displacement(forward, values, grid.to_dict())
+    run_now(deformation_display.show_moving(shown, moving, forward))
     log_jacobian = add_node("ScalarVolume", "log-Jacobian")
     determinant = finite_difference_determinant(Truth(phantom), phantom.fixed.grid).numpy()
-    jacobian.write_log_jacobian(log_jacobian, np.log(determinant), phantom.fixed.grid.to_dict())
+    log_jacobian_display.write_log_jacobian(log_jacobian, np.log(determinant), phantom.fixed.grid.to_dict())
     view, pictures = show(fixed, orientation="Coronal"), {}
     for name, layers in (("fixed", (fixed,)), ("before", (fixed, moving)), ("after", (fixed, shown))):
         show(*layers, view=view)
         pictures[name] = view.pixels()
-    review.overlay_jacobian([view.composite], fixed, log_jacobian)
-    jacobian.show_legend(log_jacobian)
+    slice_views.overlay_jacobian([view.composite], fixed, log_jacobian)
+    log_jacobian_display.show_legend(log_jacobian)
     pictures["jacobian"] = view.pixels()
-    jacobian.show_legend(log_jacobian, False)
-    review.show_layers([view.composite], fixed)
-    review.show_grid(forward, 12.0)
+    log_jacobian_display.show_legend(log_jacobian, False)
+    slice_views.show_layers([view.composite], fixed)
+    deformation_display.show_grid(forward, 12.0)
     pictures["grid"] = view.pixels()
-    review.show_arrows(forward, 12.0)
+    deformation_display.show_arrows(forward, 12.0)
     pictures["arrows"] = view.pixels()
     error = {name: np.abs(pictures[name].astype(int) - pictures["fixed"])[40:-40, 40:-40].mean()
              for name in ("before", "after")}
@@ -417,4 +432,4 @@ def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one
                   for name, picture in pictures.items()}
         rows = [np.hstack([framed[name] for name in names])
                 for names in (("before", "after", "jacobian"), ("fixed", "grid", "arrows"))]
-        save_picture(np.vstack(rows), PICTURES / "slicer-review.png")
+        save_picture(np.vstack(rows), PICTURES / "slicer-slice_views.png")

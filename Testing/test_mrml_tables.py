@@ -14,7 +14,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import slicer
 from mrml_scene import add_node, new_scene
-from NePhiRegistrationLib.mrml import tables
+from NePhiRegistrationLib.mrml import metrics_table
 
 SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "report-schema.md"
 
@@ -38,8 +38,8 @@ def as_rows(node) -> list[tuple]:
 
 def test_the_table_holds_measure_direction_value_and_unit(report):
     node = add_node("Table", "numbers")
-    tables.write_metrics(node, report)
-    assert [node.GetTable().GetColumnName(column) for column in range(4)] == list(tables.COLUMNS)
+    metrics_table.write_metrics(node, report)
+    assert [node.GetTable().GetColumnName(column) for column in range(4)] == list(metrics_table.COLUMNS)
     found = as_rows(node)
     assert ("Landmark error, mean", "forward", 1.31, "mm") in found
     assert ("Folds, finite differences", "inverse", 0.0, "% of voxels") in found
@@ -51,41 +51,41 @@ def test_the_table_holds_measure_direction_value_and_unit(report):
 
 def test_the_table_shows_its_titles_and_not_letters_above_the_columns(report):
     node = add_node("Table", "numbers")
-    tables.write_metrics(node, report)
+    metrics_table.write_metrics(node, report)
     assert node.GetUseColumnTitleAsColumnHeader()
 
 
 def test_what_was_not_measured_has_no_row(report):
-    assert not any("Dice" in row.measure or "Surface" in row.measure for row in tables.rows(report))
-    assert tables.rows({}) == []
-    assert tables.rows({"metrics": {"tre_mm": {"mean": None, "max": float("nan"), "count": 3}}}) == [
-        tables.Row("Landmarks", "forward", 3.0, "")]
+    assert not any("Dice" in row.measure or "Surface" in row.measure for row in metrics_table.rows(report))
+    assert metrics_table.rows({}) == []
+    assert metrics_table.rows({"metrics": {"tre_mm": {"mean": None, "max": float("nan"), "count": 3}}}) == [
+        metrics_table.Row("Landmarks", "forward", 3.0, "")]
 
 
 def test_labels_are_called_by_their_names_where_they_have_some(report):
     report["metrics"].update(dice={"before": 0.5, "mean": 0.8, "per_label": {"1": 0.7, "2": 0.9}},
                              label_names={"1": "lung"})
-    rows = {row.measure: row.value for row in tables.rows(report)}
+    rows = {row.measure: row.value for row in metrics_table.rows(report)}
     assert (rows["Dice, lung"], rows["Dice, 2"], rows["Dice, before"]) == (0.7, 0.9, 0.5)
 
 
 def test_a_second_report_replaces_the_first(report):
     node = add_node("Table", "numbers")
-    tables.write_metrics(node, report)
-    tables.write_metrics(node, {"runtime": {"seconds": 1.0}})
+    metrics_table.write_metrics(node, report)
+    metrics_table.write_metrics(node, {"runtime": {"seconds": 1.0}})
     assert as_rows(node) == [("Time", "", 1.0, "s")]
 
 
 def test_the_file_has_the_rows_of_the_table(report):
-    lines = list(csv.reader(io.StringIO(tables.metrics_csv(tables.rows(report)), newline="")))
-    assert tuple(lines[0]) == tables.COLUMNS
-    assert len(lines) == 1 + len(tables.rows(report))
+    lines = list(csv.reader(io.StringIO(metrics_table.metrics_csv(metrics_table.rows(report)), newline="")))
+    assert tuple(lines[0]) == metrics_table.COLUMNS
+    assert len(lines) == 1 + len(metrics_table.rows(report))
     assert ["Landmark error, mean", "forward", "1.31", "mm"] in lines
 
 
 def test_slicer_saves_and_reads_the_table(report, tmp_path):
     node, path = add_node("Table", "numbers"), str(tmp_path / "numbers.tsv")
-    tables.write_metrics(node, report)
+    metrics_table.write_metrics(node, report)
     storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableStorageNode")
     storage.SetFileName(path)
     loaded = add_node("Table", "loaded")
@@ -95,15 +95,15 @@ def test_slicer_saves_and_reads_the_table(report, tmp_path):
 
 def test_what_was_written_is_read_back_with_its_histogram(report):
     node, histogram = add_node("Table", "numbers"), {"edges": [0.5, 1.0, 2.0], "counts": [3, 4], "folds": 1}
-    tables.write_metrics(node, report, histogram)
-    assert tables.read_metrics(node) == (tables.rows(report), histogram)
-    tables.write_metrics(node, report)
-    assert tables.read_metrics(node) == (tables.rows(report), None)
+    metrics_table.write_metrics(node, report, histogram)
+    assert metrics_table.read_metrics(node) == (metrics_table.rows(report), histogram)
+    metrics_table.write_metrics(node, report)
+    assert metrics_table.read_metrics(node) == (metrics_table.rows(report), None)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"edges": [1], "counts": "x", "folds": 0}'])
 def test_a_histogram_that_was_damaged_is_none(report, text):
     node = add_node("Table", "numbers")
-    tables.write_metrics(node, report)
-    node.SetAttribute(tables.HISTOGRAM, text)
-    assert tables.read_metrics(node) == (tables.rows(report), None)
+    metrics_table.write_metrics(node, report)
+    node.SetAttribute(metrics_table.HISTOGRAM, text)
+    assert metrics_table.read_metrics(node) == (metrics_table.rows(report), None)

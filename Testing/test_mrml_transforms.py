@@ -17,8 +17,9 @@ from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
 from mrml_scene import add_linear, add_node, add_volume, as_vtk, new_scene, oblique_matrix, turn_matrix
 from nephi.files.itk import export_itk
 from nephi.geometry import Grid, random_points
-from NePhiRegistrationLib.mrml import geometry, transforms, volumes
-from NePhiRegistrationLib.mrml.errors import NodeError
+from NePhiRegistrationLib.mrml import node_geometry, transform_nodes, volume_nodes
+from NePhiRegistrationLib.mrml.node_error import NodeError
+from written_nodes import read_displacement, read_provenance
 
 FLIP = np.array([-1.0, -1.0, 1.0])
 
@@ -38,12 +39,12 @@ def tilted() -> ClosedForm:
 def displacement(transform, grid: Grid, direction: str) -> np.ndarray:
     """(k, j, i, 3) float32 LPS mm, the linear part included: what the worker sends."""
     points = grid.points("cpu").double()
-    return (transform.map_points(points, direction) - points).float().numpy().reshape(*grid.shape, 3)
+    return (getattr(transform, direction).map(points) - points).float().numpy().reshape(*grid.shape, 3)
 
 
 def written(transform, direction: str, grid: Grid):
     node = add_node("Transform", direction)
-    transforms.write_displacement(node, displacement(transform, grid, direction), grid.to_dict())
+    transform_nodes.write_displacement(node, displacement(transform, grid, direction), grid.to_dict())
     return node
 
 
@@ -56,16 +57,16 @@ def from_parent(node, points: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_a_file_of_the_command_line_maps_points_in_slicer_as_the_map_does(direction, tmp_path):
     transform = tilted()
-    export_itk(transform, tmp_path / "t.h5", direction)
+    export_itk(getattr(transform, direction), tmp_path / "t.h5")
     node, storage = add_node("Transform", direction), add_node("TransformStorage", "file")
     storage.SetFileName(str(tmp_path / "t.h5"))
     assert storage.ReadData(node)
     start = transform.fixed_grid if direction == "forward" else transform.moving_grid
     points = random_points(start, 300, seed=3).double()
-    shared = transform.fixed_grid.contains(transform.map_points(points, "inverse")) | (direction == "forward")
+    shared = transform.fixed_grid.contains(transform.inverse.map(points)) | (direction == "forward")
     points = points[shared]
     assert len(points) > 50
-    expected = transform.map_points(points, direction).numpy()
+    expected = getattr(transform, direction).map(points).numpy()
     assert np.abs(from_parent(node, points.numpy()) - expected).max() < 0.06
 
 
@@ -77,7 +78,7 @@ def test_each_node_maps_points_as_its_field_does(direction):
     rng = np.random.default_rng(0)
     index = rng.uniform(2, np.array(start.size) - 3, (50, 3))
     points = index @ start.index_to_world[:3, :3].T + start.index_to_world[:3, 3]
-    expected = transform.map_points(torch.from_numpy(points), direction).numpy()
+    expected = getattr(transform, direction).map(torch.from_numpy(points)).numpy()
     assert np.abs(from_parent(node, points) - expected).max() < 0.02
 
 
@@ -87,7 +88,7 @@ def test_at_its_nodes_the_grid_is_exact_and_of_class_transform_node():
     points = transform.fixed_grid.points("cpu").double()[::97]
     assert node.GetClassName() == "vtkMRMLTransformNode"
     assert isinstance(node.GetTransformFromParent(), slicer.vtkOrientedGridTransform)
-    assert np.allclose(from_parent(node, points.numpy()), transform.map_points(points).numpy(), atol=1e-4)
+    assert np.allclose(from_parent(node, points.numpy()), transform.forward.map(points).numpy(), atol=1e-4)
 
 
 def test_to_parent_undoes_from_parent():
@@ -107,7 +108,7 @@ def test_simpleitk_reads_the_saved_node_as_the_same_map(tmp_path):
     assert storage.WriteData(node)
     read = sitk.ReadTransform(path)
     for point in transform.fixed_grid.points("cpu").double()[2000:6000:371]:
-        assert np.allclose(read.TransformPoint(point.tolist()), transform.map_points(point[None])[0], atol=1e-3)
+        assert np.allclose(read.TransformPoint(point.tolist()), transform.forward.map(point[None])[0], atol=1e-3)
 
 
 def test_a_saved_and_loaded_node_holds_the_same_displacements(tmp_path):
@@ -119,9 +120,9 @@ def test_a_saved_and_loaded_node_holds_the_same_displacements(tmp_path):
     assert storage.WriteData(node) and storage.ReadData(loaded)
     points = transform.fixed_grid.points("cpu").double()[::97].numpy()
     assert np.allclose(from_parent(loaded, points), from_parent(node, points), atol=1e-4)
-    values, place = transforms.read_displacement(loaded)
+    values, place = read_displacement(loaded)
     assert np.allclose(values, displacement(transform, transform.fixed_grid, "forward"), atol=1e-4)
-    assert geometry.same_geometry(place, transform.fixed_grid.to_dict())
+    assert node_geometry.same_geometry(place, transform.fixed_grid.to_dict())
 
 
 def test_a_preview_on_the_same_grid_is_written_in_place_and_seen():
@@ -132,19 +133,19 @@ def test_a_preview_on_the_same_grid_is_written_in_place_and_seen():
     node.AddObserver(slicer.vtkMRMLTransformNode.TransformModifiedEvent, lambda *_: events.append(1))
     points = transform.fixed_grid.points("cpu").double()[::97].numpy()
     before = from_parent(node, points)
-    transforms.write_displacement(node, 0.5 * values, place)
+    transform_nodes.write_displacement(node, 0.5 * values, place)
     assert node.GetTransformFromParent() is field and len(events) == 1
     assert np.allclose(from_parent(node, points) - points, (before - points) / 2, atol=1e-4)
-    assert np.allclose(transforms.read_displacement(node)[0], 0.5 * values)
+    assert np.allclose(read_displacement(node)[0], 0.5 * values)
 
 
 def test_another_grid_or_an_earlier_content_of_any_kind_is_replaced():
     transform = tilted()
     node = add_linear(turn_matrix(30, (1, 2, 3)), parent=add_linear(turn_matrix(10, (4, 5, 6))))
     for grid in (transform.fixed_grid, transform.fixed_grid.with_spacing(4.0)):
-        transforms.write_displacement(node, displacement(transform, grid, "forward"), grid.to_dict())
+        transform_nodes.write_displacement(node, displacement(transform, grid, "forward"), grid.to_dict())
         points = grid.points("cpu").double()[::41]
-        assert np.allclose(from_parent(node, points.numpy()), transform.map_points(points).numpy(), atol=1e-4)
+        assert np.allclose(from_parent(node, points.numpy()), transform.forward.map(points).numpy(), atol=1e-4)
         assert node.GetParentTransformNode() is None
 
 
@@ -152,20 +153,20 @@ def test_another_grid_or_an_earlier_content_of_any_kind_is_replaced():
 def test_a_part_of_the_deformation_follows_its_source(percent):
     transform = tilted()
     node, part = written(transform, "forward", transform.fixed_grid), add_node("Transform", "part")
-    transforms.show_amount(part, node, percent)
+    transform_nodes.scale_field(part, node, percent)
     points = transform.fixed_grid.points("cpu").double()[::97].numpy()
     whole = from_parent(node, points) - points
     assert np.allclose(from_parent(part, points) - points, percent / 100 * whole, atol=1e-4)
-    transforms.write_displacement(node, displacement(transform, transform.fixed_grid, "forward") / 2,
+    transform_nodes.write_displacement(node, displacement(transform, transform.fixed_grid, "forward") / 2,
                                   transform.fixed_grid.to_dict())
-    transforms.show_amount(part, node, percent)
+    transform_nodes.scale_field(part, node, percent)
     assert np.allclose(from_parent(part, points) - points, percent / 200 * whole, atol=1e-4)
     assert not part.GetSaveWithScene()
 
 
 def test_only_a_displacement_field_has_a_part():
-    with pytest.raises(NodeError, match="'linear' is no displacement field"):
-        transforms.show_amount(add_node("Transform"), add_linear(np.eye(4)), 50)
+    with pytest.raises(NodeError, match="'linear' does not hold a displacement field"):
+        transform_nodes.scale_field(add_node("Transform"), add_linear(np.eye(4)), 50)
 
 
 # ------------------------------------------------------------------------------------------- warped and hardened
@@ -178,7 +179,7 @@ def smooth_image(grid: Grid) -> np.ndarray:
 
 
 def itk_field(node) -> sitk.Transform:
-    values, place = transforms.read_displacement(node)
+    values, place = read_displacement(node)
     image = sitk.GetImageFromArray(values.astype(np.float64), isVector=True)
     image.SetSpacing(place["spacing"])
     image.SetOrigin(place["origin"])
@@ -194,7 +195,7 @@ def as_sitk(array: np.ndarray, place: dict) -> sitk.Image:
     return image
 
 
-def warp(moving: volumes.VolumeData, node, fixed: dict) -> np.ndarray:
+def warp(moving: volume_nodes.VolumeData, node, fixed: dict) -> np.ndarray:
     """The moving image on the fixed grid through a node's field, linear interpolation: what the worker sends."""
     result = sitk.Resample(as_sitk(moving.array, moving.geometry), fixed["size"], itk_field(node), sitk.sitkLinear,
                            fixed["origin"], fixed["spacing"], fixed["direction"], float(moving.array.min()))
@@ -223,7 +224,7 @@ def test_the_warped_volume_equals_the_moving_one_hardened(parents):
     for node, matrix in zip((fixed_node, moving_node), parents):
         if matrix is not None:
             node.SetAndObserveTransformNodeID(add_linear(matrix).GetID())
-    fixed, moving = volumes.read_volume(fixed_node, "fixed"), volumes.read_volume(moving_node, "moving")
+    fixed, moving = volume_nodes.read_volume(fixed_node, "fixed"), volume_nodes.read_volume(moving_node, "moving")
     fixed_grid, moving_grid = Grid.from_dict(fixed.geometry), Grid.from_dict(moving.geometry)
     affine = np.eye(4)
     affine[:3, 3] = moving_grid.center - fixed_grid.center
@@ -231,9 +232,9 @@ def test_the_warped_volume_equals_the_moving_one_hardened(parents):
     forward = written(ClosedForm(fixed_grid, moving_grid, affine, wavelength=50.0), "forward", field_grid)
     interior = np.zeros_like(moving.array)
     interior[(slice(3, -3),) * 3] = 1
-    inside = warp(volumes.VolumeData(interior, moving.geometry, ""), forward, fixed.geometry)
+    inside = warp(volume_nodes.VolumeData(interior, moving.geometry, ""), forward, fixed.geometry)
     warped_node = add_node("ScalarVolume", "warped")
-    volumes.write_volume(warped_node, warp(moving, forward, fixed.geometry), fixed.geometry)
+    volume_nodes.write_volume(warped_node, warp(moving, forward, fixed.geometry), fixed.geometry)
     moving_node.HardenTransform()  # its own parents
     moving_node.SetAndObserveTransformNodeID(forward.GetID())
     moving_node.HardenTransform()
@@ -245,14 +246,14 @@ def test_the_warped_volume_equals_the_moving_one_hardened(parents):
 def place_of(node) -> dict:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
-    return geometry.geometry_from(geometry.numpy_matrix(matrix), node.GetImageData().GetDimensions())
+    return node_geometry.geometry_from(node_geometry.numpy_matrix(matrix), node.GetImageData().GetDimensions())
 
 
 def test_on_one_lattice_warped_and_hardened_are_the_same_to_a_ten_thousandth():
     grid = Grid((40, 36, 38), (1.5,) * 3, (9.0, -7.0, 5.0), tuple(np.eye(3).ravel()))
     moving_node = add_node("ScalarVolume", "moving")
-    volumes.write_volume(moving_node, smooth_image(grid), grid.to_dict())
-    moving = volumes.read_volume(moving_node, "moving")
+    volume_nodes.write_volume(moving_node, smooth_image(grid), grid.to_dict())
+    moving = volume_nodes.read_volume(moving_node, "moving")
     forward = written(ClosedForm(grid, wavelength=50.0), "forward", grid.padded(20))
     moving_node.SetAndObserveTransformNodeID(forward.GetID())
     moving_node.HardenTransform()  # onto its own lattice, its box grown
@@ -269,7 +270,7 @@ def test_an_initial_transform_is_read_as_the_map_that_resampling_needs():
     node = add_linear(turn_matrix(-35, (10, 20, -30)), parent)
     moving = add_node("ScalarVolume", "moving")
     moving.SetAndObserveTransformNodeID(node.GetID())
-    matrix = transforms.read_initial(node)
+    matrix = transform_nodes.read_initial(node)
     for point in np.random.default_rng(0).normal(size=(5, 3)) * 50:
         world = [0.0, 0.0, 0.0]
         moving.TransformPointToWorld(point, world)  # where the moving volume's point is shown
@@ -278,14 +279,14 @@ def test_an_initial_transform_is_read_as_the_map_that_resampling_needs():
 
 
 def test_no_initial_transform_is_none_and_others_are_refused():
-    assert transforms.read_initial(None) is None
+    assert transform_nodes.read_initial(None) is None
     transform = tilted()
     with pytest.raises(NodeError, match="'forward' is not linear"):
-        transforms.read_initial(written(transform, "forward", transform.fixed_grid))
+        transform_nodes.read_initial(written(transform, "forward", transform.fixed_grid))
     flat = np.eye(4)
     flat[2, 2] = 0
     with pytest.raises(NodeError, match="cannot be inverted"):
-        transforms.read_initial(add_linear(flat))
+        transform_nodes.read_initial(add_linear(flat))
 
 
 def test_an_initial_transform_that_already_moves_the_volume_is_refused():
@@ -293,21 +294,21 @@ def test_an_initial_transform_that_already_moves_the_volume_is_refused():
     moving = add_node("ScalarVolume", "MR")
     moving.SetAndObserveTransformNodeID(add_linear(np.eye(4), parent=node).GetID())
     with pytest.raises(NodeError, match="'linear' is already applied to the moving volume 'MR'"):
-        transforms.read_initial(node, moving)
-    assert np.allclose(transforms.read_initial(other, moving), np.eye(4))
+        transform_nodes.read_initial(node, moving)
+    assert np.allclose(transform_nodes.read_initial(other, moving), np.eye(4))
 
 
 def test_references_and_provenance_stay_with_the_node():
     node, fixed, moving = add_node("Transform"), add_node("ScalarVolume", "f"), add_node("ScalarVolume", "m")
-    transforms.set_references(node, fixed, moving)
+    transform_nodes.set_references(node, fixed, moving)
     assert node.GetNodeReference("spatialRegistrationFixed") is fixed
     assert node.GetNodeReference("spatialRegistrationMoving") is moving
-    transforms.set_provenance(node, {"version": "0.1.0", "seed": 3, "gone": None})
-    assert transforms.provenance(node) == {"version": "0.1.0", "seed": "3"}
+    transform_nodes.set_provenance(node, {"version": "0.1.0", "seed": 3, "gone": None})
+    assert read_provenance(node) == {"version": "0.1.0", "seed": "3"}
     assert node.GetAttribute("NePhi.seed") == "3"
 
 
 def test_displacements_that_do_not_fit_their_geometry_are_a_mistake():
-    place = geometry.geometry_from(oblique_matrix(), (15, 12, 9))
+    place = node_geometry.geometry_from(oblique_matrix(), (15, 12, 9))
     with pytest.raises(ValueError, match="do not fit"):
-        transforms.write_displacement(add_node("Transform"), np.zeros((15, 12, 9, 3), np.float32), place)
+        transform_nodes.write_displacement(add_node("Transform"), np.zeros((15, 12, 9, 3), np.float32), place)

@@ -15,8 +15,10 @@ import vtk
 from mrml_scene import add_linear, add_node, add_volume, new_scene, noise, oblique_matrix, turn_matrix
 from nephi.geometry import Grid
 from nephi.images.phantom import lung_phantom
-from NePhiRegistrationLib.mrml import geometry, volumes
-from NePhiRegistrationLib.mrml.errors import NodeError
+from NePhiRegistrationLib.mrml import node_geometry, volume_nodes
+from NePhiRegistrationLib.mrml.node_error import NodeError
+from NePhiRegistrationLib.session.choices import check, check_outputs
+from NePhiRegistrationLib.session.values import Inputs, Outputs
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ def world_lps(node, index) -> np.ndarray:
 INDICES = [(0, 0, 0), (14, 0, 0), (3, 11, 5), (14, 11, 8)]
 
 
-def assert_voxels_in_place(data: volumes.VolumeData, node) -> None:
+def assert_voxels_in_place(data: volume_nodes.VolumeData, node) -> None:
     grid = Grid.from_dict(data.geometry)
     for index in INDICES:
         point = grid.index_to_world[:3, :3] @ index + grid.index_to_world[:3, 3]
@@ -47,14 +49,14 @@ def assert_voxels_in_place(data: volumes.VolumeData, node) -> None:
 def test_an_oblique_volume_is_read_where_slicer_shows_it():
     array = noise()
     node = add_volume(array, oblique_matrix())
-    data = volumes.read_volume(node, "fixed")
+    data = volume_nodes.read_volume(node, "fixed")
     assert np.array_equal(data.array, array)
     assert data.geometry["size"] == [15, 12, 9]
     assert_voxels_in_place(data, node)
 
 
 def test_what_is_read_cannot_be_written_to():
-    data = volumes.read_volume(add_volume(noise()), "fixed")
+    data = volume_nodes.read_volume(add_volume(noise()), "fixed")
     with pytest.raises(ValueError, match="read-only"):
         data.array[0, 0, 0] = 1
 
@@ -72,7 +74,7 @@ def test_a_file_of_simpleitk_and_the_node_slicer_makes_of_it_have_one_geometry(t
     storage = add_node("VolumeArchetypeStorage")
     storage.SetFileName(path)
     assert storage.ReadData(node)
-    data = volumes.read_volume(node, "fixed")
+    data = volume_nodes.read_volume(node, "fixed")
     assert np.allclose(data.array, sitk.GetArrayFromImage(image))
     assert Grid.from_dict(data.geometry).same_as(Grid.from_sitk(image), 1e-4)
 
@@ -80,7 +82,7 @@ def test_a_file_of_simpleitk_and_the_node_slicer_makes_of_it_have_one_geometry(t
 def test_a_written_volume_saved_by_slicer_is_the_same_for_simpleitk(tmp_path):
     array, matrix = noise(), oblique_matrix()
     node = add_node("ScalarVolume", "written")
-    volumes.write_volume(node, array, geometry.geometry_from(matrix, (15, 12, 9)))
+    volume_nodes.write_volume(node, array, node_geometry.geometry_from(matrix, (15, 12, 9)))
     path = str(tmp_path / "written.nrrd")
     storage = add_node("VolumeArchetypeStorage")
     storage.SetFileName(path)
@@ -96,7 +98,7 @@ def test_linear_parents_that_keep_the_grid_change_only_the_geometry():
     node = add_volume(array, oblique_matrix())
     grandparent = add_linear(turn_matrix(-35, (4, 80, -7), scale=1.5))
     node.SetAndObserveTransformNodeID(add_linear(turn_matrix(20, (-9, 3, 5)), grandparent).GetID())
-    data = volumes.read_volume(node, "moving")
+    data = volume_nodes.read_volume(node, "moving")
     assert np.array_equal(data.array, array)
     assert_voxels_in_place(data, node)
     assert np.allclose(data.geometry["spacing"], 1.5 * np.array((0.9, 1.7, 2.6)))
@@ -136,7 +138,7 @@ def test_under_shear_and_nonlinear_parents_the_volume_is_resampled_in_place_and_
     node = smooth_volume(oblique_matrix())
     spoil(node)
     with caplog.at_level(logging.INFO):
-        data = volumes.read_volume(node, "moving")
+        data = volume_nodes.read_volume(node, "moving")
     assert "resampled" in caplog.text
     assert np.allclose(np.reshape(data.geometry["direction"], (3, 3)), np.diag([-1, -1, 1]))
     assert sorted(data.geometry["spacing"]) == pytest.approx(sorted({round(s, 9) for s in data.geometry["spacing"]}))
@@ -158,7 +160,7 @@ def test_reading_leaves_the_node_alone():
     sheared(node)
     before, parent, count, events = noise(), node.GetParentTransformNode(), slicer.mrmlScene.GetNumberOfNodes(), []
     node.AddObserver(vtk.vtkCommand.AnyEvent, lambda _, event: events.append(event))
-    volumes.read_volume(node, "moving")
+    volume_nodes.read_volume(node, "moving")
     assert np.array_equal(slicer.util.arrayFromVolume(node), before)
     assert node.GetParentTransformNode() is parent and not events
     assert slicer.mrmlScene.GetNumberOfNodes() == count
@@ -172,7 +174,7 @@ def with_nan() -> np.ndarray:
 
 @pytest.mark.parametrize("make, sentence", [
     (lambda: None, "No fixed volume is chosen; choose one."),
-    (lambda: add_node("Transform", "T"), "is no volume"),
+    (lambda: add_node("Transform", "T"), "is not a volume"),
     (lambda: add_node("ScalarVolume", "empty"), "The fixed volume 'empty' holds no image"),
     (lambda: add_volume(noise((9, 12, 15, 3)), kind="VectorVolume"), "has 3 values in each voxel"),
     (lambda: add_volume(noise().astype(np.int16), kind="LabelMapVolume"), "is a label map"),
@@ -182,7 +184,7 @@ def with_nan() -> np.ndarray:
 ])
 def test_a_volume_that_cannot_be_registered_is_refused_in_a_sentence(make, sentence):
     with pytest.raises(NodeError) as error:
-        volumes.read_volume(make(), "fixed")
+        volume_nodes.read_volume(make(), "fixed")
     assert sentence in str(error.value)
     assert str(error.value).endswith(".")
 
@@ -190,25 +192,25 @@ def test_a_volume_that_cannot_be_registered_is_refused_in_a_sentence(make, sente
 def test_the_same_volume_twice_is_refused():
     node = add_volume(noise(), name="CT")
     with pytest.raises(NodeError, match=r"are the same \(CT\); choose two volumes."):
-        volumes.check_pair(node, node)
-    volumes.check_pair(node, add_volume(noise()))
+        check(Inputs(node, node))
+    check(Inputs(node, add_volume(noise())))
 
 
 def test_an_output_that_is_an_input_or_another_output_is_refused():
     fixed, other = add_volume(noise(), name="CT"), add_node("ScalarVolume", "out")
-    volumes.check_outputs({"fixed volume": fixed}, {"warped volume": other, "log-Jacobian volume": None})
+    check_outputs(Inputs(fixed), Outputs(warped=other))
     with pytest.raises(NodeError, match="CT is chosen as fixed volume and as warped volume"):
-        volumes.check_outputs({"fixed volume": fixed}, {"warped volume": fixed})
+        check_outputs(Inputs(fixed), Outputs(warped=fixed))
     with pytest.raises(NodeError, match="out is chosen as warped volume and as log-Jacobian volume"):
-        volumes.check_outputs({}, {"warped volume": other, "log-Jacobian volume": other})
+        check_outputs(Inputs(), Outputs(warped=other, logJacobian=other))
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64, bool])
 def test_every_voxel_type_comes_back(kind):
     array = noise() > 0 if kind is bool else (noise() * 20 + 100).astype(kind)
     node = add_node("ScalarVolume")
-    volumes.write_volume(node, array, geometry.geometry_from(oblique_matrix(), (15, 12, 9)))
-    assert np.array_equal(volumes.read_volume(node, "fixed").array, array)
+    volume_nodes.write_volume(node, array, node_geometry.geometry_from(oblique_matrix(), (15, 12, 9)))
+    assert np.array_equal(volume_nodes.read_volume(node, "fixed").array, array)
 
 
 def test_writing_keeps_the_node_its_display_and_its_memory():
@@ -220,36 +222,36 @@ def test_writing_keeps_the_node_its_display_and_its_memory():
     image, events = node.GetImageData(), []
     node.AddObserver(slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent, lambda *_: events.append(1))
     array = noise(seed=1)
-    place = geometry.geometry_from(turn_matrix(30, (1, 2, 3), 2.0), (15, 12, 9))
-    volumes.write_volume(node, array, place)
+    place = node_geometry.geometry_from(turn_matrix(30, (1, 2, 3), 2.0), (15, 12, 9))
+    volume_nodes.write_volume(node, array, place)
     assert node.GetImageData() is image and node.GetDisplayNode() is display and events
     assert (display.GetWindow(), display.GetLevel()) == (7, 3)
     assert node.GetParentTransformNode() is None
-    data = volumes.read_volume(node, "fixed")
-    assert np.array_equal(data.array, array) and geometry.same_geometry(data.geometry, place)
+    data = volume_nodes.read_volume(node, "fixed")
+    assert np.array_equal(data.array, array) and node_geometry.same_geometry(data.geometry, place)
 
 
 def test_a_new_display_looks_like_the_volume_it_comes_from():
     moving, node = add_volume(noise()), add_node("ScalarVolume")
     moving.GetDisplayNode().SetAutoWindowLevel(False)
     moving.GetDisplayNode().SetWindowLevel(1400, -500)
-    volumes.write_volume(node, noise(), geometry.geometry_from(np.eye(4), (15, 12, 9)), like=moving)
+    volume_nodes.write_volume(node, noise(), node_geometry.geometry_from(np.eye(4), (15, 12, 9)), like=moving)
     assert (node.GetDisplayNode().GetWindow(), node.GetDisplayNode().GetLevel()) == (1400, -500)
 
 
 def test_the_phantom_goes_in_and_out_unchanged():
     image = lung_phantom(16).fixed
     node = add_node("ScalarVolume")
-    volumes.write_volume(node, image.values.numpy(), image.grid.to_dict())
-    data = volumes.read_volume(node, "fixed")
+    volume_nodes.write_volume(node, image.values.numpy(), image.grid.to_dict())
+    data = volume_nodes.read_volume(node, "fixed")
     assert np.array_equal(data.array, image.values.numpy())
     assert Grid.from_dict(data.geometry).same_as(image.grid, 1e-6)
 
 
 def test_geometries_differ_when_a_far_voxel_does():
-    first = geometry.geometry_from(oblique_matrix(), (400, 300, 200))
+    first = node_geometry.geometry_from(oblique_matrix(), (400, 300, 200))
     turned = oblique_matrix()
     turned[:3, :3] = turn_matrix(0.01, (0, 0, 0))[:3, :3] @ turned[:3, :3]
-    assert geometry.same_geometry(first, dict(first))
-    assert not geometry.same_geometry(first, geometry.geometry_from(turned, (400, 300, 200)))
-    assert not geometry.same_geometry(first, {**first, "size": [400, 300, 201]})
+    assert node_geometry.same_geometry(first, dict(first))
+    assert not node_geometry.same_geometry(first, node_geometry.geometry_from(turned, (400, 300, 200)))
+    assert not node_geometry.same_geometry(first, {**first, "size": [400, 300, 201]})

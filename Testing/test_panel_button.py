@@ -38,7 +38,7 @@ def test_the_same_volume_twice_is_refused(opened):
     opened.ui.fixedSelector.setCurrentNode(node)
     opened.ui.movingSelector.setCurrentNode(node)
     assert shown(opened.ui) == ("Register", False,
-                                "Chest is chosen as fixed and as moving volume; choose two volumes.")
+                                "The fixed and the moving volume are the same (Chest); choose two volumes.")
 
 
 def test_a_pair_of_volumes_enables_the_button_and_leaves_nothing_to_say(opened):
@@ -49,7 +49,8 @@ def test_a_pair_of_volumes_enables_the_button_and_leaves_nothing_to_say(opened):
 def test_landmarks_for_one_volume_only_are_refused(opened):
     opened.choose_pair()
     opened.ui.fixedLandmarksSelector.setCurrentNode(add_points("F", 3))
-    assert opened.ui.statusLabel.text == "Choose a list of landmarks for both volumes, or for none."
+    said = "There are fixed landmarks but no moving landmarks; choose both lists or neither."
+    assert opened.ui.statusLabel.text == said
     assert not opened.ui.registerButton.enabled
 
 
@@ -95,7 +96,8 @@ def test_voxels_that_are_read_later_are_noticed(opened):
     fixed, _moving = opened.choose_pair()
     image = fixed.GetImageData()
     fixed.SetAndObserveImageData(None)
-    assert shown(opened.ui) == ("Register", False, "Fixed has no voxels; load it or choose another volume.")
+    assert shown(opened.ui) == ("Register", False, "The fixed volume 'Fixed' holds no image; load its file "
+                                                   "again or choose another volume.")
     fixed.SetAndObserveImageData(image)
     assert shown(opened.ui) == ("Register", True, "")
 
@@ -113,21 +115,21 @@ def test_an_input_that_is_no_longer_chosen_is_no_longer_followed(opened):
 def test_no_output_at_all_is_refused(opened):
     opened.choose_pair()
     opened.ui.createOutputsCheckBox.checked = False
-    assert opened.ui.statusLabel.text == "Choose at least one output, or tick the box that creates them."
+    assert opened.ui.statusLabel.text == "No output is chosen; choose at least one, or have missing outputs created."
 
 
 def test_an_input_as_output_is_refused(opened):
     _fixed, moving = opened.choose_pair()
     opened.ui.warpedSelector.setCurrentNode(moving)
-    assert opened.ui.statusLabel.text == ("Moving is an input and an output; inputs are never changed, so choose "
-                                          "another output.")
+    assert opened.ui.statusLabel.text == ("Moving is chosen as moving volume and as warped volume; choose another node "
+                                          "for warped volume.")
 
 
 def test_one_node_for_both_transforms_is_refused(opened):
     opened.choose_pair()
     node = opened.ui.forwardSelector.addNode()
     opened.ui.inverseSelector.setCurrentNode(node)
-    assert "is chosen for both transforms" in opened.ui.statusLabel.text
+    assert "is chosen as forward transform and as inverse transform" in opened.ui.statusLabel.text
 
 
 def test_pressing_register_starts_with_what_is_chosen_and_becomes_cancel(opened):
@@ -156,7 +158,7 @@ def test_while_running_the_second_button_offers_to_stop_and_keep(opened):
     task = opened.press()
     assert opened.ui.secondButton.text == ""
     task.run()
-    assert opened.ui.secondButton.text == "Stop and keep"
+    assert opened.ui.secondButton.text == "Stop and keep result"
     opened.ui.secondButton.click()
     assert task.cancels == [True]
 
@@ -167,8 +169,8 @@ def test_while_the_outputs_are_made_of_the_map_so_far_a_plain_cancel_is_still_po
     task.run()
     opened.ui.secondButton.click()
     assert (shown(opened.ui)[:2], opened.ui.secondButton.text) == (("Cancel", True), "")
-    task.told["on_progress"]({"phase": "outputs", "name": "warped volume", "step": 2, "steps": 6})
-    assert opened.ui.progressLabel.text == "Making the outputs: warped volume"
+    task.progress.emit({"phase": "outputs", "name": "warped volume", "step": 2, "steps": 6})
+    assert opened.ui.progressLabel.text == "Creating outputs: warped volume"
     opened.ui.registerButton.click()
     assert task.cancels == [True, False]
     assert shown(opened.ui)[:2] == ("Cancelling…", False)
@@ -181,8 +183,8 @@ def test_while_the_outputs_are_made_of_the_map_so_far_a_plain_cancel_is_still_po
 def test_what_the_worker_logs_is_in_the_log_with_its_level_where_that_matters(opened):
     opened.choose_pair()
     task = opened.press()
-    task.told["on_log"]("info", "level 1 of 3")
-    task.told["on_log"]("warning", "few points")
+    task.log.emit("info", "level 1 of 3")
+    task.log.emit("warning", "few points")
     lines = opened.ui.logTextEdit.toPlainText().splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == ["level 1 of 3", "warning: few points"]
 
@@ -195,7 +197,7 @@ def test_cancel_says_so_until_the_task_has_stopped(opened):
     assert task.cancels == [False]
     assert shown(opened.ui)[:2] == ("Cancelling…", False)
     task.fail("", "cancelled")
-    assert shown(opened.ui) == ("Register", True, "Cancelled; the scene is as it was.")
+    assert shown(opened.ui) == ("Register", True, "Cancelled; the scene was restored.")
 
 
 def test_a_failure_is_one_sentence_beneath_a_working_button(opened):
@@ -221,7 +223,7 @@ def test_after_the_end_the_button_continues_or_starts_over(opened):
     opened.ui.continueSpinBox.value = 12
     opened.press().finish()
     assert shown(opened.ui) == ("Continue", True, "Mean landmark error 9.3 → 1.2 mm, no folds, 12 s on cpu.")
-    assert "12 iterations" in opened.ui.registerButton.toolTip
+    assert "12 more iterations" in opened.ui.registerButton.toolTip
     opened.press().finish()
     assert opened.logic.calls[-1] == ("resume", 12)
     assert opened.ui.secondButton.text == "Start over"
@@ -281,7 +283,8 @@ def test_what_is_missing_is_said_in_the_place_of_an_older_message_and_goes_with_
     opened.press().finish()
     moving, warped = opened.parameters.movingVolume, opened.parameters.warpedVolume
     opened.parameters.warpedVolume = moving
-    assert "is an input and an output" in opened.ui.statusLabel.text and not opened.ui.registerButton.enabled
+    assert "is chosen as moving volume and as warped volume" in opened.ui.statusLabel.text
+    assert not opened.ui.registerButton.enabled
     opened.parameters.warpedVolume = warped
     assert opened.ui.statusLabel.text == "" and opened.ui.registerButton.enabled
 
@@ -296,8 +299,10 @@ def test_a_transform_that_an_input_lies_under_is_not_overwritten(opened, input_n
     node = getattr(opened.parameters, input_name)
     node.SetAndObserveTransformNodeID(task.outputs.forward.GetID())
     opened.ui.presetComboBox.setCurrentIndex(1)
-    assert shown(opened.ui) == ("Register", False, f"{node.GetName()} lies under forward, which is to be overwritten; "
-                                                   "take it out of the transform, or choose another output.")
+    role = {"movingVolume": "moving volume", "movingMask": "moving mask"}[input_name]
+    assert shown(opened.ui) == ("Register", False, f"{node.GetName()}, the {role}, lies under forward, which is to be "
+                                                   "overwritten; take it out of the transform, or choose another "
+                                                   "forward transform.")
     opened.ui.forwardSelector.addNode()
     assert opened.ui.registerButton.enabled
 

@@ -34,10 +34,10 @@ def choose_options(opened: Opened, **options: object) -> None:
 
 def press(opened: Opened) -> str:
     """Press Register and wait until it can be pressed again, or goes on; what the panel says then."""
-    from NePhiRegistrationLib import selftest
+    import NePhiRegistrationScenarios as scenarios
     opened.ui.registerButton.click()
     assert opened.ui.registerButton.text == "Cancel"
-    selftest.wait(lambda: opened.ui.registerButton.text != "Cancel")
+    scenarios.wait(lambda: opened.ui.registerButton.text != "Cancel")
     return opened.ui.statusLabel.text
 
 
@@ -53,10 +53,10 @@ def assert_told(opened: Opened, before: dict[str, object], said: str, parts: tup
 
 def worker(opened: Opened) -> object:
     """The worker's process, once it has said hello."""
-    from NePhiRegistrationLib import selftest
-    process = opened.logic._engine.worker
+    import NePhiRegistrationScenarios as scenarios
+    process = opened.logic._worker.process
     opened.logic.warmUp()
-    selftest.wait(lambda: process.client.hello is not None)
+    scenarios.wait(lambda: process.client.hello is not None)
     return process
 
 

@@ -28,7 +28,7 @@ def real(monkeypatch):
     with running_slicer() as running:
         panel_case.new_scene(slicer.mrmlScene)
         module = running.load(panel_case.MODULE)
-        from NePhiRegistrationLib.worker.process import WorkerProcess
+        from NePhiRegistrationLib.worker.worker_process import WorkerProcess
         monkeypatch.setattr(WorkerProcess, "start", lambda self: None)
         yield Opened(running, module, running.open(module))
         slicer.modules.NePhiRegistrationWidget.cleanup()

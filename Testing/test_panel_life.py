@@ -32,8 +32,7 @@ from pythonqt.wrapping import unwrap
 pytest_plugins = ["panel_fixture"]
 UI = MODULE.parent / "Resources" / "UI" / "NePhiRegistration.ui"
 LIBRARY = MODULE.parent / "NePhiRegistrationLib"
-FOR_USERS = [LIBRARY / "logic.py", LIBRARY / "task.py",
-             *(path for folder in ("mrml", "panel", "session") for path in sorted((LIBRARY / folder).glob("*.py")))]
+FOR_USERS = [path for folder in ("mrml", "panel", "session") for path in sorted((LIBRARY / folder).glob("*.py"))]
 """The sources whose sentences users read; the engine and its worker speak English."""
 
 
@@ -123,9 +122,9 @@ def test_closing_the_scene_while_running_is_told_and_late_messages_are_not_heard
     task = opened.press()
     task.run()
     slicer.mrmlScene.Clear()
-    assert opened.ui.statusLabel.text == "The scene was closed; the registration was stopped."
+    assert opened.ui.statusLabel.text == "The scene was closed; the task was stopped."
     task.run()
-    task.fail("The scene was closed; the registration was stopped.", "cancelled")
+    task.fail("The scene was closed; the task was stopped.", "cancelled")
     assert opened.ui.registerButton.text == "Register"
     opened.choose_pair()
     assert (opened.ui.statusLabel.text, opened.ui.registerButton.enabled) == ("", True)
@@ -212,12 +211,13 @@ def test_every_text_of_the_panel_is_marked_for_translation(opened):
     if opened.running.sources is not None:
         pytest.skip("only the double keeps what was marked")
     from slicer.i18n import marked
+    opened.choose_pair()
     shown = {opened.ui.registerButton.text, opened.ui.registerButton.toolTip, opened.ui.statusLabel.text,
              *(combo.itemText(index) for combo in (opened.ui.presetComboBox, opened.ui.compareComboBox,
                                                    opened.ui.drawComboBox, opened.ui.layoutComboBox)
                for index in range(combo.count)),
              *(opened.ui.numbersTable.horizontalHeaderItem(column).text() for column in range(2))}
-    assert shown <= marked
+    assert shown - {""} <= marked
 
 
 def test_every_sentence_in_the_sources_of_the_panel_is_marked_for_translation():

@@ -44,10 +44,10 @@ def test_a_result_fills_the_table_with_units(opened):
 
 
 def test_where_both_directions_were_measured_each_is_named(opened):
-    from NePhiRegistrationLib.mrml import tables
+    from NePhiRegistrationLib.mrml import metrics_table
     report = json.loads(json.dumps(REPORT))
     report["metrics"]["folds_percent"]["inverse"] = {"analytic": 0.5}
-    opened.widget.panel.numbers.show(tables.rows(report), HISTOGRAM)
+    opened.widget.panel.numbers.show(metrics_table.rows(report), HISTOGRAM)
     assert ("Folds, exact derivative, inverse", "0.5 % of voxels") in cells(opened.ui.numbersTable)
     assert ("Folds, exact derivative, forward", "0 % of voxels") in cells(opened.ui.numbersTable)
 
@@ -58,7 +58,7 @@ def test_the_numbers_are_written_as_csv_and_the_line_says_where(opened, monkeypa
     ui.csvButton.click()
     rows = list(csv.reader(path.open(encoding="utf-8")))
     assert ["Landmark error, before", "forward", "9.3", "mm"] in rows
-    assert ui.statusLabel.text == f"The numbers are in {path}."
+    assert ui.statusLabel.text == f"Saved the metrics to {path}."
 
 
 def test_a_file_that_cannot_be_written_is_told_and_breaks_nothing(opened, monkeypatch, tmp_path):
@@ -88,12 +88,12 @@ def test_the_transform_is_saved_through_the_logic(opened, monkeypatch, tmp_path)
 
 
 def test_another_result_that_is_chosen_is_the_one_that_is_shown_and_saved(opened, monkeypatch):
-    from NePhiRegistrationLib.mrml import archive, tables
+    from NePhiRegistrationLib.mrml import metrics_table, transform_archive
     ui = finished(opened)
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Other")
-    archive.store(other, b"other")
+    transform_archive.store(other, b"other")
     numbers = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "Other numbers")
-    tables.write_metrics(numbers, {"runtime": {"seconds": 7.0}})
+    metrics_table.write_metrics(numbers, {"runtime": {"seconds": 7.0}})
     opened.parameters.forwardTransform = other
     opened.parameters.metricsTable = numbers
     assert cells(ui.numbersTable) == [("Time", "7 s")]
@@ -136,10 +136,10 @@ def test_a_transform_that_was_loaded_can_be_saved_and_old_numbers_are_not_shown_
     table = opened.parameters.metricsTable
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
     ui.loadTransformButton.click()
-    assert (ui.statusLabel.text, ui.loadTransformButton.enabled) == ("/tmp/x.nephi is being read…", False)
+    assert (ui.statusLabel.text, ui.loadTransformButton.enabled) == ("Loading /tmp/x.nephi…", False)
     opened.logic.loadings[-1].finish()
     assert (ui.statusLabel.text, ui.loadTransformButton.enabled) == (
-        "/tmp/x.nephi was read; the outputs hold its maps.", True)
+        "Loaded /tmp/x.nephi into the outputs.", True)
     assert ui.numbersTable.rowCount == 0 and ui.saveTransformButton.enabled
     assert table.GetScene() is slicer.mrmlScene and table.GetTable().GetNumberOfRows() > 0
 
@@ -149,7 +149,7 @@ def test_a_file_is_not_read_into_an_input(opened, monkeypatch):
     opened.parameters.logJacobian = opened.parameters.fixedVolume
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
     opened.ui.loadTransformButton.click()
-    assert "is an input and an output" in opened.ui.statusLabel.text
+    assert "is chosen as fixed volume and as log-Jacobian volume" in opened.ui.statusLabel.text
     assert opened.ui.loadTransformButton.enabled and opened.logic.loadings == []
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_loaded_is_told_when_it_shows_and_the_numbers_stay
     ui = finished(opened)
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", lambda *_: "/tmp/x.nephi")
     ui.loadTransformButton.click()
-    opened.logic.loadings[-1].fail(ValueError("/tmp/x.nephi cannot be loaded: it is damaged; choose another."))
+    opened.logic.loadings[-1].fail("/tmp/x.nephi cannot be loaded: it is damaged; choose another.")
     assert ui.statusLabel.text == "/tmp/x.nephi cannot be loaded: it is damaged; choose another."
     assert ui.loadTransformButton.enabled and ui.numbersTable.rowCount > 0
 
@@ -206,6 +206,6 @@ def test_a_panel_that_was_closed_hears_nothing_of_its_task_and_file(opened, monk
     opened.widget.cleanup()
     said = ui.statusLabel.text
     opened.logic.loadings[-1].finish()
-    opened.logic.loadings[-1].fail(ValueError("late"))
+    opened.logic.loadings[-1].fail("late")
     task.fail("late", "cancelled")
     assert ui.statusLabel.text == said

@@ -142,16 +142,16 @@ def test_sample_data_are_offered_at_start_up(offered):
 
 
 def test_a_phantom_that_cannot_be_made_is_one_sentence(opened):
-    from NePhiRegistrationLib.panel.samples import add_phantom
+    from NePhiRegistrationLib.panel.sample_data import add_phantom
     with pytest.raises(RuntimeError, match=r"The phantom could not be made \(.*\); is PyTorch installed\?"):
         add_phantom(size=0)
 
 
 def test_the_phantom_without_pytorch_is_told_to_the_user_and_leaves_the_scene_alone(offered, monkeypatch, tmp_path):
-    from NePhiRegistrationLib.panel import samples
+    from NePhiRegistrationLib.panel import sample_data
     program, told = tmp_path / "phantom.py", []
     program.write_text("raise ModuleNotFoundError(\"No module named 'torch'\")")
-    monkeypatch.setattr(samples, "PROGRAM", str(program))
+    monkeypatch.setattr(sample_data, "PROGRAM", str(program))
     monkeypatch.setattr(slicer.util, "errorDisplay", told.append)
     before = slicer.mrmlScene.GetNumberOfNodes()
     offered[1]["customDownloader"](None)  # Slicer ignores what it raises
@@ -161,8 +161,8 @@ def test_the_phantom_without_pytorch_is_told_to_the_user_and_leaves_the_scene_al
 
 
 def test_the_window_answers_while_the_phantom_is_made(offered, monkeypatch):
-    from NePhiRegistrationLib.panel import samples
-    monkeypatch.setattr(samples, "add_phantom", lambda make=samples.add_phantom: make(16))
+    from NePhiRegistrationLib.panel import sample_data
+    monkeypatch.setattr(sample_data, "add_phantom", lambda make=sample_data.add_phantom: make(16))
     ticks, timer = [], qt.QTimer()
     timer.setInterval(10)
     timer.connect("timeout()", lambda: ticks.append(time.monotonic()))
@@ -170,4 +170,4 @@ def test_the_window_answers_while_the_phantom_is_made(offered, monkeypatch):
     offered[1]["customDownloader"](None)
     timer.stop()
     assert max(second - first for first, second in zip(ticks, ticks[1:])) < 0.5
-    assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, breathed in") is not None
+    assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, inspiration") is not None

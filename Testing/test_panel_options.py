@@ -70,10 +70,10 @@ def test_the_presets_own_value_is_no_change(opened):
 
 @pytest.mark.parametrize("name, text, sentence", [
     ("patch", "1", "patch is 1; it must be from 2 to 16."),
-    ("patch", "3.5", "patch is '3.5', which is no whole number."),
-    ("smoothness", "much", "smoothness is 'much', which is no number."),
+    ("patch", "3.5", "patch is '3.5', which is not a whole number."),
+    ("smoothness", "much", "smoothness is 'much', which is not a number."),
     ("seed", "1, 2", "seed is '1, 2'; give one number."),
-    ("resolution", "", "resolution is ''; give numbers with commas between."),
+    ("resolution", "", "resolution is ''; give numbers separated by commas."),
 ])
 def test_a_value_that_cannot_be_is_told_and_the_old_one_comes_back(opened, name, text, sentence):
     before = editor(opened, name).text

@@ -38,14 +38,14 @@ def colors_of(label) -> set[int]:
 
 
 def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histogram(real, tmp_path):
-    from NePhiRegistrationLib import selftest
+    import NePhiRegistrationScenarios as scenarios
     drawn(real)
     if PICTURES:
         choose_phantom(real, 96)
     else:
-        choose_phantom(real, 32, **selftest.OPTIONS)
+        choose_phantom(real, 32, **scenarios.OPTIONS)
     real.ui.registerButton.click()
-    selftest.wait(lambda: real.ui.registerButton.text == "Continue", 120)
+    scenarios.wait(lambda: real.ui.registerButton.text == "Continue", 120)
     native = drawn(real)
     assert native.width() == WIDTH
     wide = native.minimumSizeHint().width()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import runpy
 import subprocess
 import sys
 import unittest
@@ -29,11 +30,18 @@ def test_the_scenarios_for_slicer_pass_on_the_double(capsys):
     with running_slicer() as running:
         panel_case.new_scene(slicer.mrmlScene)
         running.load(panel_case.MODULE)
-        from NePhiRegistrationLib import selftest
-        selftest.run(sys.modules["NePhiRegistration"].NePhiRegistrationLogic, size=32)
+        import NePhiRegistrationScenarios as scenarios
+        scenarios.run(sys.modules["NePhiRegistration"].NePhiRegistrationLogic, size=32)
         said = capsys.readouterr().out
         assert "NePhi: all scenarios passed." in said and "FAILED" not in said
     assert not pythonqt.slot_errors
+
+
+def test_reload_and_test_runs_the_scenarios(opened, monkeypatch):
+    module, ran = sys.modules["NePhiRegistration"], []
+    monkeypatch.setattr(runpy, "run_path", lambda path: ran.append(Path(path)) or {"run": ran.append})
+    module.NePhiRegistrationTest().runTest()
+    assert ran[0].is_file() and ran[1] is module.NePhiRegistrationLogic
 
 
 @pytest.fixture
@@ -49,7 +57,7 @@ def script():
 def test_the_scenario_through_the_panel_passes_on_the_double(real, script, monkeypatch, capsys):
     real.running.app._q._options.window = True
     monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)  # it is open
-    monkeypatch.setattr(script.selftest, "SIZE", 32)
+    monkeypatch.setattr(script.scenarios, "SIZE", 32)
     case = script.NePhiRegistrationModuleTest("test_panel")
     case.setUp()
     case.test_panel()
@@ -89,17 +97,17 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
 
 
 def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real):
-    from NePhiRegistrationLib import selftest
+    import NePhiRegistrationScenarios as scenarios
     parameters, ui = real.parameters, real.ui
-    nodes = choose_phantom(real, 32, **selftest.OPTIONS, seed=3)
+    nodes = choose_phantom(real, 32, **scenarios.OPTIONS, seed=3)
     parameters.continueIterations = 4
     before = slicer.util.arrayFromVolume(nodes["moving"]).copy()
     ui.registerButton.click()
-    selftest.wait(lambda: real.widget.panel.review._running)
+    scenarios.wait(lambda: real.widget.panel.review._running)
     shown = slicer.mrmlScene.GetNodeByID(slicer.mrmlScene.GetFirstNodeByClass(
         "vtkMRMLSliceCompositeNode").GetForegroundVolumeID())
     assert shown.GetParentTransformNode() is parameters.forwardTransform
-    longest = selftest.wait(lambda: ui.registerButton.text == "Continue")
+    longest = scenarios.wait(lambda: ui.registerButton.text == "Continue")
     assert longest < 0.5, "the event loop was blocked"
     assert "fold" in ui.statusLabel.text
     assert ui.numbersTable.rowCount > 10
@@ -107,5 +115,5 @@ def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs
     assert "Done in" in ui.progressLabel.text
     ui.registerButton.click()
     assert ui.registerButton.text == "Cancel"
-    selftest.wait(lambda: ui.registerButton.text == "Continue")
+    scenarios.wait(lambda: ui.registerButton.text == "Continue")
     assert (slicer.util.arrayFromVolume(nodes["moving"]) == before).all()

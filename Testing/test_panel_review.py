@@ -26,7 +26,7 @@ def views() -> list:
 
 def layers() -> list[tuple]:
     """What the views show once what had to be made for it is there."""
-    slicer.modules.NePhiRegistrationWidget.panel.review._turns.run()
+    slicer.modules.NePhiRegistrationWidget.panel.review._queue.run_all()
     names = []
     for view in views():
         ids = view.GetBackgroundVolumeID(), view.GetForegroundVolumeID()
@@ -97,7 +97,7 @@ def test_own_nodes_are_hidden_before_they_join_the_scene(opened):
 
 @pytest.mark.parametrize("choice", ["checkerboard", "difference", "amount"])
 def test_pictures_that_have_to_be_made_follow_the_previews_too(opened, monkeypatch, choice):
-    from NePhiRegistrationLib.panel import review
+    from NePhiRegistrationLib.panel import review_section
     opened.choose_pair()
     task = opened.press()
     task.make_outputs(bend=1.0)
@@ -116,7 +116,7 @@ def test_pictures_that_have_to_be_made_follow_the_previews_too(opened, monkeypat
     before = picture()
     task.make_outputs(bend=3.0)
     task.run()
-    monkeypatch.setattr(review, "FOLLOW_INTERVAL", 0.0)
+    monkeypatch.setattr(review_section, "FOLLOW_INTERVAL", 0.0)
     task.run()
     assert not np.array_equal(picture(), before)
 
@@ -144,7 +144,7 @@ def test_pictures_are_made_anew_at_most_once_a_second(opened):
     layers()
     for _ in range(5):
         task.run()
-    assert not opened.widget.panel.review._turns
+    assert not opened.widget.panel.review._queue
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def bent(opened):
 
 
 def test_the_picture_of_a_sheared_moving_volume_is_made_step_by_step(opened, bent):
-    assert opened.widget.panel.review._turns
+    assert opened.widget.panel.review._queue
     assert set(layers()) == {("Fixed", "NePhi moving")}
     sheared = slicer.util.arrayFromVolume(slicer.util.getNode("NePhi moving"))
     assert sheared.shape != slicer.util.arrayFromVolume(bent).shape
@@ -175,7 +175,7 @@ def test_a_sheared_moving_volume_that_goes_while_its_picture_is_made_does_no_har
 
 
 def test_a_part_of_the_deformation_follows_the_previews_without_disturbing_the_flicker(opened, monkeypatch):
-    from NePhiRegistrationLib.panel import review
+    from NePhiRegistrationLib.panel import review_section
     opened.choose_pair()
     task = opened.press()
     task.make_outputs(bend=1.0)
@@ -186,7 +186,7 @@ def test_a_part_of_the_deformation_follows_the_previews_without_disturbing_the_f
     opened.widget.panel.review.onFlicker()
     before = {view.GetForegroundOpacity() for view in views()}
     task.make_outputs(bend=3.0)
-    monkeypatch.setattr(review, "FOLLOW_INTERVAL", 0.0)
+    monkeypatch.setattr(review_section, "FOLLOW_INTERVAL", 0.0)
     task.run()
     part = slicer.util.getNode("NePhi part").GetTransformFromParent()
     assert np.allclose(np.abs(np.array(part.TransformPoint((5, 5, 5))) - 5), 1.5)
@@ -431,15 +431,15 @@ def test_a_scene_saved_with_the_three_views_opens_with_them_and_they_can_be_left
 
 
 def test_the_three_views_are_known_before_the_module_is_opened(opened, monkeypatch):
-    from NePhiRegistrationLib.mrml import review
+    from NePhiRegistrationLib.mrml import slice_views
     monkeypatch.setattr(slicer, "mrmlScene", slicer.vtkMRMLScene())
     monkeypatch.setitem(sys.modules, "SampleData", mock.MagicMock())
     sys.modules["NePhiRegistration"].registerLayout()  # where nothing is shown there is nothing to describe
     assert slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLLayoutNode") is None
-    layout = review.layout_node(slicer.mrmlScene)
-    assert not layout.IsLayoutDescription(review.LAYOUT)
+    layout = slice_views.layout_node(slicer.mrmlScene)
+    assert not layout.IsLayoutDescription(slice_views.LAYOUT)
     opened.running.app._q.startupCompleted.emit()
-    assert layout.IsLayoutDescription(review.LAYOUT)
+    assert layout.IsLayoutDescription(slice_views.LAYOUT)
 
 
 def test_what_the_panel_made_for_looking_goes_with_the_panel(opened):
@@ -475,7 +475,7 @@ def test_a_picture_that_is_no_longer_wanted_is_not_made(opened):
 def test_a_node_that_goes_while_the_picture_is_made_does_no_harm(opened, name):
     finished(opened)
     choose(opened.ui.compareComboBox, "checkerboard")
-    opened.widget.panel.review._turns._turn()
+    opened.widget.panel.review._queue._turn()
     slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))
     assert "NePhi mixed" not in {shown for pair in layers() for shown in pair}
 

@@ -54,13 +54,6 @@ def test_slow_machines_get_coarser_previews(monkeypatch):
     assert sizes[0] > 2 * sizes[1]
 
 
-def test_a_spacing_that_is_asked_for_is_kept_to_and_costs_frequency_instead(monkeypatch):
-    clock = Clock(monkeypatch, 1e-5)
-    clock.run(Previews(clock.send, GRID, 4.0), 400, 0.05)
-    assert {shape for _, shape in clock.shown} == {(36, 36, 36)}
-    assert clock.spent <= 0.1 * (clock.now - clock.shown[0][0])
-
-
 def test_the_end_of_a_phase_is_always_shown(monkeypatch):
     clock = Clock(monkeypatch, 1e-8)
     shower = Previews(clock.send, GRID)

@@ -19,7 +19,7 @@ import pythonqt
 pythonqt.install()
 
 import qt  # noqa: E402
-from NePhiRegistrationLib.worker.process import WorkerProcess  # noqa: E402
+from NePhiRegistrationLib.worker.worker_process import WorkerProcess  # noqa: E402
 from worker_pipe import ENDLESS, PHANTOM, Watched, pair  # noqa: E402
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
@@ -53,20 +53,21 @@ def alive(pid: int) -> bool:
 
 def test_a_registration_runs_beside_the_event_loop(worker):
     worker.start()
-    watched = Watched()
-    request = worker.client.request("register", *pair(), **watched.callbacks)
-    assert spin(lambda: request.done), worker.stderr
+    request = worker.client.request("register", *pair())
+    watched = Watched.of(request)
+    assert spin(lambda: request.done), list(worker._stderr_lines)
     assert request.state == "finished", request.message
     assert watched.outcomes == ["finished"] and watched.previews and watched.phases()[-1] == "outputs"
 
 
 def test_a_script_without_an_event_loop_can_wait_for_a_reply(worker):
     worker.start()
-    watched = Watched()
-    request = worker.client.request("register", *pair(), **watched.callbacks)
+    request = worker.client.request("register", *pair())
+    watched = Watched.of(request)
     assert worker.waitForReply(request, MS) and request.state == "finished"
     assert watched.previews
-    asked = worker.client.request("map_points", {}, {"points": PHANTOM.landmarks_fixed.numpy()})
+    asked = worker.client.request("map_points", {}, {"points": PHANTOM.landmarks_fixed.numpy(),
+                                                     "transform": request.reply.arrays["transform"]})
     assert not worker.waitForReply(worker.client.request("ping"), 0)
     assert worker.waitForReply(asked, MS) and asked.reply.arrays["points"].shape == PHANTOM.landmarks_fixed.shape
 
@@ -75,7 +76,7 @@ def test_large_images_go_out_in_pieces_while_the_loop_goes_on_turning(worker):
     worker.start()
     assert spin(lambda: worker.client.hello is not None)
     blocked, before = [], time.monotonic()
-    request = worker.client.request("warp", {}, {"image": np.zeros(50_000_000, np.uint8)})
+    request = worker.client.request("map_points", {}, {"points": np.zeros(50_000_000, np.uint8)})
     while not request.done:
         qt.QCoreApplication.processEvents()
         blocked.append(time.monotonic() - before)
@@ -132,7 +133,7 @@ def test_a_program_that_is_no_worker_is_told_with_its_last_words(tmp_path, monke
         import sys
         sys.exit("the library libtorch.so is missing")
         """))
-    monkeypatch.setattr("NePhiRegistrationLib.worker.process.PROGRAM", str(program))
+    monkeypatch.setattr("NePhiRegistrationLib.worker.worker_process.PROGRAM", str(program))
     worker = WorkerProcess()
     worker.start()
     request = worker.client.request("ping")
@@ -143,7 +144,7 @@ def test_a_program_that_is_no_worker_is_told_with_its_last_words(tmp_path, monke
 def test_garbage_on_the_wire_fails_the_request_and_ends_the_worker(tmp_path, monkeypatch):
     program = tmp_path / "garbage.py"
     program.write_text("import time\nprint('this is not the protocol', flush=True)\ntime.sleep(60)")
-    monkeypatch.setattr("NePhiRegistrationLib.worker.process.PROGRAM", str(program))
+    monkeypatch.setattr("NePhiRegistrationLib.worker.worker_process.PROGRAM", str(program))
     worker = WorkerProcess()
     worker.start()
     request = worker.client.request("ping")
@@ -179,12 +180,12 @@ def test_a_worker_that_does_not_answer_is_replaced(worker):
     assert worker.waitForReply(worker.client.request("ping"), MS)
 
 
-def test_callbacks_that_fail_or_stop_the_worker_disturb_nobody(worker):
+def test_slots_that_fail_or_stop_the_worker_disturb_nobody(worker):
     worker.start()
     asked = []
-    first = worker.client.request("ping", on_done=lambda request: 1 / 0)
-    second = worker.client.request("ping", on_done=lambda request: (asked.append(request), worker.stop()))
-    third = worker.client.request("ping")
+    first, second, third = (worker.client.request("ping") for _ in range(3))
+    first.ended.connect(lambda request: 1 / 0)
+    second.ended.connect(lambda request: (asked.append(request), worker.stop()))
     assert spin(lambda: third.done)
     assert (first.state, second.state, asked) == ("finished", "finished", [second])
     assert third.state in ("finished", "failed") and not worker.running

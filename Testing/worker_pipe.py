@@ -20,14 +20,12 @@ PATIENCE = 60.0  # s; a busy machine is no failure
 
 
 class Pipe:
-    """A worker and the client that talks to it; what it reports is kept in ``logs`` and ``deaths``."""
+    """A worker and the client that talks to it; what it reports is kept in ``logs``."""
 
     def __init__(self, prefix: tuple[str, ...] = (), environment: Optional[dict[str, str]] = None) -> None:
         self.client = Client(self._write)
         self.logs: list[tuple[str, str]] = []
-        self.deaths: list[str] = []
-        self.client.on_log = lambda level, line: self.logs.append((level, line))
-        self.client.on_died = self.deaths.append
+        self.client.log.connect(lambda level, line: self.logs.append((level, line)))
         self._prefix, self._environment = prefix, environment
         self.start()
 
@@ -78,10 +76,14 @@ class Watched:
         self.previews: list = []
         self.outcomes: list[str] = []
 
-    @property
-    def callbacks(self) -> dict:
-        return {"on_progress": self.progress.append, "on_preview": self.previews.append,
-                "on_done": lambda request: self.outcomes.append(request.state)}
+    @classmethod
+    def of(cls, request: Request) -> Watched:
+        """What comes of a request from now on."""
+        watched = cls()
+        request.progress.connect(watched.progress.append)
+        request.preview.connect(watched.previews.append)
+        request.ended.connect(lambda request: watched.outcomes.append(request.state))
+        return watched
 
     def phases(self) -> list[str]:
         return list(dict.fromkeys(fields["phase"] for fields in self.progress))

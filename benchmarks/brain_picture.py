@@ -23,8 +23,8 @@ import pythonqt  # noqa: E402
 pythonqt.install()
 
 from mrml_scene import add_colors, add_volume, new_scene  # noqa: E402
-from NePhiRegistrationLib.logic import RegistrationLogic  # noqa: E402
-from NePhiRegistrationLib.mrml import jacobian, review  # noqa: E402
+from NePhiRegistrationLib.mrml import deformation_display, log_jacobian_display, slice_views  # noqa: E402
+from NePhiRegistrationLib.session.logic import RegistrationLogic  # noqa: E402
 from slice_view import SliceView, save_picture  # noqa: E402
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -89,18 +89,18 @@ def _points_inside(image: sitk.Image, count: int = 500) -> np.ndarray:
 
 def _draw(fixed, moving, outputs, path: Path) -> None:
     view = SliceView(orientation="Coronal")
-    review.show_layers([view.composite], fixed)
+    slice_views.show_layers([view.composite], fixed)
     view.fit()
     pictures = []
     for background, foreground in ((fixed, None), (moving, None), (fixed, moving), (fixed, outputs.warped)):
-        review.show_layers([view.composite], background, foreground)
+        slice_views.show_layers([view.composite], background, foreground)
         pictures.append(view.pixels())
-    review.overlay_jacobian([view.composite], fixed, outputs.logJacobian)
-    jacobian.show_legend(outputs.logJacobian)
+    slice_views.overlay_jacobian([view.composite], fixed, outputs.logJacobian)
+    log_jacobian_display.show_legend(outputs.logJacobian)
     pictures.append(view.pixels())
-    jacobian.show_legend(outputs.logJacobian, False)
-    review.show_layers([view.composite], fixed)
-    review.show_grid(outputs.forward, 12.0)
+    log_jacobian_display.show_legend(outputs.logJacobian, False)
+    slice_views.show_layers([view.composite], fixed)
+    deformation_display.show_grid(outputs.forward, 12.0)
     pictures.append(view.pixels())
     framed = [np.pad(picture, ((3, 3), (3, 3), (0, 0)), constant_values=255) for picture in pictures]
     save_picture(np.vstack([np.hstack(framed[:3]), np.hstack(framed[3:])]), path)

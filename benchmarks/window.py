@@ -23,7 +23,14 @@ import pythonqt  # noqa: E402
 pythonqt.install()
 
 from mrml_scene import add_segmentation, add_volume, new_scene  # noqa: E402
-from NePhiRegistrationLib.mrml import gradual, masks, mixed, review, transforms, volumes  # noqa: E402
+from NePhiRegistrationLib.mrml import (  # noqa: E402
+    comparison_volumes,
+    deformation_display,
+    mask_nodes,
+    slab_writing,
+    transform_nodes,
+    volume_nodes,
+)
 
 SPACING = np.diag([0.7, 0.7, 1.0, 1.0])
 
@@ -65,33 +72,35 @@ def main() -> None:
     segmentation = add_segmentation({"left": left, "right": right}, SPACING, "lungs")
     label_map = add_volume((left + 2 * right).astype(np.int16), SPACING, "labels", kind="LabelMapVolume")
     print(f"{size[0]} x {size[1]} x {size[2]} voxels\n\n| work | steps | time | longest step |\n|---|---|---|---|")
-    data = timed("reading a volume", volumes.volume_steps(fixed, "fixed"))
-    timed("reading a mask from a segmentation", masks.mask_steps(segmentation, None, data, "fixed"))
-    timed("reading a mask from a label map", masks.mask_steps(label_map, None, data, "fixed"))
-    first = timed("reading labels from a segmentation", masks.label_steps(segmentation, data, "fixed"))
-    timed("reading labels from a label map", masks.label_steps(label_map, data, "fixed"))
-    timed("matching labels", masks.match_steps(first, first))
+    data = timed("reading a volume", volume_nodes.read_volume_gradually(fixed, "fixed"))
+    timed("reading a mask from a segmentation", mask_nodes.read_mask(segmentation, None, data, "fixed"))
+    timed("reading a mask from a label map", mask_nodes.read_mask(label_map, None, data, "fixed"))
+    first = timed("reading labels from a segmentation", mask_nodes.read_labels(segmentation, data, "fixed"))
+    timed("reading labels from a label map", mask_nodes.read_labels(label_map, data, "fixed"))
+    timed("matching labels", mask_nodes.match_labels(first, first))
     forward = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
     coarse = {**data.geometry, "size": [max(2, n // 6) for n in size],
               "spacing": [6 * step for step in data.geometry["spacing"]]}
     field = np.zeros((*reversed(coarse["size"]), 3), np.float32)
-    timed("a preview of the forward transform", once(lambda: transforms.write_displacement(forward, field, coarse)))
+    timed("a preview of the forward transform",
+          once(lambda: transform_nodes.write_displacement(forward, field, coarse)))
     shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    timed("showing the moving volume through it", once(lambda: review.show_moving(shown, moving, forward)))
+    timed("showing the moving volume through it", deformation_display.show_moving(shown, moving, forward))
     parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
-    transforms.write_displacement(parent, field + np.linspace(0, 5, len(field), dtype=np.float32)[:, None, None, None],
-                                  coarse)
+    shift = np.linspace(0, 5, len(field), dtype=np.float32)[:, None, None, None]
+    transform_nodes.write_displacement(parent, field + shift, coarse)
     moving.SetAndObserveTransformNodeID(parent.GetID())
     bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    timed("showing it when it lies under a transform that bends it", review.moving_steps(bent, moving, forward))
+    timed("showing it when it lies under a transform that bends it",
+          deformation_display.show_moving(bent, moving, forward))
     moving.SetAndObserveTransformNodeID(None)
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    timed("a checkerboard", mixed.write_checkerboard(target, fixed, shown))
+    timed("a checkerboard", comparison_volumes.write_checkerboard(target, fixed, shown))
     warped = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
-    timed("writing the warped volume", gradual.write_volume(warped, values, data.geometry, moving))
+    timed("writing the warped volume", slab_writing.write_volume(warped, values, data.geometry, moving))
     jacobian = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
     change = np.zeros(shape, np.float32)
-    timed("writing the log-Jacobian volume", gradual.write_log_jacobian(jacobian, change, data.geometry))
+    timed("writing the log-Jacobian volume", slab_writing.write_log_jacobian(jacobian, change, data.geometry))
 
 
 if __name__ == "__main__":

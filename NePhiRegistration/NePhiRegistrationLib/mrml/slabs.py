@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any, Callable, TypeVar
+from typing import Callable, TypeVar
 
 import numpy as np
 
 SLAB = 1 << 20  # values in a step: a few milliseconds
 
-Steps = Iterator[None]
 T = TypeVar("T")
-Making = Generator[None, None, T]
-"""Steps with a result: ``made = yield from making``, or :func:`outcome`."""
+Gradual = Generator[None, None, T]
+"""Work in small steps with a result: ``made = yield from work``, or :func:`run_now`."""
 
 
-def outcome(making: Making) -> Any:
+def run_now(work: Gradual[T]) -> T:
     """Do all steps now; their result."""
     while True:
         try:
-            next(making)
+            next(work)
         except StopIteration as end:
             return end.value
 
 
-def pieces(shape: tuple, most: int = SLAB) -> Iterator[slice]:
+def slab_slices(shape: tuple, most: int = SLAB) -> Iterator[slice]:
     """The slices k of an array (k, j, i, ...) in pieces of at most so many values, one slice at least."""
     height = max(1, most // max(1, int(np.prod(shape[1:]))))
     for start in range(0, shape[0], height):
         yield slice(start, min(start + height, shape[0]))
 
 
-def fill(target: np.ndarray, make: Callable[[slice], np.ndarray], most: int = SLAB) -> Steps:
+def fill_slabs(target: np.ndarray, make: Callable[[slice], np.ndarray], most: int = SLAB) -> Gradual[None]:
     """Fill an array (k, j, i, ...), a few slices in each step.
 
     Args:
         make: gives the values of slices k.
         most: values in a step.
     """
-    for part in pieces(target.shape, most):
+    for part in slab_slices(target.shape, most):
         target[part] = make(part)
         yield
 

@@ -6,14 +6,14 @@ from typing import Any, Optional
 
 import slicer
 
-from . import archive, jacobian, kept, transforms
+from . import log_jacobian_display, protected_images, transform_archive, transform_nodes
 
 
 class Snapshot:
     """A copy of a node's content, references and displays.
 
     Images and displacement fields are large: they are not copied but kept, and whoever writes into the node through
-    this package gives it new ones (:mod:`kept`).
+    this package gives it new ones (:mod:`protected_images`).
 
     Args:
         node: any storable node in a scene.
@@ -23,7 +23,7 @@ class Snapshot:
         self.node = node
         self._image = _image(node)
         if self._image is not None:
-            kept.keep(self._image)
+            protected_images.protect(self._image)
         self._content = _copy(node, self._image is None)
         self._references = _references(node)
         self._displays = [(display, Snapshot(display)) for display in _displays(node)]
@@ -55,8 +55,8 @@ def helpers(node: Any) -> list[Any]:
     """The nodes that exist only for this one: its displays, its colour table and its archive."""
     displays = _displays(node)
     colors = [display.GetColorNode() for display in displays if display.IsA("vtkMRMLVolumeDisplayNode")]
-    own = [color for color in colors if color is not None and color.GetAttribute(jacobian.ROLE) is not None]
-    archived = node.GetNodeReference(archive.ROLE)
+    own = [color for color in colors if color is not None and color.GetAttribute(log_jacobian_display.ROLE) is not None]
+    archived = node.GetNodeReference(transform_archive.ROLE)
     return [*displays, *own, *([] if archived is None else [archived])]
 
 
@@ -80,7 +80,7 @@ def _image(node: Any) -> Optional[Any]:
     """What is large in a node: the voxels of a volume or of a displacement field."""
     if node.IsA("vtkMRMLVolumeNode"):
         return node.GetImageData()
-    field = transforms.grid_transform(node) if node.IsA("vtkMRMLTransformNode") else None
+    field = transform_nodes.grid_transform(node) if node.IsA("vtkMRMLTransformNode") else None
     return None if field is None else field.GetDisplacementGrid()
 
 

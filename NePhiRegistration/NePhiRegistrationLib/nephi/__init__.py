@@ -6,7 +6,7 @@
 >>> transform.forward.map(points)              # fixed to moving, LPS mm                 # doctest: +SKIP
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from .align.registration import Progress, register, run
 from .errors import DeviceMemoryError, InputError, NePhiError

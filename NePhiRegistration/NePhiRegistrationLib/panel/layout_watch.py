@@ -7,7 +7,7 @@ from typing import Any, Callable
 import slicer
 import vtk
 
-from ..mrml import review
+from ..mrml import slice_views
 
 
 class LayoutWatch:
@@ -28,7 +28,7 @@ class LayoutWatch:
 
     def follow(self, scene: Any) -> None:
         """Watch the layout node of a scene from now on; None ends it."""
-        node = review.layout_node(scene) if scene is not None else None
+        node = slice_views.layout_node(scene) if scene is not None else None
         if node is self._node:
             return
         if self._node is not None:
@@ -36,10 +36,10 @@ class LayoutWatch:
         self._node = node
         if node is not None:
             self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._look)
-            self.compares = review.compares(scene)
+            self.compares = slice_views.compares(scene)
 
     def _look(self, _caller: Any, _event: Any) -> None:
-        compares = review.compares(self._node.GetScene() or slicer.mrmlScene)
+        compares = slice_views.compares(self._node.GetScene() or slicer.mrmlScene)
         if compares != self.compares:
             self.compares = compares
             self._changed()

@@ -26,9 +26,9 @@ class NodeWatch:
             for tag in self._tags.pop(node):
                 node.RemoveObserver(tag)
         for node in wanted - set(self._tags):
-            self._tags[node] = [node.AddObserver(event, self._heard) for event in _events(node)]
+            self._tags[node] = [node.AddObserver(event, self._node_changed) for event in _events(node)]
 
-    def _heard(self, _caller: Any, _event: Any) -> None:
+    def _node_changed(self, _caller: Any, _event: Any) -> None:
         self._changed()
 
 

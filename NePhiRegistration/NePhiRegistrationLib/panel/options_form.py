@@ -9,8 +9,8 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-from . import presets
-from .presets import Option
+from . import preset_files
+from .preset_files import Option
 
 COMPUTING = ("device", "seed", "resolution", "iterations", "refinement", "after_prediction", "points", "patch",
              "node_cells", "convergence", "learning_rate", "code_learning_rate")
@@ -30,7 +30,7 @@ class OptionsForm:
     def __init__(self, ui: Any, parameters: Callable[[], Any]) -> None:
         self._ui, self._parameters = ui, parameters
         self._editors: dict[str, Any] = {}
-        self._options = {option.name: option for option in presets.options()}
+        self._options = {option.name: option for option in preset_files.options()}
         for title, members in self._groups():
             self._add_group(title, members)
         ui.resetOptionsButton.connect("clicked()", self.onReset)
@@ -46,7 +46,7 @@ class OptionsForm:
         parameters = self._parameters()
         if parameters is None:
             return
-        changes, values = self.changes, presets.values(parameters.preset)
+        changes, values = self.changes, preset_files.values(parameters.preset)
         for name, editor in self._editors.items():
             option = self._options[name]
             text = option.shown(changes.get(name, values[name]))
@@ -71,7 +71,7 @@ class OptionsForm:
             return
         text = editor.currentText if option.choices else editor.text
         changes = self.changes
-        if text == option.shown(changes.get(name, presets.values(parameters.preset)[name])):
+        if text == option.shown(changes.get(name, preset_files.values(parameters.preset)[name])):
             return
         try:
             value = option.parsed(text)
@@ -80,7 +80,7 @@ class OptionsForm:
             self._ui.optionsLabel.text = str(error)
             return
         changes.pop(name, None)
-        if value != presets.values(parameters.preset)[name]:
+        if value != preset_files.values(parameters.preset)[name]:
             changes[name] = value
         parameters.options = json.dumps(changes, sort_keys=True) if changes else ""
         self.update()
@@ -88,7 +88,7 @@ class OptionsForm:
     def _groups(self) -> list[tuple[str, list[Option]]]:
         placed = {*COMPUTING, *COMPARING, *SMOOTHNESS}
         rest = tuple(name for name in self._options if name not in placed)
-        titles = ((_("Device, levels and iterations"), COMPUTING), (_("Comparing the images"), COMPARING),
+        titles = ((_("Device, levels and iterations"), COMPUTING), (_("Image similarity"), COMPARING),
                   (_("Smoothness"), SMOOTHNESS), (_("Networks"), rest))
         return [(title, [self._options[name] for name in members if name in self._options])
                 for title, members in titles]
@@ -123,7 +123,7 @@ class OptionsForm:
             parts.append(_("From {low:g} to {high:g}.").format(low=option.low, high=option.high))
         if option.levels:
             parts.append(_("One value per level, coarse to fine."))
-        return " ".join([*parts, _("The preset says {value}.").format(value=option.shown(value))])
+        return " ".join([*parts, _("Preset value: {value}.").format(value=option.shown(value))])
 
     @staticmethod
     def _quietly(editor: Any, change: Callable[[], Any]) -> None:
@@ -134,7 +134,7 @@ class OptionsForm:
 
 def read_changes(text: str) -> dict[str, Any]:
     """The changes that the parameter node keeps; unknown names, of another version, are left out."""
-    known = {option.name for option in presets.options()}
+    known = {option.name for option in preset_files.options()}
     try:
         found = json.loads(text) if text else {}
     except ValueError:

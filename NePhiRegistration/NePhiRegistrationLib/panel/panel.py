@@ -9,22 +9,23 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import archive, tables
-from ..session.values import Outputs
-from . import presets
+from ..mrml import metrics_table, transform_archive
+from ..session.choices import check_outputs
+from ..session.task import Task
+from . import preset_files
+from .metrics_section import MetricsSection
 from .node_watch import NodeWatch
-from .numbers import Numbers
 from .options_form import OptionsForm
-from .review import Review
-from .run_section import Actions, RunSection
-from .segments import SegmentChoice
-from .situation import missing_outputs, outputs
+from .review_section import ReviewSection
+from .run_button import inputs, outputs
+from .run_section import RunSection
+from .segment_choice import SegmentChoice
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
 
 
-class Panel(Actions):
+class Panel:
     """All sections.
 
     Args:
@@ -36,16 +37,19 @@ class Panel(Actions):
     def __init__(self, ui: Any, logic: Any, parameters: Callable[[], Any]) -> None:
         self._ui, self._logic, self._parameters = ui, logic, parameters
         self._closed = False
-        presets.fill(ui.presetComboBox)
+        preset_files.fill(ui.presetComboBox)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.onPreset)
         self.segments = [self._segments("fixed", ui.fixedSegmentComboBox),
                          self._segments("moving", ui.movingSegmentComboBox)]
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
-        self.run = RunSection(ui, self, parameters, self.torch.obstacle)
+        self.run = RunSection(ui, self.start, self.resume, parameters, self.torch.obstacle)
+        self.run.progressed.connect(self.onProgressed)
+        self.run.finished.connect(self.onFinished)
+        self.run.failed.connect(self.onFailed)
         self.inputs = NodeWatch(self.run.outdate)
-        self.review = Review(ui, parameters, self._say)
-        self.numbers = Numbers(ui, self._save, self._load, self._say)
+        self.review = ReviewSection(ui, parameters, self._say)
+        self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self._result = False  # whether the logic has one; a transform node may have its own beside
         self._update_numbers()
 
@@ -68,7 +72,7 @@ class Panel(Actions):
             before = combo.blockSignals(True)
             combo.setCurrentIndex(combo.findData(parameters.preset))
             combo.blockSignals(before)
-        combo.toolTip = presets.preset(parameters.preset)["description"] if combo.currentIndex >= 0 else ""
+        combo.toolTip = preset_files.preset(parameters.preset)["description"] if combo.currentIndex >= 0 else ""
         for choice in self.segments:
             choice.update()
         self.options.update()
@@ -106,28 +110,28 @@ class Panel(Actions):
         if self.torch.obstacle() is None:
             self._warm_up()
 
-    def start(self, **told: Callable) -> Any:
+    def start(self) -> Task:
         """Register what is chosen."""
-        return self._logic.startFrom(self._parameters(), **told)
+        return self._logic.startFrom(self._parameters())
 
-    def resume(self, iterations: int, **told: Callable) -> Any:
+    def resume(self, iterations: int) -> Task:
         """Go on from the last result."""
-        return self._logic.resume(iterations, outputs=Outputs(**outputs(self._parameters())), **told)
+        return self._logic.resume(iterations, outputs(self._parameters()))
 
-    def progressed(self, task: Any) -> None:
+    def onProgressed(self, task: Task) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
         self._choose_outputs(task.outputs)
         self.review.follow()
 
-    def finished(self, task: Any) -> None:
+    def onFinished(self, task: Task) -> None:
         """Show the numbers and the result."""
         self._choose_outputs(task.outputs)
-        self.numbers.show(tables.rows(task.report or {}), task.histogram)
+        self.numbers.show(metrics_table.rows(task.report or {}), task.histogram)
         self._result = True
         self._update_numbers()
         self.review.result()
 
-    def failed(self, _task: Any) -> None:
+    def onFailed(self, _task: Task) -> None:
         """Show the scene as it was."""
         self.review.result()
 
@@ -152,7 +156,7 @@ class Panel(Actions):
         if parameters is not None and parameters.metricsTable is not None:
             self.numbers.show_table(parameters.metricsTable)
         chosen = self._forward()
-        self.numbers.allow_saving(self._result if chosen is None else archive.present(chosen))
+        self.numbers.allow_saving(self._result if chosen is None else transform_archive.present(chosen))
 
     def _forward(self) -> Any:
         parameters = self._parameters()
@@ -164,18 +168,16 @@ class Panel(Actions):
 
     def _load(self, path: str) -> None:
         parameters = self._parameters()
-        refused = missing_outputs(parameters)
-        if refused:
-            raise ValueError(refused)
-        wanted = Outputs(**outputs(parameters), createMissing=parameters.createOutputs)
+        wanted = outputs(parameters)
+        check_outputs(inputs(parameters), wanted)
         loading = self._logic.startLoading(path, parameters.fixedVolume, parameters.movingVolume, wanted)
         loading.finished.connect(lambda loading: self._loaded(loading, path))
         loading.failed.connect(self._not_loaded)
 
-    def _loaded(self, loading: Any, path: str) -> None:
+    def _loaded(self, loading: Task, path: str) -> None:
         if self._closed:
             return
-        self._choose_outputs(loading.nodes)
+        self._choose_outputs(loading.outputs)
         if self._parameters() is not None:
             self._parameters().metricsTable = None  # whose numbers are those of another transform
         self.run.outdate()
@@ -183,11 +185,11 @@ class Panel(Actions):
         self._result = True
         self._update_numbers()
         self.review.result()
-        self.numbers.loaded(_("{path} was read; the outputs hold its maps.").format(path=path))
+        self.numbers.loaded(_("Loaded {path} into the outputs.").format(path=path))
 
-    def _not_loaded(self, loading: Any) -> None:
+    def _not_loaded(self, loading: Task) -> None:
         if not self._closed:
-            self.numbers.loaded(str(loading.error))
+            self.numbers.loaded(loading.message)
 
     def _say(self, message: str) -> None:
         self.run.say(message)

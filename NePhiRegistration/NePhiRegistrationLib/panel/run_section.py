@@ -6,14 +6,16 @@ import itertools
 import logging
 import operator
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 from slicer.i18n import tr as _
 
+from ..session.task import Task
+from ..session.values import BUSY
+from ..worker.signals import Signal
 from .plots import draw_losses
-from .situation import BUSY, Situation, buttons, fingerprint, missing
+from .run_button import Situation, buttons, fingerprint, missing
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +27,27 @@ class RunSection:
 
     Args:
         ui: the widgets of the .ui file.
-        actions: what the buttons start; see :class:`Actions`.
+        start, resume: begin a task, from the beginning or for more iterations, and return it; they raise ValueError or
+            RuntimeError with one sentence.
         parameters: gives the parameter node, or None while there is none.
         obstacle: gives a sentence when nothing can be registered at all (no torch), else None.
+
+    Attributes:
+        progressed, finished, failed: signals with the task, when its news are shown here.
     """
 
-    def __init__(self, ui: Any, actions: Actions, parameters: Callable[[], Any],
-                 obstacle: Callable[[], Optional[str]] = lambda: None) -> None:
-        self._ui, self._actions, self._parameters, self._obstacle = ui, actions, parameters, obstacle
-        self._task: Any = None
+    def __init__(self, ui: Any, start: Callable[[], Task], resume: Callable[[int], Task],
+                 parameters: Callable[[], Any], obstacle: Callable[[], Optional[str]]) -> None:
+        self._ui, self._start, self._resume = ui, start, resume
+        self._parameters, self._obstacle = parameters, obstacle
+        self.progressed, self.finished, self.failed = Signal(), Signal(), Signal()
+        self._task: Optional[Task] = None
         self._keeping = False
         self._message = ""
-        self._said_of: Optional[tuple] = None  # the choices that the message is about
+        self._message_choices: Optional[tuple] = None  # those that the message is about
         self._registered: Optional[tuple] = None
         self._losses: list[tuple[Any, int, float]] = []  # as draw_losses takes them
         self._drawn = 0.0
-        self._turn = 0  # tells the callbacks of one task from those of the one before
         ui.registerButton.connect("clicked()", self.onRegister)
         ui.secondButton.connect("clicked()", self.onSecond)
 
@@ -75,9 +82,9 @@ class RunSection:
     def changed(self) -> None:
         """The user chose something else: an old message says nothing about it."""
         choices = self._choices()
-        if not self._busy and self._said_of not in (None, choices):
+        if not self._busy and self._message_choices not in (None, choices):
             self._message = ""
-        self._said_of = choices
+        self._message_choices = choices
         self.update()
 
     def onRegister(self) -> None:
@@ -86,9 +93,9 @@ class RunSection:
         if situation.busy:
             self._cancel(keep=False)
         elif situation.can_continue:
-            self._begin(lambda **told: self._actions.resume(situation.iterations, **told))
+            self._begin(lambda: self._resume(situation.iterations))
         elif situation.missing is None:
-            self._begin(self._actions.start)
+            self._begin(self._start)
 
     def onSecond(self) -> None:
         """The second button was pressed: stop and keep, or start over."""
@@ -96,13 +103,13 @@ class RunSection:
         if situation.busy:
             self._cancel(keep=True)
         elif situation.missing is None:
-            self._begin(self._actions.start)
+            self._begin(self._start)
 
     def forget(self) -> None:
-        """The scene is gone, and the result with it; what a task of before still says is not heard."""
-        stopped = _("The scene was closed; the registration was stopped.") if self._busy else ""
-        self._turn += 1
-        self._task, self._registered, self._message, self._said_of = None, None, stopped, None
+        """The scene is gone, and the result with it; its task is followed no more."""
+        stopped = _("The scene was closed; the task was stopped.") if self._busy else ""
+        self._follow(None)
+        self._registered, self._message, self._message_choices = None, stopped, None
         self._losses.clear()
         self._ui.lossLabel.clear()
         self._ui.progressLabel.text = ""
@@ -114,8 +121,8 @@ class RunSection:
         self.changed()
 
     def close(self) -> None:
-        """The panel goes: nothing is heard any more."""
-        self._turn += 1
+        """The panel goes: its task is followed no more."""
+        self._follow(None)
 
     def onProgress(self, fields: dict) -> None:
         """Show a progress message of the task."""
@@ -128,12 +135,12 @@ class RunSection:
             self._losses.append((fields["phase"], fields["step"], fields["loss"]))
             self._draw()
         if self._task is not None:
-            self._actions.progressed(self._task)
+            self.progressed.emit(self._task)
             shown = buttons(self.situation)
             if (ui.registerButton.text, ui.secondButton.text) != (shown.text, shown.second):
                 self.update()
 
-    def onFinished(self, task: Any) -> None:
+    def onFinished(self, task: Task) -> None:
         """The task is done: its outputs are filled."""
         report = task.report or {}
         seconds = (report.get("runtime") or {}).get("seconds", 0.0)
@@ -143,16 +150,16 @@ class RunSection:
         if task.history:  # progress does not tell of every iteration
             self._losses = every_loss(task.history)
         self._draw(now=True)
-        self._actions.finished(task)
+        self.finished.emit(task)
         self.update()
 
-    def onFailed(self, task: Any) -> None:
+    def onFailed(self, task: Task) -> None:
         """The task failed or was cancelled."""
         self._registered = None
         self._ui.progressLabel.text = ""
         cancelled = task.state == "cancelled"
-        self.say(task.message or (_("Cancelled; the scene is as it was.") if cancelled else _("The task failed.")))
-        self._actions.failed(task)
+        self.say(task.message or (_("Cancelled; the scene was restored.") if cancelled else _("The task failed.")))
+        self.failed.emit(task)
         self.update()
 
     def onLog(self, level: str, line: str) -> None:
@@ -162,7 +169,7 @@ class RunSection:
     def say(self, message: str) -> None:
         """Show a sentence beneath the button and keep it in the log."""
         self._message = message
-        self._said_of = self._choices()
+        self._message_choices = self._choices()
         self._ui.statusLabel.text = message
         self.log(message)
 
@@ -170,27 +177,30 @@ class RunSection:
         """Add a line to the log of the panel."""
         self._ui.logTextEdit.appendPlainText(f"{time.strftime('%H:%M:%S')}  {line}")
 
-    def _begin(self, start: Callable[..., Any]) -> None:
+    def _begin(self, start: Callable[[], Task]) -> None:
         self._message, self._keeping = "", False
         self._losses.clear()
-        self._turn += 1
-        turn = self._turn
-
-        def heard(callback: Callable) -> Callable:
-            return lambda *told: callback(*told) if turn == self._turn else None
-
+        self._follow(None)
         self._ui.progressBar.setRange(0, 0)
         self._ui.progressLabel.text = _("Starting…")
         self._ui.lossLabel.clear()
         self._registered = None
         try:
-            self._task = start(on_progress=heard(self.onProgress), on_finished=heard(self.onFinished),
-                               on_failed=heard(self.onFailed), on_log=heard(self.onLog))
+            self._follow(start())
         except (ValueError, RuntimeError, OSError) as error:
-            self._task = None
             logger.info("The registration did not start.", exc_info=True)
             self.say(str(error))
         self.update()
+
+    def _follow(self, task: Optional[Task]) -> None:
+        """Show what this task tells from now on, and nothing of the one before."""
+        for followed, act in ((self._task, Signal.disconnect), (task, Signal.connect)):
+            if followed is not None:
+                act(followed.progress, self.onProgress)
+                act(followed.finished, self.onFinished)
+                act(followed.failed, self.onFailed)
+                act(followed.log, self.onLog)
+        self._task = task
 
     def _cancel(self, keep: bool) -> None:
         if self._task is not None:
@@ -209,32 +219,6 @@ class RunSection:
             draw_losses(self._ui.lossLabel, self._losses)
 
 
-class Actions(ABC):
-    """What the run section asks for. ``start`` and ``resume`` take on_progress, on_finished, on_failed and on_log and
-    give a task with ``state``, ``message``, ``report``, ``history`` and ``cancel(keep)``; they raise ValueError or
-    RuntimeError with one sentence."""
-
-    @abstractmethod
-    def start(self, **told: Callable) -> Any:
-        """Register from the beginning."""
-
-    @abstractmethod
-    def resume(self, iterations: int, **told: Callable) -> Any:
-        """Go on from the last result."""
-
-    @abstractmethod
-    def progressed(self, task: Any) -> None:
-        """There may be more to show."""
-
-    @abstractmethod
-    def finished(self, task: Any) -> None:
-        """The outputs are filled."""
-
-    @abstractmethod
-    def failed(self, task: Any) -> None:
-        """The task failed or was cancelled."""
-
-
 def every_loss(history: Sequence[dict]) -> list[tuple[Any, int, float]]:
     """The losses of a whole registration as :func:`draw_losses` takes them. Iterations are counted: their own numbers
     jump where a level has converged."""
@@ -250,7 +234,7 @@ def progress_text(fields: dict) -> str:
     if fields.get("seconds_left") is not None:
         parts.append(_("{time} left").format(time=clock(fields["seconds_left"])))
     elif fields.get("seconds"):
-        parts.append(_("{time} so far").format(time=clock(fields["seconds"])))
+        parts.append(_("{time} elapsed").format(time=clock(fields["seconds"])))
     return " · ".join(parts)
 
 
@@ -264,7 +248,7 @@ def phase_text(fields: dict) -> str:
     named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "refinement": _("Refinement"),
              "done": _("Done")}
     if phase == "outputs":
-        return _("Making the outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
+        return _("Creating outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
     return named.get(phase, phase)
 
 

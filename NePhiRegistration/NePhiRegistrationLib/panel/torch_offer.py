@@ -76,15 +76,15 @@ class TorchOffer:
 
     def _install_torch(self) -> None:
         utilities = importlib.import_module("PyTorchUtils")
-        self._say(_("PyTorch is being installed; the window answers again when it is done."))
+        self._say(_("Installing PyTorch; Slicer does not respond until it is done."))
         installed = utilities.PyTorchUtilsLogic().installTorch(True, None, REQUIREMENT)
         self._say(_("PyTorch is installed.") if installed is not None else _("PyTorch was not installed."))
 
     def _install_extension(self) -> None:
         manager = slicer.app.extensionsManagerModel() if hasattr(slicer.app, "extensionsManagerModel") else None
         if manager is None:
-            self._say(_("Install the extension {name} with Slicer's Extensions Manager, restart Slicer, and come back."
-                        ).format(name=EXTENSION))
+            self._say(_("Install the extension {name} with Slicer's Extensions Manager, restart Slicer, and open "
+                        "this module again.").format(name=EXTENSION))
             return
         done = manager.installExtensionFromServer(EXTENSION, False)  # it asks; a restart would lose the scene
         self._say(_("Restart Slicer, then install PyTorch here.") if done else

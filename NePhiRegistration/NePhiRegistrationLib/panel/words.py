@@ -8,88 +8,52 @@ from slicer.i18n import tr as _
 def option_help() -> dict[str, str]:
     """Option -> what it does."""
     return {
-        "affine":
-        _("linear alignment before the deformable registration"),
+        "affine": _("linear alignment before the deformable registration"),
         "weights":
         _("trained weights that predict an initial deformation: 'auto' for shipped weights that suit the "
           "images, the name of shipped weights, a file, or 'none'"),
-        "refinement":
-        _("iterations that refine the codes and networks of the prediction before the levels start"),
+        "refinement": _("iterations that refine the codes and networks of the prediction before the levels start"),
         "after_prediction":
         _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
           " the finest; the first also applies to all coarser levels"),
-        "similarity":
-        _("image similarity measure"),
-        "global_ncc":
-        _("weight of the global normalised cross-correlation, added to the similarity"),
-        "resolution":
-        _("samples along each side of a cube with the volume of the mask, per level"),
-        "iterations":
-        _("maximum iterations per level, or one number for all levels; 0 skips a level"),
-        "patch":
-        _("samples along each side of a patch"),
-        "points":
-        _("maximum sample points per iteration; surplus patches are dropped at random"),
-        "node_cells":
-        _("number of intervals between network evaluations along each side of a patch"),
-        "mask_margin":
-        _("distance beyond the masks within which images are compared, mm"),
-        "flat_variance":
-        _("intensity variance below which a patch counts as flat, for intensities scaled to [0, 1]"),
-        "frequencies":
-        _("number of Fourier features of the coordinates"),
-        "frequency_scale":
-        _("standard deviation of the Fourier frequencies, in periods per half side of the image"),
-        "hidden":
-        _("width of the hidden layers of the networks"),
-        "omega":
-        _("frequency factor of the sinusoidal layers"),
-        "channels":
-        _("channels of the local latent code"),
-        "shared_channels":
-        _("channels of the global latent code"),
-        "code_scale":
-        _("standard deviation of the initial latent codes"),
-        "readout":
-        _("initial scale of the displacement's linear dependence on the latent code"),
-        "latent_ratio":
-        _("spacing of the latent grid, in sample spacings"),
-        "learning_rate":
-        _("learning rate of the network weights"),
-        "code_learning_rate":
-        _("learning rate of the latent codes"),
-        "regularity":
-        _("weight of the gradient inverse-consistency penalty"),
-        "regularity_points":
-        _("points per iteration for the regularity terms"),
-        "inverse_consistency":
-        _("weight of the squared inverse-consistency error in mm^2"),
-        "smoothness":
-        _("weight of the squared displacement gradient"),
-        "fold_margin":
-        _("Jacobian determinant below which the fold penalty sets in"),
-        "fold_weight":
-        _("weight of the fold penalty"),
-        "prior":
-        _("weight of the norm of the latent codes"),
-        "landmark_weight":
-        _("weight of the squared landmark distance in cm^2, if landmarks guide the registration"),
-        "convergence":
-        _("relative decrease of the loss below which a level ends early; 0 disables this"),
-        "device":
-        _("device to compute on"),
-        "seed":
-        _("seed of all random numbers"),
+        "similarity": _("image similarity measure"),
+        "global_ncc": _("weight of the global normalised cross-correlation, added to the similarity"),
+        "resolution": _("samples along each side of a cube with the volume of the mask, per level"),
+        "iterations": _("maximum iterations per level, or one number for all levels; 0 skips a level"),
+        "patch": _("samples along each side of a patch"),
+        "points": _("maximum sample points per iteration; surplus patches are dropped at random"),
+        "node_cells": _("number of intervals between network evaluations along each side of a patch"),
+        "mask_margin": _("distance beyond the masks within which images are compared, mm"),
+        "flat_variance": _("intensity variance below which a patch counts as flat, for intensities scaled to [0, 1]"),
+        "frequencies": _("number of Fourier features of the coordinates"),
+        "frequency_scale": _("standard deviation of the Fourier frequencies, in periods per half side of the image"),
+        "hidden": _("width of the hidden layers of the networks"),
+        "omega": _("frequency factor of the sinusoidal layers"),
+        "channels": _("channels of the local latent code"),
+        "shared_channels": _("channels of the global latent code"),
+        "code_scale": _("standard deviation of the initial latent codes"),
+        "readout": _("initial scale of the displacement's linear dependence on the latent code"),
+        "latent_ratio": _("spacing of the latent grid, in sample spacings"),
+        "learning_rate": _("learning rate of the network weights"),
+        "code_learning_rate": _("learning rate of the latent codes"),
+        "regularity": _("weight of the gradient inverse-consistency penalty"),
+        "regularity_points": _("points per iteration for the regularity terms"),
+        "inverse_consistency": _("weight of the squared inverse-consistency error in mm^2"),
+        "smoothness": _("weight of the squared displacement gradient"),
+        "fold_margin": _("Jacobian determinant below which the fold penalty sets in"),
+        "fold_weight": _("weight of the fold penalty"),
+        "prior": _("weight of the norm of the latent codes"),
+        "landmark_weight": _("weight of the squared landmark distance in cm^2, if landmarks guide the registration"),
+        "convergence": _("relative decrease of the loss below which a level ends early; 0 disables this"),
+        "device": _("device to compute on"),
+        "seed": _("seed of all random numbers"),
     }
 
 
 def preset_descriptions() -> dict[str, str]:
     """Preset -> what it is for."""
     return {
-        "brain-mri":
-        _("Brain MRI of one contrast, within or between people; skull-stripped or with brain masks."),
-        "generic":
-        _("Any pair of images with the same contrast, of any organ."),
-        "lung-ct":
-        _("Chest CT of one person at two breathing states; works best with lung masks."),
+        "brain-mri": _("Brain MRI of one contrast, within or between people; skull-stripped or with brain masks."),
+        "generic": _("Any pair of images with the same contrast, of any organ."),
+        "lung-ct": _("Chest CT of one person at two breathing states; works best with lung masks."),
     }

@@ -9,6 +9,12 @@ from typing import Any, Optional
 NODES = ("forward", "inverse", "warped", "logJacobian", "table")
 """The outputs of :class:`Outputs` that are nodes, in the order in which they are filled."""
 
+FROM_FILE = ("forward", "inverse", "logJacobian")
+"""The outputs that a .nephi file can fill."""
+
+BUSY = ("starting", "running", "cancelling")
+"""The states of a task that has not ended."""
+
 _TRANSFORM, _VOLUME = ("transform", "Transform"), ("scalar volume", "ScalarVolume")
 KINDS = {"initialTransform": _TRANSFORM, "forward": _TRANSFORM, "inverse": _TRANSFORM, "warped": _VOLUME,
          "logJacobian": _VOLUME, "table": ("table", "Table")}

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 
-def _keep_the_wire() -> int:
+def _reserve_standard_output() -> int:
     """Descriptor of the real standard output; whatever else is printed, by Python or by a library, goes to stderr."""
     wire = os.dup(1)
     os.dup2(2, 1)
@@ -22,4 +22,4 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from NePhiRegistrationLib.worker.server import serve
 
-    serve(os.dup(0), _keep_the_wire())
+    serve(os.dup(0), _reserve_standard_output())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Optional
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ INTERVAL = 0.95  # s between previews: a little below the second that is promise
 SHARE = 0.05  # of the time; steps are not as long as one would like, and previews come sooner than they must
 MARGIN = 0.05  # of the image's longest side, beyond it
 EVALUATIONS = (1000, 30_000)  # points of the map in a preview
-OVERHEAD = 3  # what a point costs beside the fields, as a number of models
-FIRST_GUESS = 2.5e-6  # s for a point and a model
+OVERHEAD = 3  # what a point costs beside the fields, as a number of stages
+FIRST_GUESS = 2.5e-6  # s for a point and a stage
 
 Send = Callable[[str, dict, dict], None]
 
@@ -32,14 +31,13 @@ class Previews:
     Args:
         send: takes kind, fields and arrays.
         grid: of the fixed image.
-        spacing: mm between the nodes, or None for what the time allows.
     """
 
-    def __init__(self, send: Send, grid: Grid, spacing: Optional[float] = None) -> None:
-        self._send, self._fixed, self._spacing = send, grid, spacing
+    def __init__(self, send: Send, grid: Grid) -> None:
+        self._send, self._fixed = send, grid
         self._rate = FIRST_GUESS
         self._phase, self._seen, self._due = "", 0.0, 0.0
-        self._models = -1
+        self._stages = -1
         self._grid = grid
 
     def show(self, state: Progress) -> None:
@@ -50,28 +48,22 @@ class Previews:
         if now + step < self._due and not ended:  # the next chance would not be too late
             return
         self._phase = state.phase
-        models = len(state.transform.stages)
-        if models != self._models:  # one grid a level: a viewer only has to change its values
-            self._models, self._grid = models, self._grid_for(models)
+        stages = len(state.transform.stages)
+        if stages != self._stages:  # one grid a level: a viewer only has to change its values
+            self._stages, self._grid = stages, self._grid_for(stages)
         displacement, logarithm, points = preview(state.transform, self._grid)
         self._send("preview", {"geometry": self._grid.to_dict(), "level": state.phase, "step": state.step},
                    {"displacement": displacement, "log_jacobian": logarithm})
         self._seen = time.perf_counter()
         cost = self._seen - now
-        self._rate = cost / (points * (models + OVERHEAD))
-        pause = INTERVAL
+        self._rate = cost / (points * (stages + OVERHEAD))
         if cost > 2 * SHARE * INTERVAL:
-            if self._spacing is None:
-                self._models = -1  # a coarser one next time
-            else:
-                pause = cost / SHARE
-        self._due = now + pause
+            self._stages = -1  # a coarser one next time
+        self._due = now + INTERVAL
 
-    def _grid_for(self, models: int) -> Grid:
+    def _grid_for(self, stages: int) -> Grid:
         pad = MARGIN * float(self._fixed.extent.max())
-        if self._spacing is not None:
-            return self._fixed.with_spacing(self._spacing).padded(pad)
-        evaluations = SHARE * INTERVAL / (self._rate * (models + OVERHEAD))
+        evaluations = SHARE * INTERVAL / (self._rate * (stages + OVERHEAD))
         evaluations = min(max(evaluations, EVALUATIONS[0]), EVALUATIONS[1])
         volume = math.prod(self._fixed.extent + 2 * pad)
         return self._fixed.with_spacing((volume / evaluations) ** (1 / self._fixed.dim) / EVERY).padded(pad)

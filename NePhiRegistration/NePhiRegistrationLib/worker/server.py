@@ -13,18 +13,15 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from .interruption import Cancelled, Interruption
-from .messages import Decoder, Message, ProtocolError, encode
+from .messages import LONG, Decoder, Message, ProtocolError, encode
 
 logger = logging.getLogger(__name__)
-
-LONG = ("register", "continue")
-"""Requests that nothing else waits behind: while one runs, others are refused."""
 
 _PIECE = 1 << 20
 
 
 def serve(requests: int, replies: int) -> None:
-    """Serve until ``shutdown`` or the end of the requests; runs in the main thread.
+    """Serve until the end of the requests; runs in the main thread.
 
     Args:
         requests, replies: file descriptors.
@@ -43,7 +40,7 @@ class Server:
         self._open: dict[str, str] = {}  # task -> kind, of what runs or waits
         self._running: Optional[str] = None
         self._changing = threading.Lock()  # of the two above
-        self._engine: Any = None
+        self._handlers: Any = None
         self._missing: Optional[str] = None
 
     def run(self) -> None:
@@ -71,8 +68,8 @@ class Server:
         """Import the engine, which takes seconds, and say hello."""
         devices, versions = [], {"version": None, "torch": None}
         try:
-            self._engine = importlib.import_module(".tasks", __package__).Tasks(self._reply)
-            devices, versions = self._engine.devices(), self._engine.versions()
+            self._handlers = importlib.import_module(".request_handlers", __package__).RequestHandlers(self._reply)
+            devices, versions = self._handlers.devices(), self._handlers.versions()
         except Exception as error:  # broken installations fail in many ways, and each must reach the user
             name = {"torch": "PyTorch", None: "The engine"}.get(getattr(error, "name", None), str(error))
             self._missing = f"{name} cannot be loaded ({error}); install or repair it and try again."
@@ -80,7 +77,7 @@ class Server:
         self.send("hello", {**versions, "python": platform.python_version(), "pid": os.getpid(), "devices": devices,
                             "missing": self._missing})
         if self._missing is None:
-            self._engine.warm_up()
+            self._handlers.warm_up()
             package = logging.getLogger(__package__.rpartition(".")[0])
             package.addHandler(_Forward(self))
             package.setLevel(logging.INFO)
@@ -122,9 +119,9 @@ class Server:
         if self._missing is not None:
             return "failed", {"kind": "missing", "message": self._missing, "details": ""}, {}
         try:
-            return self._engine.answer(request, self._interruption.check)
+            return self._handlers.answer(request, self._interruption.check)
         except Exception as error:
-            kind, message = self._engine.explain(error)
+            kind, message = self._handlers.explain(error)
             return "failed", {"kind": kind, "message": message, "details": traceback.format_exc()}, {}
 
     # --------------------------------------------------------------------------------------- reading thread
@@ -143,9 +140,7 @@ class Server:
 
     def _arrived(self, message: Message) -> None:
         task = message.fields.get("task")
-        if message.kind == "shutdown":
-            os._exit(0)
-        elif not isinstance(task, str):
+        if not isinstance(task, str):
             self._refuse(task, f"The request {message.kind} names no task.")
         elif message.kind == "ping":
             self.send("pong", {"task": task})

@@ -5,17 +5,21 @@
 """
 
 import json
+import os
 import sys
 import time
 import traceback
 import unittest
 
 import slicer
-from NePhiRegistrationLib import selftest
-from NePhiRegistrationLib.panel.samples import add_phantom
+from NePhiRegistrationLib.panel.sample_data import add_phantom
 from NePhiRegistrationLib.panel.torch_offer import has_torch
 
 from NePhiRegistration import NePhiRegistrationLogic
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import NePhiRegistrationScenarios as scenarios
 
 
 class NePhiRegistrationModuleTest(unittest.TestCase):
@@ -27,7 +31,7 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
         slicer.mrmlScene.Clear()
 
     def test_scripts(self):
-        selftest.run(NePhiRegistrationLogic)
+        scenarios.run(NePhiRegistrationLogic)
 
     def test_panel(self):
         """Choose two volumes and press Register, as a person does."""
@@ -35,24 +39,24 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
             self.skipTest("there is no main window to show the panel in")
         slicer.util.selectModule("NePhiRegistration")
         widget = slicer.modules.NePhiRegistrationWidget
-        nodes = add_phantom(selftest.SIZE)
+        nodes = add_phantom(scenarios.SIZE)
         parameters, ui = widget._parameterNode, widget.ui
         parameters.fixedVolume, parameters.movingVolume = nodes["fixed"], nodes["moving"]
         parameters.fixedMask, parameters.movingMask = nodes["fixedMask"], nodes["movingMask"]
         parameters.preset = "lung-ct"
-        parameters.options = json.dumps(selftest.OPTIONS)
-        selftest.check(ui.registerButton.enabled, f"the button says {ui.registerButton.text!r}")
+        parameters.options = json.dumps(scenarios.OPTIONS)
+        scenarios.check(ui.registerButton.enabled, f"the button says {ui.registerButton.text!r}")
         ui.registerButton.click()
-        selftest.check(ui.registerButton.text == "Cancel", "while running it cancels")
-        selftest.wait(lambda: ui.registerButton.text != "Cancel")
-        selftest.check(ui.registerButton.text == "Continue", f"at the end: {ui.statusLabel.text}")
-        selftest.check(ui.numbersTable.rowCount > 0, f"{ui.numbersTable.rowCount} numbers are shown")
-        selftest.check(parameters.warpedVolume is not None, "the outputs were made and chosen")
+        scenarios.check(ui.registerButton.text == "Cancel", "while running it cancels")
+        scenarios.wait(lambda: ui.registerButton.text != "Cancel")
+        scenarios.check(ui.registerButton.text == "Continue", f"at the end: {ui.statusLabel.text}")
+        scenarios.check(ui.numbersTable.rowCount > 0, f"{ui.numbersTable.rowCount} numbers are shown")
+        scenarios.check(parameters.warpedVolume is not None, "the outputs were made and chosen")
         slicer.util.reloadScriptedModule("NePhiRegistration")
         again = slicer.modules.NePhiRegistrationWidget
-        selftest.check(again is not widget and again.ui.movingSelector.currentNode() is nodes["moving"],
+        scenarios.check(again is not widget and again.ui.movingSelector.currentNode() is nodes["moving"],
                        "after a reload the choices are the same")
-        selftest.check(again.ui.registerButton.enabled, f"and the button says {again.ui.registerButton.text!r}")
+        scenarios.check(again.ui.registerButton.enabled, f"and the button says {again.ui.registerButton.text!r}")
 
     def runTest(self):
         """All of them, in under a minute; slicer.testing.runUnitTest finds the tests by itself."""
@@ -64,7 +68,7 @@ class NePhiRegistrationModuleTest(unittest.TestCase):
             except unittest.SkipTest as skipped:
                 print(f"NePhi: {name} was skipped: {skipped}")
         seconds = time.monotonic() - started
-        selftest.check(seconds < selftest.LONGEST, f"scripts and panel together took {seconds:.0f} s")
+        scenarios.check(seconds < scenarios.LONGEST, f"scripts and panel together took {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def magenta_green(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 _DIVERGING = np.array([[5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [250, 250, 250],
                        [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31]]) / 255.0
-FOLD_COLOUR = (255, 0, 255)
+FOLD_COLOUR = (255, 210, 0)
 """Magenta, as the Slicer module shows folds."""
 
 

@@ -1,0 +1,298 @@
+"""Masks and labels on a volume's grid, from segmentations and label maps of any geometry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+import numpy as np
+import vtk
+
+from ..i18n import tr as _
+from .node_error import NodeError
+from .node_geometry import ijk_to_ras, numpy_matrix, vtk_matrix
+from .slabs import SLAB, Gradual, fill_slabs, slab_geometry, slab_slices
+from .volume_nodes import VolumeData
+from .vtk_images import image_array, onto, oriented, transform_to_world, volume_matrix
+
+log = logging.getLogger(__name__)
+
+_LABELMAP, _SURFACE = "Binary labelmap", "Closed surface"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels on the grid of a volume.
+
+    Attributes:
+        array: (k, j, i) int32, 0 is background.
+        names: label -> name of the segment, or the number itself for a label map.
+        name: what messages call them, for instance ``fixed labels 'Lobes'``.
+    """
+
+    array: np.ndarray
+    names: dict[int, str]
+    name: str
+
+
+def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: str) -> Gradual[Optional[np.ndarray]]:
+    """A mask on a volume's grid, nearest voxel; parent transforms of the node are honoured, and so are the volume's.
+
+    Args:
+        node: a vtkMRMLSegmentationNode or vtkMRMLLabelMapVolumeNode, or None for no mask.
+        segment_id: one segment of a segmentation; without it all that are visible. Label maps count where not zero.
+        volume: whose grid the mask is for.
+        role: "fixed" or "moving", for messages.
+
+    Returns:
+        (k, j, i) uint8 of 0 and 1, or None.
+
+    Raises:
+        NodeError: it is neither, empty, or has nothing inside the volume.
+    """
+    if node is None:
+        return None
+    name = f"{role} mask '{node.GetName()}'"
+    mask, used = np.zeros(volume.array.shape, dtype=np.uint8), list(parts(node, segment_id, name))
+    for part in used:
+        inside = part.reader(volume.geometry)
+        yield from fill_slabs(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
+    count = int(np.count_nonzero(mask.view(bool)))
+    if not count and all(part.empty for part in used):
+        raise NodeError(_("The {name} is empty; draw a region in it, or choose another mask or None.").format(
+            name=name))
+    if not count:
+        raise NodeError(_("The {name} does not overlap the {volume}; choose one that does, or None.").format(
+            name=name, volume=volume.name))
+    log.info("The %s is %s, %d voxels.", name, " and ".join(part.name for part in used), count)
+    return mask
+
+
+def read_labels(node: Any, volume: VolumeData, role: str) -> Gradual[Labels]:
+    """All segments of a segmentation, or all values of a label map, on a volume's grid, nearest voxel.
+
+    Where segments overlap the later one is taken.
+
+    Raises:
+        NodeError: as :func:`read_mask` does.
+    """
+    name = f"{role} labels '{node.GetName()}'"
+    array, found = np.zeros(volume.array.shape, dtype=np.int32), list(parts(node, None, name, visible=False))
+    is_map = node.IsA("vtkMRMLLabelMapVolumeNode")
+    if is_map:
+        yield from fill_slabs(array, found[0].values(volume.geometry))
+    else:
+        for label, part in enumerate(found, start=1):
+            inside = part.reader(volume.geometry)
+            yield from fill_slabs(
+                array, lambda slab, inside=inside, label=label: np.where(inside(slab), label, array[slab]))
+    present = yield from _values(array)
+    if not present:
+        raise NodeError(_("The {name} do not overlap the {volume}; choose labels that do, or None."
+                          ).format(name=name, volume=volume.name))
+    names = {value: str(value) for value in present} if is_map else \
+        {label: part.name for label, part in enumerate(found, start=1)}
+    return Labels(array, names, name)
+
+
+def match_labels(fixed: Labels, moving: Labels) -> Gradual[tuple[Labels, Labels]]:
+    """Both with only the labels whose names they share, and the same number for the same name.
+
+    Raises:
+        NodeError: they share no name.
+    """
+    shared = [name for name in fixed.names.values() if name in moving.names.values()]
+    if not shared:
+        raise NodeError(_("The {fixed} ({fixed_names}) and the {moving} ({moving_names}) share no name; give "
+                          "corresponding segments the same name.").format(
+            fixed=fixed.name, fixed_names=", ".join(fixed.names.values()),
+            moving=moving.name, moving_names=", ".join(moving.names.values())))
+    numbers = {name: number for number, name in enumerate(shared, start=1)}
+    return (yield from _renumbered(fixed, numbers)), (yield from _renumbered(moving, numbers))
+
+
+def _renumbered(labels: Labels, numbers: dict[str, int]) -> Gradual[Labels]:
+    old = np.array(sorted(labels.names), dtype=np.int32)
+    new = np.array([numbers.get(labels.names[label], 0) for label in old.tolist()], dtype=np.int32)
+
+    def renumber(part: slice) -> np.ndarray:
+        values = labels.array[part]
+        at = np.minimum(np.searchsorted(old, values), len(old) - 1)
+        return np.where(old[at] == values, new[at], 0)
+
+    array = np.empty_like(labels.array)
+    yield from fill_slabs(array, renumber, SLAB // 4)
+    return Labels(array, {number: name for name, number in numbers.items()}, labels.name)
+
+
+def _values(array: np.ndarray) -> Gradual[list[int]]:
+    """The values beside 0, in their order."""
+    found: set[int] = set()
+    for part in slab_slices(array.shape, SLAB // 4):
+        found.update(np.unique(array[part]).tolist())
+        yield
+    return sorted(found - {0})
+
+
+# -------------------------------------------------------------------------------------------------- parts of a node
+
+
+Reader = Callable[[slice], np.ndarray]
+"""Gives slices k of something on a grid."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A segment, or a whole label map.
+
+    Attributes:
+        name: of the segment.
+        shape: a vtkOrientedImageData, which segments may share, or a closed vtkPolyData.
+        transform: takes it to the world (RAS); None is where it is.
+        color: RGB 0 to 1, or None.
+        label: the value of its voxels; None is all but 0.
+    """
+
+    name: str
+    shape: Any
+    transform: Optional[vtk.vtkAbstractTransform]
+    color: Optional[tuple[float, float, float]] = None
+    label: Optional[int] = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return self._shapeless or (self.shape.IsA("vtkImageData") and not self._mine(image_array(self.shape)).any())
+
+    def onto(self, geometry: dict) -> np.ndarray:
+        """On a grid, nearest voxel: (k, j, i) uint8 of 0 and 1."""
+        return self.reader(geometry)(slice(None))
+
+    def reader(self, geometry: dict) -> Reader:
+        """Gives slices k of the part on a grid, nearest voxel: uint8 of 0 and 1."""
+        if not self._shapeless and not self.shape.IsA("vtkImageData"):
+            return _inside(self.shape, geometry, self.transform)
+        values = self.values(geometry)
+        return lambda part: self._mine(values(part)).astype(np.uint8)
+
+    def values(self, geometry: dict) -> Reader:
+        """Gives slices k of the voxels' values on a grid, nearest voxel."""
+        if self._shapeless:
+            i, j, k = geometry["size"]
+            return lambda part: np.zeros((len(range(k)[part]), j, i), dtype=np.uint8)
+        same = _on_lattice(self.shape, geometry) if self.transform is None else None
+        return same or (lambda part: onto(self.shape, slab_geometry(geometry, part), self.transform))
+
+    @property
+    def _shapeless(self) -> bool:
+        return self.shape is None or self.shape.GetNumberOfPoints() == 0
+
+    def _mine(self, values: np.ndarray) -> np.ndarray:
+        return values != 0 if self.label is None else values == self.label
+
+
+def parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True) -> Iterator[Part]:
+    """The segments of a segmentation, one of them or all (that are visible), or a label map as one part.
+
+    Raises:
+        NodeError: it is neither, or has no such segments; ``name`` is what the message calls it.
+    """
+    transform = transform_to_world(node)
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        if node.GetImageData() is None:
+            raise NodeError(_("The {name} holds no image; load its file again or choose another.").format(name=name))
+        yield Part(node.GetName(), oriented(node.GetImageData(), volume_matrix(node)), transform)
+        return
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        raise NodeError(_("The {name} is neither a segmentation nor a label map; convert it or choose another.").format(
+            name=name))
+    segmentation = node.GetSegmentation()
+    for segment in _segment_ids(node, segment_id, name, visible):
+        found = segmentation.GetSegment(segment)
+        shape, label = _shape(found, name)
+        yield Part(found.GetName(), shape, transform, found.GetColor(), label)
+
+
+def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool) -> list[str]:
+    segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
+    every = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    if segment_id:
+        if segment_id not in every:
+            raise NodeError(_("The {name} has no segment {segment}; choose an existing segment.").format(
+                name=name, segment=segment_id))
+        return [segment_id]
+    if not every:
+        raise NodeError(_("The {name} has no segments; add one, or choose another node or None.").format(name=name))
+    if not visible or display is None:
+        return every
+    shown = [segment for segment in every if display.GetSegmentVisibility(segment)]
+    if not shown:
+        raise NodeError(_("The {name} has no visible segment; show the segments to use, or choose one segment.").format(
+            name=name))
+    return shown
+
+
+def _shape(segment: Any, name: str) -> tuple[Any, Optional[int]]:
+    """The voxels of a segment and their value, or the surface of one that has no voxels; nothing is converted."""
+    image = segment.GetRepresentation(_LABELMAP)
+    if image is not None:
+        return image, segment.GetLabelValue()
+    surface = segment.GetRepresentation(_SURFACE)
+    if surface is None:
+        raise NodeError(_("The {name} has neither voxels nor closed surfaces; create its binary labelmap in the "
+                          "Segmentations module.").format(name=name))
+    return surface, None
+
+
+def _on_lattice(image: Any, geometry: dict) -> Optional[Reader]:
+    """Gives slices k of an oriented image whose voxels lie on those of a grid, as far as it reaches; else None."""
+    to_world = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(to_world)
+    between = np.linalg.inv(numpy_matrix(to_world)) @ ijk_to_ras(geometry)
+    extent, size = np.reshape(image.GetExtent(), (3, 2)), np.asarray(geometry["size"])
+    first = np.rint(between[:3, 3]).astype(int) - extent[:, 0]  # of the grid, in the image's array
+    off = np.abs(between[:3, :3] - np.eye(3)) @ size + np.abs(between[:3, 3] - np.rint(between[:3, 3]))
+    if off.max() > 1e-3:  # voxels
+        return None
+    array = image_array(image)
+    shape = np.array(array.shape[::-1])
+    low, high = np.clip(-first, 0, size), np.clip(shape - first, 0, size)  # of the image, in the grid
+
+    def read(part: slice) -> np.ndarray:
+        start, stop, _step = part.indices(int(size[2]))
+        values = np.zeros((stop - start, size[1], size[0]), array.dtype)
+        bottom, top = max(start, low[2]), min(stop, high[2])
+        if bottom < top:
+            values[bottom - start:top - start, low[1]:high[1], low[0]:high[0]] = array[
+                bottom + first[2]:top + first[2], low[1] + first[1]:high[1] + first[1],
+                low[0] + first[0]:high[0] + first[0]]
+        return values
+
+    return read
+
+
+def _inside(surface: vtk.vtkPolyData, geometry: dict, transform: Optional[vtk.vtkAbstractTransform]) -> Reader:
+    """Gives slices k of the voxels whose centres lie inside a closed surface, uint8 of 0 and 1."""
+    to_index = vtk.vtkGeneralTransform()
+    to_index.Concatenate(vtk_matrix(np.linalg.inv(ijk_to_ras(geometry))))
+    if transform is not None:
+        to_index.Concatenate(transform)  # applied first
+    moved = vtk.vtkTransformPolyDataFilter()
+    moved.SetInputData(surface)
+    moved.SetTransform(to_index)
+    stencil = vtk.vtkPolyDataToImageStencil()
+    stencil.SetInputConnection(moved.GetOutputPort())
+    image = vtk.vtkImageStencilToImage()
+    image.SetInputConnection(stencil.GetOutputPort())
+    image.SetOutputScalarTypeToUnsignedChar()
+    i, j, k = geometry["size"]
+
+    def read(part: slice) -> np.ndarray:
+        start, stop, _step = part.indices(k)
+        stencil.SetOutputWholeExtent(0, i - 1, 0, j - 1, start, stop - 1)
+        image.Update()
+        return image_array(image.GetOutput())
+
+    return read

@@ -1,0 +1,85 @@
+"""What a logic remembers of its last result, as long as its scene is open."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+
+from ..i18n import tr as _
+from ..mrml import transform_archive
+from ..mrml.node_error import NodeError
+from .values import Inputs, Outputs
+
+
+class LastResult:
+    """The transform that is meant where none is named, and the nodes around it.
+
+    Attributes:
+        task: the registration that can be continued, or None.
+    """
+
+    def __init__(self) -> None:
+        self.task: Any = None
+        self._exact: Optional[bytes] = None
+        self._inputs, self._outputs = Inputs(), Outputs()
+        self._scene: Any = None
+        self._observer = 0
+
+    def set(self, exact: bytes, inputs: Inputs, outputs: Outputs, task: Any = None) -> None:
+        """Remember a result instead of what was there."""
+        self._exact, self._inputs, self._outputs, self.task = exact, inputs, outputs, task
+
+    def clear(self, _caller: Any = None, _event: Any = None) -> None:
+        """Let go of nodes, which hold their voxels as long as anybody holds them."""
+        self._exact, self._inputs, self._outputs, self.task = None, Inputs(), Outputs(), None
+
+    def follow(self, scene: Optional[Any]) -> None:
+        """Clear it when this scene is closed; None ends it."""
+        if self._scene is not None:
+            self._scene.RemoveObserver(self._observer)
+        self._scene = scene
+        if scene is not None:
+            self._observer = scene.AddObserver(scene.StartCloseEvent, self.clear)
+
+    def exact(self, transform: Optional[Any]) -> np.ndarray:
+        """The bytes of the .nephi file of a forward transform node, or of the last result, (n,) uint8.
+
+        Raises:
+            NodeError: there are none.
+        """
+        data = self._exact if transform is None else transform_archive.load(transform)
+        if data is None and transform is None:
+            raise NodeError(_("There is no transform; register first, or give the forward transform of a "
+                              "registration."))
+        if data is None:
+            raise NodeError(_("The transform '{name}' has no exact map; choose the forward transform of a "
+                              "registration.").format(name=transform.GetName()))
+        return np.frombuffer(data, np.uint8)
+
+    def output(self, name: str) -> Any:
+        """A transform node of the last result.
+
+        Raises:
+            NodeError: it is not in the scene.
+        """
+        node = getattr(self._outputs, name)
+        if node is None or node.GetScene() is None:
+            raise NodeError(_("There is no {direction} transform of a registration in the scene; give one.").format(
+                direction=name))
+        return node
+
+    def volume(self, transform: Optional[Any], side: str) -> Any:
+        """The fixed or moving volume of a transform node, or of the last result.
+
+        Raises:
+            NodeError: it is not in the scene.
+        """
+        if transform is not None:
+            node = transform.GetNodeReference(f"spatialRegistration{side.capitalize()}")
+        else:
+            node = getattr(self._inputs, side)
+        if node is None or node.GetScene() is None:
+            raise NodeError(_("The {role} volume that the transform belongs to is not in the scene; give the volume."
+                              ).format(role=side))
+        return node

@@ -1,0 +1,128 @@
+"""The output nodes of a registration: made, kept safe, shown while it runs, filled, put back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..mrml import log_jacobian_display, metrics_table, slab_writing, snapshot, transform_archive, transform_nodes
+from ..mrml.slabs import Gradual
+from ..worker.messages import Message
+from .values import KINDS, NODES, Inputs, Outputs
+
+_NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
+          "logJacobian": "{moving} log-Jacobian", "table": "{moving} metrics"}
+
+
+class OutputNodes:
+    """The nodes of one task, in the scene. A node that leaves the scene meanwhile is passed over.
+
+    Args:
+        scene: where they are.
+        wanted: those to use, and whether to make the others.
+        inputs: what they are the result of.
+        make: names of the outputs that can be made.
+
+    Attributes:
+        nodes: all of them.
+    """
+
+    def __init__(self, scene: Any, wanted: Outputs, inputs: Inputs, make: Sequence[str] = NODES) -> None:
+        self._scene, self._inputs = scene, inputs
+        self._made: list[Any] = []
+        self._snapshots: list[snapshot.Snapshot] = []
+        self.nodes = wanted
+        if wanted.createMissing:
+            self.nodes = replace(wanted, **{name: self._make(name) for name in make if getattr(wanted, name) is None})
+
+    def remember(self) -> None:
+        """Remember what the nodes that were given hold."""
+        self._snapshots = [snapshot.Snapshot(node) for _, node in self.nodes.nodes()
+                           if not any(node is made for made in self._made)]
+
+    def restore(self) -> None:
+        """Give them back what they held, and take away what was made."""
+        while self._made:
+            snapshot.remove(self._made.pop())
+        while self._snapshots:
+            self._snapshots.pop().restore()
+
+    def forget(self) -> None:
+        """There is no way back any more."""
+        self._made.clear()
+        self._snapshots.clear()
+
+    def show_preview(self, message: Message) -> None:
+        """Show the map so far."""
+        geometry = message.fields["geometry"]
+        if self.present("forward"):
+            transform_nodes.write_displacement(self.nodes.forward, message.arrays["displacement"], geometry)
+        if self.present("logJacobian"):
+            log_jacobian_display.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
+
+    def fill(self, reply: Message) -> Gradual[None]:
+        """Write a result, large arrays slab by slab.
+
+        Args:
+            reply: that ends a registration, or ``maps`` (docs/worker.md); without metrics the table is left alone.
+        """
+        fields, arrays = reply.fields, reply.arrays
+        report = fields["report"]
+        fixed = report["provenance"]["fixed"]
+        geometries = {"forward": fields["forward"], "inverse": fields["inverse"], "warped": fixed, "logJacobian": fixed}
+        for name, geometry in geometries.items():
+            array = arrays.get("log_jacobian" if name == "logJacobian" else name)
+            if array is not None and self.present(name):
+                yield from self._write(name, array, geometry)
+        if self.present("forward"):
+            transform_archive.store(self.nodes.forward, arrays["transform"].tobytes())
+        if "metrics" in report and self.present("table"):
+            metrics_table.write_metrics(self.nodes.table, report, fields.get("histogram"))
+        self._sign(report)
+        yield
+
+    def present(self, name: str) -> bool:
+        """Whether an output is wanted and still in the scene."""
+        return self._in_scene(getattr(self.nodes, name))
+
+    def _write(self, name: str, array: np.ndarray, geometry: dict) -> Gradual[None]:
+        node = getattr(self.nodes, name)
+        if name == "warped":
+            like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
+            return slab_writing.write_volume(node, array, geometry, like)
+        if name == "logJacobian":
+            return slab_writing.write_log_jacobian(node, array, geometry)
+        return slab_writing.write_displacement(node, array, geometry)
+
+    def _sign(self, report: dict) -> None:
+        """Say on every node what it comes from."""
+        fixed, moving = self._inputs.fixed, self._inputs.moving
+        made_by = provenance(report)
+        for name, node in self.nodes.nodes():
+            if not self._in_scene(node):
+                continue
+            transform_nodes.set_provenance(node, made_by)
+            if name in ("forward", "inverse") and self._in_scene(fixed) and self._in_scene(moving):
+                transform_nodes.set_references(node, fixed, moving)
+
+    def _make(self, name: str) -> Any:
+        names = {role: getattr(self._inputs, role) for role in ("fixed", "moving")}
+        title = _NAMES[name].format(**{role: node.GetName() if node is not None else role
+                                       for role, node in names.items()})
+        node = self._scene.AddNewNodeByClass(f"vtkMRML{KINDS[name][1]}Node", self._scene.GenerateUniqueName(title))
+        self._made.append(node)
+        return node
+
+    def _in_scene(self, node: Any) -> bool:
+        return node is not None and bool(self._scene.IsNodePresent(node))
+
+
+def provenance(report: dict) -> dict[str, str]:
+    """What made a result, as texts for node attributes."""
+    found = report.get("provenance") or {}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in found.items()
+            if value is not None}

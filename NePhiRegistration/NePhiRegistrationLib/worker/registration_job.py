@@ -1,0 +1,182 @@
+"""One registration, driven from beginning to result: progress and previews on the way, the outputs at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Optional
+
+import numpy as np
+from torch import Tensor
+
+from ..nephi.align.registration import Progress, register
+from ..nephi.files.displacements import Displacements, sample_displacements, spline_maps
+from ..nephi.files.outputs import Judged, Run, judge
+from ..nephi.images.pair import Pair, with_masks
+from ..nephi.maps.neural import NePhi
+from ..nephi.maps.transform import Transform
+from ..nephi.maps.warp import warp
+from ..nephi.options import Options
+from ..nephi.report import plain
+from .interruption import Cancelled
+from .previews import Previews, Send
+from .request_decoding import transform_bytes
+
+PROGRESS_INTERVAL = 0.1  # s
+OUTPUT_PHASES = ("forward transform", "inverse transform", "warped volume", "Jacobian", "metrics", "result")
+HISTOGRAM_BINS = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be registered.
+
+    Attributes:
+        pair: the images and what judges the result.
+        options: all of them.
+        initial: (d + 1, d + 1) fixed to moving LPS mm, or None.
+        guides: points that pull the registration, (fixed, moving), or None.
+        stages: of the transform to go on from.
+        weights: name and SHA-256 of those that predicted the first of these, or None.
+        grid_spacing: mm between the nodes of the resulting displacements; None picks it.
+    """
+
+    pair: Pair
+    options: Options
+    initial: Optional[np.ndarray] = None
+    guides: Optional[tuple[Tensor, Tensor]] = None
+    stages: tuple = ()
+    weights: Optional[dict] = None
+    grid_spacing: Optional[float] = None
+
+    def continued(self, transform: Transform, iterations: int) -> Job:
+        """The same pair, from a transform on, at the finest level of the options."""
+        options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
+        return replace(self, options=options, initial=transform.affine, stages=transform.stages,
+                       weights=transform.provenance["weights"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished registration: the transform, and how it went."""
+
+    transform: Transform
+    run: Run
+
+
+def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
+    """Register; on a cancel that keeps, the map so far is the outcome.
+
+    Args:
+        send: takes the kind, fields and arrays of progress and previews.
+        check: raises :class:`Cancelled` if that was asked for.
+    """
+    reporter = _Reporter(job, send)
+    pair = job.pair
+    steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.initial, job.guides,
+                     job.stages)
+    try:
+        with contextlib.closing(steps):
+            for state in steps:
+                reporter.report(state)
+                check()
+    except Cancelled as cancelled:
+        if not cancelled.keep or reporter.state is None:
+            raise
+    return reporter.outcome()
+
+
+class _Reporter:
+    """Shows the states of a registration and remembers how it went."""
+
+    def __init__(self, job: Job, send: Send) -> None:
+        self._send = send
+        self._previews = Previews(send, job.pair.fixed.grid)
+        self._weights = job.weights
+        self._started = self._last = time.perf_counter()
+        self._shown, self._phase = 0.0, ""
+        self._phases: dict[str, float] = {}
+        self.state: Optional[Progress] = None
+
+    def report(self, state: Progress) -> None:
+        """Show one state."""
+        now = time.perf_counter()
+        self._phases[state.phase] = self._phases.get(state.phase, 0.0) + now - self._last
+        self._last, self.state = now, state
+        if state.phase != self._phase or state.step == state.steps or now - self._shown >= PROGRESS_INTERVAL:
+            self._phase, self._shown = state.phase, now
+            self._send("progress", progress_fields(state), {})
+        self._previews.show(state)
+
+    def outcome(self) -> Outcome:
+        """The last state as the result."""
+        transform, history = self.state.transform, self.state.history
+        for stage in transform.stages:  # that of an interrupted level is still being fitted
+            if isinstance(stage, NePhi):
+                stage.requires_grad_(False)
+        if self._weights is not None:
+            transform = replace(transform, provenance={**transform.provenance, "weights": self._weights})
+        return Outcome(transform, Run(time.perf_counter() - self._started, transform.provenance["device"], len(history),
+                                      history, self._phases))
+
+
+def progress_fields(state: Progress) -> dict:
+    """What a progress message says."""
+    return plain({"phase": state.phase, "step": state.step, "steps": state.steps, "terms": state.terms,
+                  "loss": sum(state.terms.values()) if state.terms else None, "seconds": state.seconds,
+                  "iterations_per_second": state.iterations_per_second, "seconds_left": state.seconds_left})
+
+
+def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
+    """The fields and arrays of the result."""
+    announce = _output_progress(send)
+    transform, pair = outcome.transform, with_masks(job.pair)
+    announce("forward transform")
+    maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
+    forward = sample_displacements(transform.forward, maps.forward, job.grid_spacing, mask=pair.fixed_mask)
+    announce("inverse transform")
+    inverse = sample_displacements(transform.inverse, maps.inverse, job.grid_spacing, mask=pair.moving_mask)
+    announce("warped volume")
+    warped = warp(pair.moving, forward.map, pair.fixed.grid)
+    exports = [{"file": f"{way} transform", "direction": way, **field.to_dict()}
+               for way, field in (("forward", forward), ("inverse", inverse))]
+    judged = judge(transform, pair, outcome.run, maps, warped, exports, {}, announce)
+    announce("result")
+    return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {
+        "forward": forward.map.values.numpy(), "inverse": inverse.map.values.numpy(), "warped": warped.values.numpy(),
+        "log_jacobian": judged.log_jacobian.values.numpy(), "transform": transform_bytes(transform)}
+
+
+def histogram(determinant: Tensor, mask: Optional[Tensor]) -> dict:
+    """Determinants inside a mask: ``edges`` (n + 1, evenly spaced in the logarithm, 1 in the middle), ``counts`` (n;
+    what lies beyond is in the outermost bins), and ``folds``, how many are at or below zero and not in the bins."""
+    values = (determinant if mask is None else determinant[mask]).flatten().numpy()
+    sound = np.log(values[values > 0])
+    limit = max(0.1, float(np.quantile(np.abs(sound), 0.999))) if sound.size else 0.1
+    edges = np.linspace(-limit, limit, HISTOGRAM_BINS + 1)
+    counts, _ = np.histogram(sound.clip(-limit, limit), edges)
+    return {"edges": np.exp(edges).tolist(), "counts": counts.tolist(), "folds": int(values.size - sound.size)}
+
+
+def _result_fields(judged: Judged, forward: Displacements, inverse: Displacements, mask: Optional[Tensor], run: Run
+                   ) -> dict:
+    return plain({
+        "report": judged.report, "histogram": histogram(judged.determinant, mask),
+        "history": [{name: record[name] for name in ("level", "iteration", "loss")} for record in run.history],
+        "forward": forward.map.grid.to_dict(), "inverse": inverse.map.grid.to_dict()})
+
+
+def _output_progress(send: Send) -> Callable[[str], None]:
+    """Says which output is being made, as progress."""
+    started = time.perf_counter()
+    numbers = itertools.count()
+
+    def announce(name: str) -> None:
+        send("progress", {"phase": "outputs", "name": name, "step": next(numbers), "steps": len(OUTPUT_PHASES),
+                          "terms": {}, "loss": None, "seconds": time.perf_counter() - started,
+                          "iterations_per_second": 0.0, "seconds_left": None}, {})
+
+    return announce

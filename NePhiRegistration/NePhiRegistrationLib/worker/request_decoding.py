@@ -1,0 +1,133 @@
+"""From requests to what the engine works on: images, masks, points, labels, grids and transforms."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch import Tensor
+
+from ..nephi.errors import InputError
+from ..nephi.geometry import Grid
+from ..nephi.images.image import Image
+from ..nephi.images.pair import Pair
+from ..nephi.maps.transform import Transform
+from .messages import Message
+
+_FILE = "transform.nephi"
+
+
+def read_pair(request: Message) -> Pair:
+    """The images and all that judges them, as far as the request has them.
+
+    Raises:
+        InputError: an array that cannot be used.
+    """
+    sides = {}
+    for role in ("fixed", "moving"):
+        sides[role] = read_image(request, role) if role in request.arrays else None
+        sides[f"{role}_mask"] = _mask(request, role)
+        sides[f"{role}_labels"] = _labels(request, role)
+    return Pair(**sides, landmarks=read_points(request, "landmarks"))
+
+
+def read_image(request: Message, role: str) -> Image:
+    """The array ``role`` on the grid ``role``, checked as an image file would be."""
+    array, grid = request.arrays[role], read_grid(request, role)
+    name = f"{role} image {request.fields.get('names', {}).get(role, '')}".strip()
+    _check_shape(array, grid, name)
+    image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    return Image.from_sitk(image, name)
+
+
+def read_grid(request: Message, name: str) -> Grid:
+    """The geometry in the field ``name``.
+
+    Raises:
+        InputError: there is none, or it is not one.
+    """
+    values = request.fields.get(name)
+    try:
+        return Grid.from_dict(values)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The request {request.kind} needs a geometry {name!r} with size, spacing, origin and "
+                         f"direction; it has {values!r}.") from error
+
+
+def read_points(request: Message, name: str) -> Optional[tuple[Tensor, Tensor]]:
+    """The pair of arrays ``name_fixed`` and ``name_moving``, (n, d) LPS mm, or None if there is neither."""
+    arrays = [request.arrays.get(f"{name}_{role}") for role in ("fixed", "moving")]
+    if arrays[0] is None and arrays[1] is None:
+        return None
+    if arrays[0] is None or arrays[1] is None or arrays[0].shape != arrays[1].shape:
+        numbers = [0 if a is None else len(a) for a in arrays]
+        raise InputError(f"There are {numbers[0]} fixed {name} points and {numbers[1]} moving ones; give pairs.")
+    return tuple(torch.from_numpy(array.astype(np.float64)) for array in arrays)
+
+
+def read_initial(request: Message) -> Optional[np.ndarray]:
+    """The field ``initial``: (d + 1, d + 1) fixed to moving LPS mm, or None."""
+    values = request.fields.get("initial")
+    return None if values is None else np.asarray(values, dtype=np.float64)
+
+
+def read_transform(request: Message) -> Transform:
+    """The array ``transform``, the bytes of a .nephi file.
+
+    Raises:
+        InputError: there is none, or it is not one.
+    """
+    if "transform" not in request.arrays:
+        raise InputError("There is no transform; register first or load one.")
+    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
+        path = Path(folder) / _FILE
+        path.write_bytes(request.arrays["transform"].tobytes())
+        try:
+            return Transform.load(path)
+        except InputError as error:  # the file is ours, its name means nothing to anybody
+            raise InputError(str(error).replace(str(path), "The transform")) from error
+
+
+def transform_bytes(transform: Transform) -> np.ndarray:
+    """A transform as the bytes of a .nephi file, (n,) uint8."""
+    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
+        path = Path(folder) / _FILE
+        try:
+            transform.save(path)
+        except InputError as error:  # its advice is for a file that the user chose
+            raise (error.__cause__ or error) from None
+        return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+def _mask(request: Message, role: str) -> Optional[Tensor]:
+    array = request.arrays.get(f"{role}_mask")
+    if array is None:
+        return None
+    _check_shape(array, read_grid(request, role), f"mask of the {role} image")
+    if not array.any():
+        raise InputError(f"The mask of the {role} image is empty; draw a region in it or leave it out.")
+    return torch.from_numpy(array != 0)
+
+
+def _labels(request: Message, role: str) -> Optional[Image]:
+    array = request.arrays.get(f"{role}_labels")
+    if array is None:
+        return None
+    grid, name = read_grid(request, role), f"{role} labels"
+    _check_shape(array, grid, name)
+    return Image(torch.from_numpy(array.astype(np.float32)), grid, name)
+
+
+def _check_shape(array: np.ndarray, grid: Grid, name: str) -> None:
+    if array.shape != grid.shape:
+        raise InputError(f"The {name} has an array of shape {array.shape} and a geometry of {grid.shape}; "
+                         "both are (k, j, i) and must agree.")

@@ -1,0 +1,198 @@
+"""What the worker can do: each request's answer, from its message."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from typing import Optional
+
+import numpy as np
+import torch
+
+from ..nephi import __version__
+from ..nephi.align.registration import run
+from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
+from ..nephi.files.displacements import sample_displacements, spline_maps
+from ..nephi.images.phantom import shapes_2d
+from ..nephi.judge.evidence import evaluate
+from ..nephi.maps.determinant import determinant_image, log_determinant
+from ..nephi.maps.map import Map
+from ..nephi.maps.resampled import exact_where_suspect
+from ..nephi.maps.transform import Transform
+from ..nephi.options import Options
+from ..nephi.report import make_metrics, plain
+from .messages import Message
+from .registration_job import Job, align, result
+from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
+
+Answer = tuple[str, dict, dict]
+
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc",
+                 "bad allocation")
+
+
+class RequestHandlers:
+    """Answers requests; remembers the last registration.
+
+    Args:
+        reply: sends a message about a task: task, kind, fields, arrays.
+    """
+
+    def __init__(self, reply: Callable[..., None]) -> None:
+        self._reply = reply
+        self._job: Optional[Job] = None
+        self._transform: Optional[Transform] = None
+        self._task: Optional[str] = None
+
+    @staticmethod
+    def versions() -> dict:
+        """For the greeting."""
+        return {"version": __version__, "torch": torch.__version__}
+
+    @staticmethod
+    def devices() -> list[str]:
+        """Names of the option ``device`` that this machine has."""
+        present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return [name for name, there in present.items() if there]
+
+    @staticmethod
+    def warm_up() -> None:
+        """Register two small pictures: libraries load parts of themselves at their first use, for seconds."""
+        fixed, moving, *_ = shapes_2d(32)
+        run(fixed, moving, Options(iterations=(1,), resolution=(8.0,), device="cpu"))
+
+    def answer(self, request: Message, check: Callable[[], None]) -> Answer:
+        """The kind, fields and arrays of the reply that ends the task.
+
+        Args:
+            check: raises if the task was cancelled.
+        """
+        handlers = {"register": self._register, "continue": self._continue, "evaluate": self._evaluate,
+                    "map_points": self._map_points, "jacobian": self._jacobian, "maps": self._maps}
+        if request.kind not in handlers:
+            raise InputError(f"Unknown request {request.kind!r}; use one of {', '.join(handlers)}.")
+        torch.set_grad_enabled(True)  # the last cancel may have come in the middle of leaving no_grad
+        if request.kind in ("register", "continue"):
+            return handlers[request.kind](request, check)
+        return handlers[request.kind](request)
+
+    @staticmethod
+    def explain(error: Exception) -> tuple[str, str]:
+        """The kind of a failure and a sentence for the user."""
+        if isinstance(error, (MemoryError, DeviceMemoryError, RuntimeError)) and _is_memory(error):
+            sentence = str(error) if isinstance(error, DeviceMemoryError) else \
+                "There is not enough memory for this; close other programs, or lower the resolution or the points."
+            return "memory", sentence
+        if isinstance(error, NePhiError):
+            return "input", str(error)
+        if isinstance(error, OSError):
+            problem = f"A temporary file cannot be written in {_temporary_folder()} ({error.strerror or error})"
+            return "disk", f"{problem}; free some space there and try again."
+        return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
+                           "has the details."
+
+    # --------------------------------------------------------------------------------------- registration
+
+    def _register(self, request: Message, check: Callable[[], None]) -> Answer:
+        fields = request.fields
+        options = Options.from_preset(fields.get("preset", "generic"), **fields.get("options", {}))
+        job = Job(read_pair(request), options, read_initial(request), read_points(request, "guide"),
+                  grid_spacing=_grid_spacing(request))
+        for role in ("fixed", "moving"):
+            if getattr(job.pair, role) is None:
+                raise InputError(f"There is no {role} image; choose one.")
+        return self._run(request, job, check)
+
+    def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
+        if self._job is None or self._transform is None:
+            raise InputError("There is no registration to continue; register first.")
+        if request.fields.get("of") != self._task:
+            raise InputError("That registration is no longer in memory and cannot be continued; register again.")
+        iterations = request.fields.get("iterations")
+        if not isinstance(iterations, int) or iterations < 1:
+            raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
+        return self._run(request, self._job.continued(self._transform, iterations), check)
+
+    def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
+        def send(kind: str, fields: dict, arrays: dict) -> None:
+            check()
+            self._reply(request.fields["task"], kind, fields, arrays)
+
+        outcome = align(job, send, check)
+        fields, arrays = result(job, outcome, send)
+        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
+        return "result", fields, arrays
+
+    # ------------------------------------------------------------------------------------ with a transform
+
+    def _evaluate(self, request: Message) -> Answer:
+        transform, pair = read_transform(request), read_pair(request)
+        for image, grid in ((pair.fixed, transform.fixed_grid), (pair.moving, transform.moving_grid)):
+            if image is not None and not image.grid.same_as(grid):
+                raise InputError(f"The {image.name} has another geometry than the image that was registered; choose "
+                                 "the images of the transform.")
+        metrics = make_metrics(**evaluate(transform, pair, whole=False))
+        return "metrics", {"metrics": plain(metrics)}, {}
+
+    def _map_points(self, request: Message) -> Answer:
+        points = torch.from_numpy(_array(request, "points").astype(np.float64))
+        transform = read_transform(request)
+        if points.dim() != 2 or points.shape[1] != transform.fixed_grid.dim:
+            raise InputError(f"The points have shape {tuple(points.shape)}; give (n, {transform.fixed_grid.dim}).")
+        mapped = _way(request, transform).map(points)
+        return "points", {}, {"points": mapped.cpu().numpy()}
+
+    def _jacobian(self, request: Message) -> Answer:
+        grid = read_grid(request, "geometry")
+        values = determinant_image(_way(request, read_transform(request)), grid)
+        if request.fields.get("quantity", "log") == "log":
+            values = log_determinant(values)
+        return "values", {}, {"values": values.numpy()}
+
+    def _maps(self, request: Message) -> Answer:
+        transform, spacing = read_transform(request), _grid_spacing(request)
+        maps, grid = spline_maps(transform), transform.fixed_grid
+        forward = sample_displacements(transform.forward, maps.forward, spacing).map
+        inverse = sample_displacements(transform.inverse, maps.inverse, spacing).map
+        determinants = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid)
+        report = {"provenance": {"fixed": grid.to_dict(), **transform.provenance}}
+        return ("values", {"report": report, "forward": forward.grid.to_dict(), "inverse": inverse.grid.to_dict()},
+                {"log_jacobian": log_determinant(determinants).numpy(), "transform": request.arrays["transform"],
+                 "forward": forward.values.numpy(), "inverse": inverse.values.numpy()})
+
+
+def _array(request: Message, name: str) -> np.ndarray:
+    if name not in request.arrays:
+        raise InputError(f"The request {request.kind} needs the array {name!r}.")
+    return request.arrays[name]
+
+
+def _way(request: Message, transform: Transform) -> Map:
+    direction = request.fields.get("direction", "forward")
+    if direction not in ("forward", "inverse"):
+        raise InputError(f"Unknown direction {direction!r}; use 'forward' (fixed to moving) or 'inverse'.")
+    return getattr(transform, direction)
+
+
+def _grid_spacing(request: Message) -> Optional[float]:
+    value = request.fields.get("grid_spacing")
+    if value is not None and not (isinstance(value, (int, float)) and value > 0):
+        raise InputError(f"The grid spacing is {value!r}; give a spacing above 0 mm, or none.")
+    return value
+
+
+def _temporary_folder() -> str:
+    """For a sentence; where all of them are full, Python finds none."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return "the temporary folder"
+
+
+def _is_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, DeviceMemoryError)) or any(sign in text for sign in _MEMORY_SIGNS)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0]

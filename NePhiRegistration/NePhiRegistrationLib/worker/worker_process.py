@@ -1,0 +1,189 @@
+"""The worker as a child process of a Qt application: its start, its pipes and its end."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+import qt
+
+from .client import Client, Request
+from .messages import Bytes, ProtocolError
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = str(Path(__file__).with_name("__main__.py"))
+PIECE = 1 << 20  # bytes given to Qt at once; it copies them
+STDERR_LINES = 50
+LAUNCHER_MESSAGE = "exit abnormally"  # Slicer's launcher, when what it launched was killed or crashed
+
+
+class WorkerProcess:
+    """One worker after another, and the :class:`Client` that talks to whichever runs.
+
+    Args:
+        python: the interpreter; by default the application's own (in Slicer PythonSlicer, a launcher, whose child
+            gets its pipes).
+
+    Attributes:
+        client: for requests; the same for the life of this object.
+    """
+
+    def __init__(self, python: Optional[str] = None) -> None:
+        self.client = Client(self._enqueue)
+        self._python = python or sys.executable
+        self._process = None
+        # Qt objects must outlive the signal in which we learn of their end; a few generations are more than enough.
+        self._ended_processes: collections.deque = collections.deque(maxlen=4)
+        self._outgoing: collections.deque[memoryview] = collections.deque()
+        self._stderr_lines: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
+
+    @property
+    def running(self) -> bool:
+        """Whether a worker has been started and has not ended."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start a worker if none is running; returns at once, and requests may follow at once."""
+        if self.running:
+            return
+        self._stderr_lines.clear()
+        self._outgoing.clear()
+        process = self._process = qt.QProcess()
+        process.readyReadStandardOutput.connect(self._read)
+        process.readyReadStandardError.connect(self._read_stderr)
+        process.bytesWritten.connect(self._write_more)
+        process.connect("finished(int,QProcess::ExitStatus)", self._finished)  # there is another, without the status
+        process.errorOccurred.connect(self._error)
+        self.client.opened()
+        process.start(self._python, [PROGRAM])
+
+    def stop(self, reason: str = "The worker was stopped.", patience_ms: int = 1000) -> None:
+        """End the worker, at the latest after about twice ``patience_ms``; open requests fail with the reason."""
+        pid, process = self._pid(), self._release()  # what it still says and how it ends is not news any more
+        if process is None:
+            return
+        self.client.died(reason)
+        process.blockSignals(True)
+        process.closeWriteChannel()  # the end of its input is the end of the worker, whatever it is doing
+        if not process.waitForFinished(patience_ms):
+            process.terminate()
+            if not process.waitForFinished(patience_ms):
+                process.kill()
+                process.waitForFinished(1000)
+            _kill(pid)  # a launcher may have been the one that was killed
+
+    def restart(self, reason: str) -> None:
+        """A fresh worker at once, for one that does not answer."""
+        self.stop(reason, 0)
+        self.start()
+
+    def waitForReply(self, request: Request, ms: int = -1) -> bool:
+        """Block until a request has its outcome, without an event loop; its signals are emitted.
+
+        Args:
+            ms: how long at most; negative waits for ever.
+
+        Returns:
+            Whether it has.
+        """
+        end = time.monotonic() + ms / 1000
+        while not request.done and self._process is not None and (ms < 0 or time.monotonic() < end):
+            self._process.waitForReadyRead(20)
+            self._write_more()
+            self._read()
+        return request.done
+
+    # -------------------------------------------------------------------------------------------- writing
+
+    def _enqueue(self, data: Bytes) -> None:
+        self._outgoing.append(memoryview(data).cast("B"))
+        self._write_more()
+
+    def _write_more(self, written: int = 0) -> None:
+        """Keep Qt's buffer filled with a few pieces, so that a large image is neither copied whole nor blocks."""
+        while self._outgoing and self._process is not None and self._process.bytesToWrite() < 4 * PIECE:
+            view = self._outgoing.popleft()
+            if len(view) > PIECE:
+                self._outgoing.appendleft(view[PIECE:])
+            self._process.write(bytes(view[:PIECE]))
+
+    # -------------------------------------------------------------------------------------------- reading
+
+    def _read(self) -> None:
+        if self._process is None:
+            return
+        data = self._process.readAllStandardOutput().data()
+        try:
+            self.client.feed(data)
+        except ProtocolError as error:
+            logger.error("%s", error)
+            self.stop(str(error), 0)
+
+    def _read_stderr(self) -> None:
+        if self._process is not None:
+            text = self._process.readAllStandardError().data().decode("utf-8", "replace")
+            self._stderr_lines.extend(line for line in text.splitlines() if line.strip())
+
+    # --------------------------------------------------------------------------------------------- ending
+
+    def _pid(self) -> Optional[int]:
+        """Of the worker itself, which need not be the process that was started."""
+        return (self.client.hello or {}).get("pid")
+
+    def _release(self) -> object:
+        """The process, which from now on is no longer ours; None if there is none."""
+        process, self._process = self._process, None
+        self._outgoing.clear()
+        if process is not None:
+            self._ended_processes.append(process)
+        return process
+
+    def _finished(self, code: int, status: int) -> None:
+        if self._process is None:
+            return
+        self._read()
+        self._read_stderr()
+        self._ended(_reason(code, int(getattr(status, "value", status)) != 0, self._stderr_lines))
+
+    def _error(self, error: int) -> None:
+        """Only one that never started: all others are followed by ``finished``."""
+        if self._process is not None and int(getattr(error, "value", error)) == 0:
+            self._ended(f"The worker cannot be started ({self._process.errorString()}); check that {self._python} is "
+                        "there.")
+
+    def _ended(self, reason: str) -> None:
+        pid = self._pid()
+        self._release()
+        _kill(pid)
+        logger.warning("%s\n%s", reason, "\n".join(self._stderr_lines))
+        self.client.died(reason)
+
+
+def _reason(code: int, crashed: bool, stderr: collections.deque) -> str:
+    """A sentence for the user from how a process ended; for a crash Qt gives the signal on Unix as the code."""
+    last = stderr[-1].strip() if stderr else ""
+    if crashed and code == 9:
+        return "The worker was killed, most likely because memory ran out; free some or lower the resolution."
+    if LAUNCHER_MESSAGE in last:  # which of the two, the launcher does not say
+        return ("The worker was killed or crashed, perhaps because memory ran out; free some or lower the resolution, "
+                "and try again.")
+    if crashed:
+        return f"The worker crashed (signal or code {code}{last and ': ' + last}); try again, the log has the details."
+    return f"The worker ended unexpectedly (code {code}{last and ': ' + last}); try again, the log has the details."
+
+
+def _kill(pid: Optional[int]) -> None:
+    """End a process that a launcher left behind; it usually has ended already."""
+    if not pid:
+        return
+    try:
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    except OSError:
+        logger.debug("The worker %d had ended already.", pid)
