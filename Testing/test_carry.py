@@ -4,8 +4,9 @@ import pytest
 import torch
 from nephi.align.carry import Carrier
 from nephi.geometry import Grid
+from nephi.maps.field import Architecture
 from nephi.maps.map import Composition
-from nephi.maps.neural import Architecture, NePhi, latent_grid
+from nephi.maps.neural import NePhi, latent_grid
 
 MODELS = 3
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 from nephi.align.regularity import consistency
-from nephi.maps.field import Field, siren_bound
-from nephi.maps.neural import Architecture, LatentCode, NePhi, latent_grid
+from nephi.maps.field import Architecture, Field, siren_bound
+from nephi.maps.neural import LatentCode, NePhi, latent_grid
 from nephi.maps.spline import Spline
 
 BOTH = pytest.mark.parametrize("dim", [2, 3])
@@ -114,7 +114,7 @@ def test_a_model_without_a_global_code_works():
 
 
 def test_the_initial_weights_keep_the_bound_of_a_sinusoidal_layer():
-    field = Field(3, 4, 2, 8, 16, 30.0, 1.0, 0.3, torch.Generator().manual_seed(0))
+    field = Field(Architecture(3, frequencies=8, hidden=16, channels=4, shared=2), torch.Generator().manual_seed(0))
     bound = siren_bound(16, 30.0)
     assert 0.8 * bound < field.synthesis.abs().max() <= bound
     assert (field.output == 0).all()

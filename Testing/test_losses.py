@@ -8,7 +8,8 @@ from nephi.align.patches import PatchLattice
 from nephi.align.regularity import consistency, prior, round_trip
 from nephi.align.similarity import HISTOGRAM_BINS, SIMILARITIES, local_ncc, mind_ssc, similarity_named
 from nephi.errors import InputError
-from nephi.maps.neural import Architecture, NePhi, latent_grid
+from nephi.maps.field import Architecture
+from nephi.maps.neural import NePhi, latent_grid
 
 EVERY = pytest.mark.parametrize("name", list(SIMILARITIES))
 SIZE, SIDE = 48, 4

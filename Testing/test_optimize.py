@@ -13,7 +13,8 @@ from nephi.align.regularity import consistency
 from nephi.errors import DeviceMemoryError
 from nephi.geometry import Grid
 from nephi.images.image import Image
-from nephi.maps.neural import Architecture, NePhi, latent_grid
+from nephi.maps.field import Architecture
+from nephi.maps.neural import NePhi, latent_grid
 from nephi.maps.transform import Transform
 from nephi.options import Options
 

@@ -12,7 +12,7 @@ from nephi.geometry import Grid
 from nephi.images.image import Image
 from nephi.images.phantom import shapes_2d
 from nephi.judge.likeness import similarity
-from nephi.maps.neural import Architecture
+from nephi.maps.field import Architecture
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
 from nephi.options import Options
@@ -160,7 +160,7 @@ def test_weights_that_are_nowhere_are_named():
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut off"])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "other.npz").write_bytes(content)
-    with pytest.raises(InputError, match="does not hold NePhi weights"):
+    with pytest.raises(InputError, match="is not a file of NePhi weights"):
         Predictor.load(tmp_path / "other.npz")
 
 

@@ -13,8 +13,9 @@ import torch
 from closed_form import oblique_grid, partner_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Frame, apply_affine
+from nephi.maps.field import Architecture
 from nephi.maps.map import MapPair
-from nephi.maps.neural import Architecture, NePhi, latent_grid
+from nephi.maps.neural import NePhi, latent_grid
 from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
 
@@ -208,9 +209,9 @@ def test_a_file_that_is_no_archive_is_refused(text, tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    _refused(tmp_path / "nothing.nephi", "Cannot read the transform")
+    _refused(tmp_path / "nothing.nephi", "Cannot read")
     (tmp_path / "folder.nephi").mkdir()
-    _refused(tmp_path / "folder.nephi", "Cannot read the transform")
+    _refused(tmp_path / "folder.nephi", "Cannot read")
 
 
 def test_an_archive_of_another_program_is_refused(tmp_path):

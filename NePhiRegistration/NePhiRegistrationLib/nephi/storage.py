@@ -1,27 +1,17 @@
-"""Files and folders written completely or not at all, and the archives that hold transforms and weights."""
+"""Files and folders written completely or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import tempfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
 
-import numpy as np
-
 from .errors import InputError
 
 PathLike = Union[str, os.PathLike]
-
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
-               zlib.error, SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python text
 
 
 @contextlib.contextmanager
@@ -94,23 +84,3 @@ def _move_files(source: Path, target: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"Cannot write the output folder {path} ({error.strerror or error}); "
                       "choose one with write permission and free space.")
-
-
-def pack_header(header: dict) -> np.ndarray:
-    """A header of plain values as the array named "header" of an archive: uint8."""
-    return np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)
-
-
-def unpack(data: bytes) -> tuple[dict, dict[str, np.ndarray]]:
-    """The header and the other arrays of an archive's bytes. Nothing in them is executed.
-
-    Raises:
-        ValueError: the bytes are no such archive, or not all of one.
-    """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop("header").tobytes().decode("utf-8"))
-    except _UNREADABLE as error:
-        raise ValueError(str(error)) from error
-    return header, arrays

@@ -15,7 +15,8 @@ from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.masks import dilate
 from ..images.resampling import downsample, sample
-from ..maps.neural import Architecture, NePhi, latent_grid
+from ..maps.field import Architecture
+from ..maps.neural import NePhi, latent_grid
 from ..maps.transform import Transform
 from ..options import Options
 from .carry import MAP_STRIDE, Carrier

@@ -3,9 +3,46 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a NePhi model; the paper has 128 frequencies, width 128, 32 local and 32 global channels.
+
+    Attributes:
+        dim: 2 or 3.
+        frequencies: rows of B, the Fourier frequencies.
+        hidden: width of every layer.
+        channels: of the local code.
+        shared: of the global code; may be 0.
+        omega: the SIREN's frequency factor; the initial bounds follow it.
+        frequency_scale: standard deviation of B, periods per frame unit.
+        readout: standard deviation of the linear term's initial weights, times sqrt(channels).
+    """
+
+    dim: int
+    frequencies: int
+    hidden: int
+    channels: int
+    shared: int
+    omega: float = 30.0
+    frequency_scale: float = 1.0
+    readout: float = 0.3
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def new_fields(self, generator: torch.Generator) -> tuple[Field, Field]:
+        """f1 and f2 with initial weights."""
+        forward, inverse = (Field(self, generator) for _ in range(2))
+        with torch.no_grad():  # small opposite displacements are each other's inverse
+            inverse.readout.copy_(-forward.readout)
+        return forward, inverse
 
 
 class Field(nn.Module):
@@ -20,39 +57,35 @@ class Field(nn.Module):
     layer and ``omega`` elsewhere. The last linear layer starts at zero.
 
     Args:
-        dim: 2 or 3.
-        channels: of the local code.
-        shared: of the global code.
-        frequencies: rows of B.
-        hidden: width of every layer.
-        omega: the SIREN's frequency factor; the initial bounds follow it.
-        frequency_scale: standard deviation of B, periods per frame unit.
-        readout: standard deviation of the linear term's initial weights, times sqrt(channels).
+        sizes: of the field, and the scales of its initial weights.
         generator: of the initial weights.
     """
 
-    def __init__(self, dim: int, channels: int, shared: int, frequencies: int, hidden: int, omega: float,
-                 frequency_scale: float, readout: float, generator: torch.Generator) -> None:
+    def __init__(self, sizes: Architecture, generator: torch.Generator) -> None:
         super().__init__()
-        self.hidden, self.omega = hidden, omega
+        self.hidden, self.omega = hidden, omega = sizes.hidden, sizes.omega
 
         def uniform(rows: int, columns: int, bound: float) -> Tensor:
             return (2 * torch.rand(rows, columns, generator=generator) - 1) * bound
 
-        features = 2 * frequencies
-        inputs = shared + channels + features
-        synthesis = torch.cat([torch.zeros(shared + channels, hidden), uniform(features, hidden, 1 / features)])
+        def normal(rows: int, columns: int) -> Tensor:
+            return torch.randn(rows, columns, generator=generator)
+
+        features = 2 * sizes.frequencies
+        codes = sizes.shared + sizes.channels
+        inputs = codes + features
+        synthesis = torch.cat([torch.zeros(codes, hidden), uniform(features, hidden, 1 / features)])
         modulation = [uniform(inputs, hidden, siren_bound(n, omega)) for n in (inputs, inputs + hidden)]
-        self.register_buffer("frequencies", frequency_scale * torch.randn(dim, frequencies, generator=generator))
+        self.register_buffer("frequencies", sizes.frequency_scale * normal(sizes.dim, sizes.frequencies))
         self.inputs = nn.Parameter(torch.cat([synthesis, *modulation], dim=1))
         self.inputs_bias = nn.Parameter(torch.zeros(3 * hidden))
         self.gate = nn.Parameter(uniform(hidden, hidden, siren_bound(inputs + hidden, omega)))
         self.synthesis = nn.Parameter(uniform(hidden, hidden, siren_bound(hidden, omega)))
         self.synthesis_bias = nn.Parameter(torch.zeros(hidden))
-        self.output = nn.Parameter(torch.zeros(hidden, dim))
-        self.output_bias = nn.Parameter(torch.zeros(dim))
-        self.readout = nn.Parameter(readout / math.sqrt(max(1, channels))
-                                    * torch.randn(channels, dim, generator=generator))
+        self.output = nn.Parameter(torch.zeros(hidden, sizes.dim))
+        self.output_bias = nn.Parameter(torch.zeros(sizes.dim))
+        scale = sizes.readout / math.sqrt(max(1, sizes.channels))
+        self.readout = nn.Parameter(scale * normal(sizes.channels, sizes.dim))
 
     def forward(self, points: Tensor, local: Tensor, shared: Tensor) -> Tensor:
         """Displacements (n, d), frame units.

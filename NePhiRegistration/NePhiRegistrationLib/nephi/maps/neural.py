@@ -4,42 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Union
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry import Grid
-from .field import Field
+from .field import Architecture, Field
 from .map import Map
 from .spline import Spline
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """The sizes of a NePhi model; the paper has 128 frequencies, width 128, 32 local and 32 global channels."""
-
-    dim: int
-    frequencies: int
-    hidden: int
-    channels: int
-    shared: int
-    omega: float = 30.0
-    frequency_scale: float = 1.0
-    readout: float = 0.3
-
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    def new_fields(self, generator: torch.Generator) -> tuple[Field, Field]:
-        """f1 and f2 with initial weights."""
-        forward, inverse = (Field(self.dim, self.channels, self.shared, self.frequencies, self.hidden, self.omega,
-                                  self.frequency_scale, self.readout, generator) for _ in range(2))
-        with torch.no_grad():  # small opposite displacements are each other's inverse
-            inverse.readout.copy_(-forward.readout)
-        return forward, inverse
 
 
 class LatentCode(nn.Module):

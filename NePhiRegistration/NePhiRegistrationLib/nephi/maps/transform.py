@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Union
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..archive import ArchiveFormat
 from ..errors import InputError
 from ..geometry import Frame, Grid
-from ..storage import atomic_path, pack_header, unpack
+from ..storage import PathLike
 from .affine_map import AffineMap
+from .field import Architecture
 from .framed import FramedMap
 from .map import Composition, MapPair
-from .neural import Architecture, LatentCode, NePhi
+from .neural import LatentCode, NePhi
 from .spline import EXTRA, Spline, SplineMap
 
-FORMAT = "nephi-transform"
-FORMAT_VERSION = 2
+FORMAT = ArchiveFormat("nephi-transform", 2, "a NePhi transform", "give the .nephi file of a registration")
 
 
 Stage = Union[NePhi, MapPair]
@@ -68,28 +67,25 @@ class Transform:
         back = Composition([stage.inverse for stage in self.stages])
         return MapPair(*(FramedMap(way, frame, self.fixed_grid) for way in (there, back)))
 
-    def save(self, path: Union[str, PathLike]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write a ``.nephi`` file: a NumPy archive without pickles, whole or not at all."""
         described, arrays = [], {}
         for number, stage in enumerate(self.stages):
             entry, tensors = _packed(stage)
             described.append(entry)
             arrays.update({f"{number}/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
-        arrays["header"] = pack_header({
-            "format": FORMAT, "version": FORMAT_VERSION, "provenance": self.provenance,
-            "fixed_grid": self.fixed_grid.to_dict(), "moving_grid": self.moving_grid.to_dict(),
-            "affine": self.affine.tolist(), "models": described})
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, **arrays)
+        FORMAT.write(path, {
+            "provenance": self.provenance, "fixed_grid": self.fixed_grid.to_dict(),
+            "moving_grid": self.moving_grid.to_dict(), "affine": self.affine.tolist(), "models": described}, arrays)
 
     @classmethod
-    def load(cls, path: Union[str, PathLike], device: Union[str, torch.device] = "cpu") -> Transform:
+    def load(cls, path: PathLike, device: Union[str, torch.device] = "cpu") -> Transform:
         """Read a ``.nephi`` file of this or an earlier version; nothing in it is executed.
 
         Raises:
             InputError: not a file of ours, truncated, or of a newer version.
         """
-        header, arrays = _read_archive(Path(path))
+        header, arrays = FORMAT.read(path)
         try:
             grids = [Grid.from_dict(header[name]) for name in ("fixed_grid", "moving_grid")]
             stages = tuple(_unpacked(entry, _of_stage(arrays, i), torch.device(device))
@@ -100,24 +96,6 @@ class Transform:
             return cls(grids[0], grids[1], affine, stages, dict(header["provenance"]))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{path} is damaged ({error}); register the pair again.") from error
-
-
-def _read_archive(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read the transform {path}: {error.strerror or error}.") from error
-    try:
-        header, arrays = unpack(data)
-    except ValueError as error:
-        raise InputError(f"{path} is not a NePhi transform or is truncated ({len(data)} bytes); "
-                         "give the .nephi file of a registration.") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise InputError(f"{path} is not a NePhi transform; give the .nephi file of a registration.")
-    if not isinstance(header.get("version"), int) or header["version"] > FORMAT_VERSION:
-        raise InputError(f"{path} has format version {header.get('version')}, newer than {FORMAT_VERSION}, the newest "
-                         "known here; update NePhi registration.")
-    return header, arrays
 
 
 def _of_stage(arrays: dict[str, np.ndarray], number: int) -> dict[str, Tensor]:

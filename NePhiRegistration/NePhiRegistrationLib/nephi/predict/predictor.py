@@ -6,7 +6,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from os import PathLike
 from typing import Optional, Union
 
 import numpy as np
@@ -20,11 +19,12 @@ from ..images.image import Image
 from ..images.interpolation import stretched
 from ..images.resampling import downsample, sample
 from ..maps.displacement_map import DisplacementMap
-from ..maps.neural import Architecture, LatentCode, NePhi
+from ..maps.field import Architecture
+from ..maps.neural import LatentCode, NePhi
 from ..maps.spline import Spline
-from ..storage import atomic_path, pack_header
+from ..storage import PathLike
 from .encoder import Encoder, EncoderSizes
-from .weights import FORMAT, FORMAT_VERSION, digest, find, full, half, read_archive
+from .weights import FORMAT, digest, find, full, half
 
 WHOLE = "encoder.whole.1.weight"  # of the only layer that depends on the size of the cube
 SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
@@ -127,23 +127,21 @@ class Predictor(nn.Module):
             models = (*models, copy.deepcopy(self.model(local[0], shared[0])).requires_grad_(False))
         return models
 
-    def save(self, path: Union[str, PathLike]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the weights as a NumPy archive without pickles, in half precision, whole or not at all."""
         arrays = self._arrays()
-        header = {"format": FORMAT, "version": FORMAT_VERSION, "design": self.design.to_dict(),
-                  "provenance": self.provenance, "sha256": digest(arrays)}
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, header=pack_header(header), **arrays)
+        FORMAT.write(path, {"design": self.design.to_dict(), "provenance": self.provenance, "sha256": digest(arrays)},
+                     arrays)
 
     @classmethod
-    def load(cls, name: Union[str, PathLike], device: Union[str, torch.device] = "cpu") -> Predictor:
+    def load(cls, name: PathLike, device: Union[str, torch.device] = "cpu") -> Predictor:
         """Read weights, shipped ones by their name or any by their path; nothing in the file is executed.
 
         Raises:
             InputError: no such weights, a damaged file, or one of a newer version.
         """
         path = find(name)
-        header, arrays = read_archive(path)
+        header, arrays = FORMAT.read(path)
         if digest(arrays) != header.get("sha256"):
             raise InputError(f"The weights {path} are damaged (their hash is not the one they were saved with); "
                              "fetch them again.")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from os import PathLike
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 import numpy as np
 
+from ..archive import ArchiveFormat
 from ..errors import InputError
 from ..resources import resources_folder
-from ..storage import unpack
+from ..storage import PathLike
 
-FORMAT = "nephi-weights"
-FORMAT_VERSION = 1
 SUFFIX = ".npz"
+FORMAT = ArchiveFormat("nephi-weights", 1, "a file of NePhi weights", f"give a {SUFFIX} file that 'nephi train' wrote")
 GENERAL = {3: "universal"}  # dimension -> shipped weights for images of any kind
 
 
@@ -30,7 +29,7 @@ def shipped_for(dim: int) -> Optional[str]:
     return name if name in names() else None
 
 
-def find(name: Union[str, PathLike]) -> Path:
+def find(name: PathLike) -> Path:
     """Where weights are, given the name of shipped ones or a path.
 
     Raises:
@@ -46,30 +45,19 @@ def find(name: Union[str, PathLike]) -> Path:
 
 
 def half(values: np.ndarray) -> np.ndarray:
+    """Single precision as half precision, the rest as it is."""
     return values.astype(np.float16) if values.dtype == np.float32 else values
 
 
 def full(values: np.ndarray) -> np.ndarray:
+    """Half precision as single precision, the rest as it is."""
     return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
+    """SHA-256 of arrays, their names, shapes and types."""
+    found = hashlib.sha256()
     for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str}".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
-    return digest.hexdigest()
-
-
-def read_archive(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    try:
-        header, arrays = unpack(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} does not hold NePhi weights or is damaged ({error}); give a {SUFFIX} file that "
-                         "'nephi train' wrote.") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise InputError(f"{path} does not hold NePhi weights; give a {SUFFIX} file that 'nephi train' wrote.")
-    if not isinstance(header.get("version"), int) or header["version"] > FORMAT_VERSION:
-        raise InputError(f"The weights {path} have format version {header.get('version')}, newer than "
-                         f"{FORMAT_VERSION}, the newest known here; update NePhi registration.")
-    return header, arrays
+        found.update(f"{name} {arrays[name].shape} {arrays[name].dtype.str}".encode())
+        found.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return found.hexdigest()

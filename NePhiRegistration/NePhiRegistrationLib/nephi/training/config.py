@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union
 
 from ..errors import InputError
 from ..limits import Checked, option, option_of
-from ..maps.neural import Architecture
+from ..maps.field import Architecture
 from ..options import AFFINE_KINDS, Options
 from ..predict.encoder import NORMS, EncoderSizes
 from ..predict.predictor import Design
