@@ -161,7 +161,7 @@ class Grid:
             yield self.window(start, [*self.size[:-1], min(thickness, self.shape[0] - first)])
 
     def with_spacing(self, spacing: Union[float, Sequence[float]]) -> Grid:
-        """A grid of about this spacing over the same box, outer voxel edges kept (spacing adjusted to fit)."""
+        """A grid with the same outer voxel edges and about this spacing, adjusted to fit."""
         wanted = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (self.dim,))
         size = np.maximum(1, np.round(self.extent / wanted)).astype(int)
         new = self.extent / size

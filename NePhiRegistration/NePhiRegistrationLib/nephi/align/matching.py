@@ -96,7 +96,7 @@ class Matcher:
 
 def _execute(method: sitk.ImageRegistrationMethod, images: list[sitk.Image]) -> None:
     """Run a method so that it can be interrupted (Ctrl-C, a cancelled task): Python hears of an interruption between
-    its own instructions only, so ITK runs in another thread and is told to stop after its next iteration."""
+    its own instructions only, so ITK runs in another thread and stops after its next iteration when asked."""
     stop = threading.Event()
     method.AddCommand(sitk.sitkIterationEvent, lambda: method.StopRegistration() if stop.is_set() else None)
     with ThreadPoolExecutor(1) as pool:

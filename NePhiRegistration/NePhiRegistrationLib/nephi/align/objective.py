@@ -15,6 +15,7 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from ..geometry import POINTS_IN_CACHE
 from ..maps.displacement_map import DisplacementMap
 from ..maps.map import Map
 from ..maps.neural import NePhi
@@ -26,7 +27,7 @@ from .volume import Volume
 
 BOTH = (0, 1)
 MM_PER_LANDMARK_UNIT = 10.0
-NODES_AT_ONCE = 1 << 12  # keeps a layer's values within the processor's cache
+NODES_AT_ONCE = POINTS_IN_CACHE // 2  # the graph takes its share of the cache
 
 Terms = Iterable[tuple[str, Tensor, float]]
 """Name, value, weight."""

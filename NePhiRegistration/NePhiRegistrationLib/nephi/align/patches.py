@@ -1,8 +1,7 @@
 """Where to look: patches of sample points on a lattice that moves a little at every iteration.
 
-The lattice has a random offset each time (systematic sampling, which is stratified), only patches inside the mask
-are kept, and the field is evaluated at the corners of the patches and interpolated linearly within.
-"""
+The lattice has a random offset each time (systematic sampling, which is stratified). Only patches inside the mask count.
+The field is evaluated at the corners of the patches and interpolated linearly within.
 
 from __future__ import annotations
 
@@ -95,7 +94,7 @@ class PatchLattice:
 
         Args:
             wanted: which points (n, d) lie in the mask, (n) bool; asked for the patches' centres.
-            fraction: of those patches that are kept, at random.
+            fraction: of those patches that are drawn, at random.
             generator: CPU; the draw is the same on every device.
         """
         dim, edge = len(self.low), self.per_side * self.spacing

@@ -23,7 +23,7 @@ def warp(image: Image, map_: Optional[Map], onto: Grid, mode: str = "linear", fi
         image: the image to carry.
         map_: the map, or None for the identity.
         onto: the grid of the result; any grid in the space the map starts from.
-        mode: "linear", or "nearest" for label images, whose values are kept exactly.
+        mode: "linear", or "nearest" for label images, whose values stay exact.
         fill: the value outside the image; by default the image's minimum, and 0 with "nearest".
 
     Returns:

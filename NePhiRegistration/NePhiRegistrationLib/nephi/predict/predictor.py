@@ -162,7 +162,7 @@ def resized(predictor: Predictor, size: int) -> Predictor:
     """The same weights for cubes of another size, to be trained further.
 
     Only one layer knows the size, the global code's, which reads the whole grid of the last block: its weights are
-    interpolated linearly over that grid, their sum kept.
+    interpolated linearly over that grid, with the same sum.
     """
     sizes = predictor.design.sizes
     result = Predictor(replace(predictor.design, sizes=replace(sizes, size=size)), name=predictor.name)
