@@ -1,7 +1,8 @@
 """Where to look: patches of sample points on a lattice that moves a little at every iteration.
 
-The lattice has a random offset each time (systematic sampling, which is stratified). Only patches inside the mask count.
-The field is evaluated at the corners of the patches and interpolated linearly within.
+The lattice has a random offset each time (systematic sampling, which is stratified). Only patches inside the mask are
+drawn. The field is evaluated at the corners of the patches and interpolated linearly within.
+"""
 
 from __future__ import annotations
 
