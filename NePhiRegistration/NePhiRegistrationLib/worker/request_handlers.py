@@ -152,7 +152,8 @@ class RequestHandlers:
         maps = {side: sampled_map(transform, side) for side in ("forward", "inverse")}
         sides = {side: sample_displacements(maps[side], spacing) for side in maps}
         values = log_determinant(maps["forward"].determinant_on(transform.fixed_grid))
-        provenance = {"fixed": transform.fixed_grid.to_dict(), **transform.provenance}
+        fixed = {**transform.provenance.get("fixed", {}), **transform.fixed_grid.to_dict()}
+        provenance = {**transform.provenance, "fixed": fixed}
         return ("values",
                 {"report": {"provenance": provenance}, **{side: made.grid.to_dict() for side, made in sides.items()}},
                 {"log_jacobian": values.numpy(), "transform": request.arrays["transform"],
