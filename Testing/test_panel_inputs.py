@@ -37,7 +37,7 @@ def real(monkeypatch):
 
 
 def told(opened: Opened) -> str:
-    """Press Register and wait for what the panel says."""
+    """Press Register, unless what is chosen is refused at once, and wait for what the panel says."""
     names = {slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())}
     opened.ui.registerButton.click()
     end = time.monotonic() + 10
@@ -45,7 +45,7 @@ def told(opened: Opened) -> str:
         qt.QCoreApplication.processEvents()
     after = {slicer.mrmlScene.GetNthNode(n).GetID() for n in range(slicer.mrmlScene.GetNumberOfNodes())}
     assert after == names, "something was left in the scene"
-    assert (opened.ui.registerButton.text, opened.ui.registerButton.enabled) == ("Register", True)
+    assert opened.ui.registerButton.text == "Register"
     return opened.ui.statusLabel.text
 
 

@@ -155,7 +155,8 @@ class RequestHandlers:
         forward = sample_displacements(transform.forward, maps.forward, spacing).map
         inverse = sample_displacements(transform.inverse, maps.inverse, spacing).map
         determinants = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid)
-        report = {"provenance": {"fixed": grid.to_dict(), **transform.provenance}}
+        fixed = {**transform.provenance.get("fixed", {}), **grid.to_dict()}
+        report = {"provenance": {**transform.provenance, "fixed": fixed}}
         return ("values", {"report": report, "forward": forward.grid.to_dict(), "inverse": inverse.grid.to_dict()},
                 {"log_jacobian": log_determinant(determinants).numpy(), "transform": request.arrays["transform"],
                  "forward": forward.values.numpy(), "inverse": inverse.values.numpy()})
