@@ -432,4 +432,4 @@ def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one
                   for name, picture in pictures.items()}
         rows = [np.hstack([framed[name] for name in names])
                 for names in (("before", "after", "jacobian"), ("fixed", "grid", "arrows"))]
-        save_picture(np.vstack(rows), PICTURES / "slicer-slice_views.png")
+        save_picture(np.vstack(rows), PICTURES / "slicer-review.png")

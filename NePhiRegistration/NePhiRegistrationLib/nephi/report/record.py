@@ -49,9 +49,9 @@ def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_bef
 
     Args:
         folds: from :func:`nephi.judge.folds.folds`.
-        inverse_consistency: from :func:`nephi.judge.inverse_consistency.inverse_consistency`.
+        inverse_consistency: from :func:`nephi.judge.point_errors.inverse_consistency`.
         similarity_before, similarity_after: from :func:`nephi.judge.likeness.similarity`, if there are images.
-        tre: from :func:`nephi.judge.landmarks.tre`, if there are landmarks.
+        tre: from :func:`nephi.judge.point_errors.tre`, if there are landmarks.
         dice: from :func:`nephi.judge.labels.overlap`, if there are labels.
         surface_distance: from :func:`nephi.judge.labels.surface_distance`, if there are labels.
         jacobian: direction -> :func:`nephi.maps.determinant.summary`.
