@@ -53,7 +53,7 @@ def test_points_come_in_the_order_of_the_array():
     points = grid.points("cpu").numpy().reshape(*grid.shape, 3)
     for i, j, k in [(0, 0, 0), (10, 0, 0), (3, 16, 5), (10, 16, 22)]:
         assert np.allclose(points[k, j, i], image.TransformIndexToPhysicalPoint((i, j, k)), atol=1e-3)
-    assert torch.equal(torch.cat([grid.points(*c) for c in grid.chunks(1000)]), grid.points("cpu"))
+    assert torch.equal(torch.cat([grid.points("cpu", *c) for c in grid.chunks(1000)]), grid.points("cpu"))
 
 
 @settings(max_examples=60, deadline=None)

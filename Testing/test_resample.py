@@ -74,7 +74,7 @@ def test_outside_is_the_images_minimum_unless_asked_otherwise():
 def test_chunks_do_not_show(monkeypatch):
     image, map_ = _smooth_image(oblique_grid()), ClosedForm(oblique_grid()).forward
     whole = warp(image, map_, oblique_grid()).values
-    monkeypatch.setattr("nephi.maps.warp.POINTS_AT_ONCE", 777)
+    monkeypatch.setattr("nephi.maps.map.POINTS_AT_ONCE", 777)
     assert torch.allclose(warp(image, map_, oblique_grid()).values, whole, atol=1e-5)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import POINTS_AT_ONCE, Grid
-from .map import Map
+from .map import Map, in_slabs
 
 LOG_FLOOR = 1e-3
 """The smallest determinant whose logarithm is taken; folds show as log(0.001) = -6.9."""
@@ -39,7 +39,7 @@ def determinant_at(map_: Map, points: Tensor) -> Tensor:
 
 def determinant_image(map_: Map, grid: Grid) -> Tensor:
     """The Jacobian determinant at every voxel of a grid, (*grid.shape) float32 on the CPU."""
-    return torch.cat([determinant(map_.jacobian_on(slab)) for slab in grid.slabs(POINTS_AT_ONCE)])
+    return in_slabs(lambda slab: determinant(map_.jacobian_on(slab)), grid)
 
 
 def log_determinant(values: Tensor, floor: float = LOG_FLOOR) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -53,16 +53,15 @@ class Map(ABC):
 
     def displacement_on(self, grid: Grid) -> Tensor:
         """map(x) - x at the points of a grid, (*grid.shape, d) float32 on the CPU."""
-        parts = []
-        for start, stop in grid.chunks(POINTS_AT_ONCE):
-            points = grid.points(CPU, start, stop).double()
-            parts.append((self.map(points) - points).float())
-        return torch.cat(parts).view(*grid.shape, grid.dim)
+        def shifted(slab: Grid) -> Tensor:
+            points = slab.points(CPU).double()
+            return self.map(points) - points
+
+        return in_slabs(shifted, grid, grid.dim)
 
     def jacobian_on(self, grid: Grid) -> Tensor:
         """The Jacobian at the points of a grid, (*grid.shape, d, d) float32 on the CPU."""
-        parts = [self.jacobian(grid.points(CPU, *chunk)).float() for chunk in grid.chunks(POINTS_AT_ONCE)]
-        return torch.cat(parts).view(*grid.shape, grid.dim, grid.dim)
+        return in_slabs(lambda slab: self.jacobian(slab.points(CPU)), grid, grid.dim, grid.dim)
 
 
 class Invertible(Protocol):
@@ -118,20 +117,36 @@ class Composition(Map):
         """map(x) - x at the points of a grid, (*grid.shape, d) float32: the first part may know a fast way."""
         if len(self.parts) < 2:
             return self.parts[0].displacement_on(grid) if self.parts else torch.zeros(*grid.shape, grid.dim)
-        first, rest, found = self.parts[0], Composition(self.parts[1:]), []
-        for slab in grid.slabs(POINTS_AT_ONCE):
+        first, rest = self.parts[0], Composition(self.parts[1:])
+
+        def shifted(slab: Grid) -> Tensor:
             points = slab.points(CPU).double()
-            moved = rest.map(points + first.displacement_on(slab).view(-1, grid.dim))
-            found.append((moved - points).float().view(*slab.shape, grid.dim))
-        return torch.cat(found)
+            return rest.map(points + first.displacement_on(slab).view(-1, grid.dim)) - points
+
+        return in_slabs(shifted, grid, grid.dim)
 
     def jacobian_on(self, grid: Grid) -> Tensor:
         """The Jacobian at the points of a grid, (*grid.shape, d, d) float32: the first part may know a fast way."""
         if len(self.parts) < 2:
             return self.parts[0].jacobian_on(grid) if self.parts else super().jacobian_on(grid)
-        first, rest, found = self.parts[0], Composition(self.parts[1:]), []
-        for slab in grid.slabs(POINTS_AT_ONCE):
+        first, rest = self.parts[0], Composition(self.parts[1:])
+
+        def product(slab: Grid) -> Tensor:
             moved = slab.points(CPU).double() + first.displacement_on(slab).view(-1, grid.dim)
             inner = first.jacobian_on(slab)
-            found.append(rest.jacobian(moved).to(inner).view(inner.shape) @ inner)
-        return torch.cat(found)
+            return rest.jacobian(moved).to(inner).view(inner.shape) @ inner
+
+        return in_slabs(product, grid, grid.dim, grid.dim)
+
+
+def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int) -> Tensor:
+    """What a function gives for parts of a grid, together: (*grid.shape, *shape) float32 on the CPU.
+
+    The memory is taken first, so that a grid too large for it is refused at once.
+    """
+    values, start = torch.empty(*grid.shape, *shape), 0
+    for slab in grid.slabs(POINTS_AT_ONCE):
+        stop = start + slab.shape[0]
+        values[start:stop] = function(slab).view(*slab.shape, *shape)
+        start = stop
+    return values

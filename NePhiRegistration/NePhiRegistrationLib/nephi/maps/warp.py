@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Optional
 
-import torch
+from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import POINTS_AT_ONCE, Grid
+from ..geometry import Grid
 from ..images.image import Image
 from ..images.resampling import sample
-from .map import CPU, Map
+from .map import CPU, Map, in_slabs
 
 
 def warp(image: Image, map_: Optional[Map], onto: Grid, mode: str = "linear", fill: Optional[float] = None) -> Image:
@@ -39,11 +39,11 @@ def warp(image: Image, map_: Optional[Map], onto: Grid, mode: str = "linear", fi
                          f"choose a {image.grid.dim}D reference.")
     if fill is None:
         fill = 0.0 if mode == "nearest" else float(image.values.min())
-    parts = []
-    for slab in onto.slabs(POINTS_AT_ONCE):
+
+    def read(slab: Grid) -> Tensor:
         points = slab.points(CPU)
         if map_ is not None:
             points = points + map_.displacement_on(slab).view(-1, onto.dim)
-        points = points.to(image.values.device)
-        parts.append(sample(image.values, image.grid, points, mode=mode, fill=fill).to("cpu", torch.float32))
-    return Image(torch.cat(parts).reshape(onto.shape), onto, f"warped {image.name}")
+        return sample(image.values, image.grid, points.to(image.values.device), mode=mode, fill=fill)
+
+    return Image(in_slabs(read, onto), onto, f"warped {image.name}")
