@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Frame
+from ..geometry import Frame, apply_affine
 from ..images.image import Image, normalise
 from ..images.masks import dilate, foreground
 from ..images.reading import read_image
@@ -132,46 +132,35 @@ class ImagePairs:
 
     def _of_one(self, image: Image, _: Image, generator: torch.Generator) -> Example:
         """An image and itself, seen through a known deformation."""
-        data, sizes = self._data, self._sizes
-        frame = Frame.of(image.grid)
-        maps = KnownMaps.random(data, sizes, generator)
-        sides = []
-        for points in maps.on(sizes.grid):
-            values, masks = seen_at(image, points, frame.to_world_matrix, sizes)
-            sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
-        truth = maps.truth(sizes.dim, data.truth_points, generator) if data.truth_points else None
-        return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale, f"{image.name} alone", truth)
+        frame, maps = Frame.of(image.grid), KnownMaps.random(self._data, self._sizes, generator)
+        (fixed, fixed_masks), (moving, moving_masks) = (
+            self._seen(image, points, frame.to_world_matrix, generator) for points in maps.on(self._sizes.grid))
+        return Example(fixed, moving, fixed_masks, moving_masks, frame.scale, f"{image.name} alone",
+                       maps.truth(self._data.truth_points, generator))
 
     def _of_two(self, fixed: Image, moving: Image, generator: torch.Generator) -> Example:
-        data, sizes = self._data, self._sizes
-        frame = Frame.of(fixed.grid)
-        mirror = augment.flip(data, sizes.dim, generator)
-        sides = []
-        for image in (fixed, moving):
-            matrix = frame.to_world_matrix @ augment.linear_map(data, sizes.dim, generator) @ mirror
-            values, masks = seen_at(image, sizes.grid.points("cpu"), matrix, sizes)
-            sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
-        return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale,
-                       f"{fixed.name} and {moving.name}")
+        frame, data, dim, points = Frame.of(fixed.grid), self._data, self._sizes.dim, self._sizes.grid.points("cpu")
+        mirror = augment.flip(data, dim, generator)
+        (here, fixed_masks), (there, moving_masks) = (
+            self._seen(image, points, frame.to_world_matrix @ augment.linear_map(data, dim, generator) @ mirror,
+                       generator) for image in (fixed, moving))
+        return Example(here, there, fixed_masks, moving_masks, frame.scale, f"{fixed.name} and {moving.name}")
 
+    def _seen(self, image: Image, points: Tensor, matrix: np.ndarray, generator: torch.Generator
+              ) -> tuple[Tensor, Tensor]:
+        """An image at points of the cube (n^d, d) that ``matrix`` takes to LPS mm, with changed intensities.
 
-def seen_at(image: Image, points: Tensor, matrix: np.ndarray, sizes: EncoderSizes) -> tuple[Tensor, Tensor]:
-    """An image on the cube, (k, j, i), and where to compare and the field of view there, (2, k, j, i) bool.
-
-    Args:
-        points: (n^d, d) cube coordinates, where the cube's voxels see the image.
-        matrix: (d + 1, d + 1) from there to LPS mm.
-    """
-    cube = sizes.grid
-    values = on_cube(image, points, matrix, cube)
-    world = points @ torch.from_numpy(matrix[:-1, :-1].T).float() + torch.from_numpy(matrix[:-1, -1]).float()
-    view = image.grid.contains(world)
-    mask = foreground(image)
-    wanted = view
-    if mask is not None:
-        seen = sample(mask, image.grid, world, mode="nearest", fill=False).view(cube.shape)
-        wanted = view & dilate(seen, cube, NEAR).flatten()
-    return values, torch.stack([wanted, view]).view(2, *cube.shape)
+        Returns:
+            The image, (1, k, j, i), and where to compare and the field of view, (2, k, j, i) bool.
+        """
+        cube, world, mask = self._sizes.grid, apply_affine(matrix, points), foreground(image)
+        values = augment.intensities(on_cube(image, points, matrix, cube), self._data, generator)
+        view = image.grid.contains(world).view(cube.shape)
+        wanted = view
+        if mask is not None:
+            seen = sample(mask, image.grid, world, mode="nearest", fill=False).view(cube.shape)
+            wanted = view & dilate(seen, cube, NEAR)
+        return values[None] * view, torch.stack([wanted, view])
 
 
 def read_pairs(path: Path, files: Sequence[Path]) -> list[tuple[int, int]]:

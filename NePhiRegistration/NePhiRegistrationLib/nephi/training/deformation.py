@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Optional
 
 import numpy as np
 import torch
@@ -81,9 +82,11 @@ class KnownMaps:
         seen = self.common.forward(self.between.forward(points)), self.common.forward(points)
         return (seen[1], seen[0]) if self.swapped else seen
 
-    def truth(self, dim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Corresponding points of the fixed and the moving image, at most (count, d) each, both in the cube."""
-        start = 2 * torch.rand(count, dim, generator=generator) - 1
+    def truth(self, count: int, generator: torch.Generator) -> Optional[tuple[Tensor, Tensor]]:
+        """Corresponding points of both images, at most (count, d) each, all inside the cube; None if count is 0."""
+        if not count:
+            return None
+        start = 2 * torch.rand(count, len(self.between.velocity), generator=generator) - 1
         end = self.between.forward(start)
         inside = (end.abs() <= 1).all(1)
         return (end[inside], start[inside]) if self.swapped else (start[inside], end[inside])
