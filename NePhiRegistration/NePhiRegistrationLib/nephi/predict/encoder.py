@@ -66,10 +66,7 @@ class EncoderSizes:
     @property
     def coarsest(self) -> int:
         """Voxels along the side of the last block's grid."""
-        n = self.size
-        for _ in self.widths:
-            n = -(-n // 2)
-        return n
+        return -(-self.size // 2 ** len(self.widths))
 
     @property
     def grid(self) -> Grid:

@@ -67,11 +67,10 @@ def _first_line(error: Exception) -> str:
 
 
 def fingerprint(config: Config) -> str:
-    """What must not change between a training and its resumption: everything but how long it goes on and on what."""
+    """A hash of what must not change when a training is resumed: all but its name, duration, speed and validation."""
     values = config.to_dict()
     free = ("steps", "checkpoint_every", "validate_every", "log_every", "workers", "device", "mixed_precision",
             "start")
     values["training"] = {name: value for name, value in values["training"].items() if name not in free}
-    values.pop("validation")
-    values.pop("name")
+    del values["validation"], values["name"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -52,13 +52,12 @@ class Model(Checked):
         Raises:
             InputError: sizes that do not fit each other.
         """
+        sizes, architecture = ({item.name: getattr(self, item.name) for item in fields(kind)}
+                               for kind in (EncoderSizes, Architecture))
         try:
-            sizes = EncoderSizes(self.dim, self.size, self.widths, self.local_block, self.channels, self.shared,
-                                 self.depth, self.norm, self.cues)
+            return Design(EncoderSizes(**sizes), Architecture(**architecture), self.passes)
         except ValueError as error:
             raise InputError(f"[model]: {error} Change size, widths or local_block.") from error
-        return Design(sizes, Architecture(self.dim, self.frequencies, self.hidden, self.channels, self.shared,
-                                          self.omega, self.frequency_scale, self.readout), self.passes)
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,7 @@ def flow(velocity: Tensor) -> Tensor:
     """exp(v) - id by scaling and squaring, (d, k, j, i) on a cell-centred lattice of [-1, 1]^d."""
     displacement = velocity / 2**SQUARINGS
     n, dim = velocity.shape[1], len(velocity)
-    axis = (torch.arange(n) + 0.5) * 2 / n - 1
-    points = torch.stack(torch.meshgrid([axis] * dim, indexing="ij")).flip(0).flatten(1).T
+    points = Grid.aligned((n,) * dim, 2 / n, (1 / n - 1,) * dim).points("cpu")
     for _ in range(SQUARINGS):
         displacement = displacement + _at(displacement, points + displacement.flatten(1).T).T.view_as(displacement)
     return displacement
@@ -121,14 +120,11 @@ def smooth_upsample(coarse: Tensor, n: int) -> Tensor:
     """Values (C, m, ..., m) at control points, as smooth ones (C, n, ..., n): linear, then averaged over a cell."""
     dim, m = coarse.dim() - 1, coarse.shape[-1]
     values = stretched(coarse[None], (n,) * dim, corners=True)
-    width = max(1, n // m) | 1
+    width, pool = max(1, n // m) | 1, F.avg_pool3d if dim == 3 else F.avg_pool2d
     for _ in range(2):
         for axis in range(dim):
-            kernel = [1] * dim
-            kernel[axis] = width
-            pad = [k // 2 for k in kernel]
-            pool = F.avg_pool3d if dim == 3 else F.avg_pool2d
-            values = pool(values, kernel, 1, pad, count_include_pad=False)
+            kernel = [width if other == axis else 1 for other in range(dim)]
+            values = pool(values, kernel, 1, [k // 2 for k in kernel], count_include_pad=False)
     return values[0]
 
 

@@ -14,6 +14,7 @@ from ..align.patches import PatchLattice
 from ..align.similarity import similarity_named
 from ..align.volume import Volume
 from ..geometry import Grid
+from ..images.resampling import sample
 from ..maps.displacement_map import DisplacementMap
 from ..maps.neural import NePhi
 from ..options import Options
@@ -60,11 +61,8 @@ class Example:
             carried: where they take the points of the encoder's cube, see :func:`nephi.predict.predictor.carried_on`.
         """
         grid = carried.grid
-        points = carried.map(grid.points(carried.device))
-        inside = grid.contains(points).to(self.moving.dtype)
         values = torch.cat([self.moving, self.moving_masks.to(self.moving.dtype)])
-        volume = Volume(values, grid)
-        read = (volume.at(volume.to_unit(points)) * inside).view(-1, *grid.shape)
+        read = sample(values, grid, carried.map(grid.points(carried.device))).view(values.shape)
         truth = self.truth
         if truth is not None:
             end = truth[1]

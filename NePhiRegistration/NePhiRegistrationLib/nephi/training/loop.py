@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from .datasets import Source
 from .log import TrainingLog
 from .parallel import Group
 from .sources import make_source
-from .trainer import State, Step, new_state, train
+from .trainer import State, new_state, train
 from .validation import Case, Scores, cases_of, validate
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.npz", "last.npz"
@@ -92,12 +93,11 @@ def _open(folder: Path, state: State, config: Config, resume: bool, group: Group
 def _train(config: Config, state: State, source: Source, cases: list[Case], folder: Path, group: Group,
            monitor: Optional[TrainingLog]) -> Iterator[TrainingProgress]:
     training = config.training
-    recent: list[Step] = []
+    recent: list[dict[str, float]] = []
     started, first = time.perf_counter(), state.step
-    for step in train(state, config, source, group):
-        recent.append(step)
-        last = state.step == training.steps
-        terms, scores = {}, None
+    for weighted in train(state, config, source, group):
+        recent.append(weighted)
+        last, terms, scores = state.step == training.steps, {}, None
         if state.step % training.log_every == 0 or last:
             terms = _means(recent)
             recent.clear()
@@ -118,9 +118,9 @@ def _train(config: Config, state: State, source: Source, cases: list[Case], fold
         yield TrainingProgress(state.step, training.steps, terms, scores, state.best, left)
 
 
-def _means(steps: list[Step]) -> dict[str, float]:
-    names = dict.fromkeys(name for step in steps for name in step.terms)
-    return {name: math.fsum(step.terms.get(name, 0.0) for step in steps) / len(steps) for name in names}
+def _means(steps: list[dict[str, float]]) -> dict[str, float]:
+    return {name: math.fsum(terms.get(name, 0.0) for terms in steps) / len(steps)
+            for name in dict.fromkeys(itertools.chain(*steps))}
 
 
 def _note(state: State, monitor: Optional[TrainingLog], kind: str, values: dict[str, float]) -> None:

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 import math
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,27 +30,11 @@ from .datasets import Source
 from .examples import Example, level_of
 from .parallel import Group
 
-logger = logging.getLogger(__name__)
-
 FINAL_RATE = 0.01  # of the learning rate, at the end
 
 
 class TrainingError(NePhiError, RuntimeError):
     """A training that cannot go on; the last good checkpoint stays."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step did: its number from 1, the mean weighted loss terms, seconds since the start or the resumption."""
-
-    number: int
-    terms: dict[str, float]
-    seconds: float
-
-    @property
-    def loss(self) -> float:
-        """The sum of the terms."""
-        return math.fsum(self.terms.values())
 
 
 @dataclass
@@ -99,19 +81,21 @@ def new_state(config: Config, device: torch.device) -> State:
     return State(predictor, average, optimizer)
 
 
-def train(state: State, config: Config, source: Source, group: Group) -> Iterator[Step]:
+def train(state: State, config: Config, source: Source, group: Group) -> Iterator[dict[str, float]]:
     """Train a state in place up to the configuration's number of steps; closing the generator stops.
+
+    Yields:
+        The weighted loss terms of each step, means over all its pairs.
 
     Raises:
         TrainingError: the loss is not a finite number; the message names the pairs.
     """
-    training, started = config.training, time.perf_counter()
-    pairs = _Ahead(config, source, group)
+    training, pairs = config.training, _Ahead(config, source, group)
     try:
         while state.step < training.steps:
             factor = schedule(state.step, training.steps, training.warm_up)
-            rates = training.learning_rate, training.field_learning_rate
-            for options, rate in zip(state.optimizer.param_groups, rates):
+            for options, rate in zip(state.optimizer.param_groups,
+                                     (training.learning_rate, training.field_learning_rate)):
                 options["lr"] = factor * rate
             examples = pairs.of_step(state.step)
             terms = _backward(state.predictor, examples, config, group, state.step)
@@ -124,7 +108,7 @@ def train(state: State, config: Config, source: Source, group: Group) -> Iterato
             group.average_statistics(state.predictor)
             state.step += 1
             _update_average(state, training.average)
-            yield Step(state.step, terms, time.perf_counter() - started)
+            yield terms
     finally:
         pairs.close()
 

@@ -145,9 +145,8 @@ def cases_of(config: Config, source: Source, root: Path, strict: bool) -> list[C
 
 def case_of(example: Example, sizes: EncoderSizes) -> Case:
     """A made-up pair as a case: the cube in millimetres."""
-    side, n = 2 * example.mm, sizes.size
-    grid = Grid((n,) * sizes.dim, (side / n,) * sizes.dim, (side / n / 2 - example.mm,) * sizes.dim,
-                sizes.grid.direction)
+    spacing = 2 * example.mm / sizes.size
+    grid = Grid.aligned(sizes.grid.size, spacing, (spacing / 2 - example.mm,) * sizes.dim)
     labels = truth = None
     if example.labels is not None:
         labels = tuple(Image(values, grid, f"labels of {example.name}") for values in example.labels)
