@@ -40,15 +40,15 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """Masks, landmarks and labels."""
-    parser.add_argument("--fixed-mask", metavar="IMAGE", help="mask of the fixed image; non-zero voxels are inside")
-    parser.add_argument("--moving-mask", metavar="IMAGE", help="mask of the moving image; non-zero voxels are inside")
+    for role in ("fixed", "moving"):
+        parser.add_argument(f"--{role}-mask", metavar="IMAGE", help=f"mask of the {role} image; non-zero voxels are "
+                            "inside")
     parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points for measuring the error, LPS "
                         "mm, with the columns fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide "
                         "the registration")
-    parser.add_argument("--fixed-labels", metavar="IMAGE", help="label map of the fixed image, for measuring "
-                        "overlap")
-    parser.add_argument("--moving-labels", metavar="IMAGE", help="label map of the moving image, for measuring "
-                        "overlap")
+    for role in ("fixed", "moving"):
+        parser.add_argument(f"--{role}-labels", metavar="IMAGE", help=f"label map of the {role} image, for measuring "
+                            "overlap")
     parser.add_argument("--labels", type=_label_list, metavar="2,3,4", help="labels to measure (default: all "
                         "labels of the fixed image)")
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import numpy as np
 import torch
 
 from ..judge.verdict import verdict
-from ..storage import atomic_path
+from ..storage import PathLike, atomic_path
 
 SCHEMA_NAME = "nephi-registration-report"
 SCHEMA_VERSION = 1
@@ -49,9 +48,9 @@ def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_bef
 
     Args:
         folds: from :func:`nephi.judge.folds.folds`.
-        inverse_consistency: from :func:`nephi.judge.inverse_consistency.inverse_consistency`.
+        inverse_consistency: from :func:`nephi.judge.point_errors.inverse_consistency`.
         similarity_before, similarity_after: from :func:`nephi.judge.likeness.similarity`, if there are images.
-        tre: from :func:`nephi.judge.landmarks.tre`, if there are landmarks.
+        tre: from :func:`nephi.judge.point_errors.tre`, if there are landmarks.
         dice: from :func:`nephi.judge.labels.overlap`, if there are labels.
         surface_distance: from :func:`nephi.judge.labels.surface_distance`, if there are labels.
         jacobian: direction -> :func:`nephi.maps.determinant.summary`.
@@ -64,7 +63,7 @@ def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_bef
     }
 
 
-def write_report(report: dict, path: Union[str, os.PathLike]) -> None:
+def write_report(report: dict, path: PathLike) -> None:
     """Write a report, completely or not at all.
 
     Raises:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass, field, fields
-from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..limits import Checked, option, option_of
@@ -16,6 +15,7 @@ from ..options import AFFINE_KINDS, Options
 from ..predict.encoder import NORMS, EncoderSizes
 from ..predict.predictor import Design
 from ..resources import resources_folder
+from ..storage import PathLike
 
 KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",
@@ -149,7 +149,7 @@ class Config:
         return {**dataclasses.asdict(self), "loss": loss}
 
 
-def read_config(path: Union[str, PathLike]) -> Config:
+def read_config(path: PathLike) -> Config:
     """Read a TOML file, or a shipped one by its name.
 
     Raises:
@@ -168,7 +168,7 @@ def read_config(path: Union[str, PathLike]) -> Config:
         raise InputError(f"{path}: {error}") from error
 
 
-def find(name: Union[str, PathLike]) -> Path:
+def find(name: PathLike) -> Path:
     """The file of a shipped configuration's name, or the path itself."""
     shipped = resources_folder() / "Training" / f"{name}.toml"
     return shipped if shipped.is_file() else Path(name)
