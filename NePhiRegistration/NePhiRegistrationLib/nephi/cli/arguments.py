@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how they are read."""
+"""Arguments that several commands share, and the reading of what they name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
 
 
 def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, moving_grid: Optional[Grid] = None) -> Pair:
-    """The images and what :func:`add_judges` adds, from the files that the arguments name.
+    """Read the images, and the masks, landmarks and labels of :func:`add_judges`.
 
     Args:
         fixed_grid, moving_grid: the grid of the mask and the landmarks if there is no image.

@@ -22,7 +22,7 @@ class Silent:
     """Shows nothing; the base of the others."""
 
     def progress(self, state: Progress) -> None:
-        """Show how far a registration is."""
+        """Show the progress of a registration."""
 
     def step(self, name: str) -> None:
         """Show which output is being written."""

@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") -> None:
-    """The arguments that any source of images needs."""
+    """The arguments of every command that registers a pair."""
     parser.add_argument("--preset", default=preset, metavar="NAME", help="preset of engine options: "
                         f"{', '.join(preset_names())} (default: {preset})")
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")

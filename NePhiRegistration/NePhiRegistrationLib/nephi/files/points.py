@@ -45,7 +45,7 @@ class PointList:
         return len(self.labels)
 
     def moved_to(self, points: Tensor) -> PointList:
-        """The same list at other places, (n, d) LPS mm."""
+        """The same list at other positions, (n, d) LPS mm."""
         if points.shape != self.points.shape:
             raise InputError(f"{len(points)} positions were given for {len(self)} points; give one for each.")
         return replace(self, points=points.detach().to("cpu", torch.float64))

@@ -1,4 +1,4 @@
-"""Made-up pairs whose true deformation is known: a breathing chest in 3D, a triangle and a circle in 2D.
+"""Synthetic pairs: a breathing chest in 3D, whose true deformation is known; a triangle and a circle in 2D.
 
 The chest is a function of space, so both images are evaluated, not resampled: fixed(x) = chest(x) and
 moving(y) = chest(phi^-1(y)), where phi takes fixed points to moving points.
@@ -26,7 +26,7 @@ HEART = ((22.0, -25.0, -48.0), (50.0, 42.0, 52.0))  # mm, centre and half axes
 
 @dataclass(frozen=True)
 class Phantom:
-    """A pair with its truth.
+    """A pair with its true deformation.
 
     Attributes:
         fixed, moving: the images, HU.
@@ -89,7 +89,7 @@ class _Person:
         return self.image(grid, grid.points("cpu"), -860.0, "phantom breathed in")
 
     def image(self, grid: Grid, points: Tensor, parenchyma: float, name: str) -> tuple[Image, Tensor]:
-        """What a grid sees whose voxels are at points of the chest breathed in."""
+        """An image and its lungs on a grid whose voxels show points of the chest breathed in."""
         values, lungs = _chest(points, self.vessels, FIELD_OF_VIEW / self._size, parenchyma)
         noise = 15 * torch.randn(values.shape, generator=self.generator, dtype=values.dtype)
         return Image((values + noise).reshape(grid.shape), grid, name), lungs.reshape(grid.shape)
@@ -270,7 +270,7 @@ def _branch(tubes: list[Tensor], start: Tensor, direction: Tensor, length: float
 
 
 def _grow_fine_vessels(large: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Random places of each lung one after the other joined to the nearest vessel there is, (2 count, 7)."""
+    """Random places in each lung, joined one by one to the nearest vessel so far, (2 count, 7)."""
     fine: list[Tensor] = []
     for side in (-1, 1):
         own = large[torch.sign(large[:, 3]) == side]

@@ -139,7 +139,7 @@ def window(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def checkerboard(a: np.ndarray, b: np.ndarray, square: int) -> np.ndarray:
-    """Squares of two pictures in turn, ``square`` pixels a side."""
+    """Alternating squares of two pictures, ``square`` pixels a side."""
     rows, columns = np.indices(a.shape) // max(1, square)
     return np.where((rows + columns) % 2 == 0, a, b)
 

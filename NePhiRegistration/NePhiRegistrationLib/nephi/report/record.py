@@ -75,7 +75,7 @@ def write_report(report: dict, path: PathLike) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The same values as JSON knows them: arrays as lists, keys as strings, None for numbers that are not finite."""
+    """Values for JSON: arrays as lists, keys as strings, None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (torch.Tensor, np.ndarray)):

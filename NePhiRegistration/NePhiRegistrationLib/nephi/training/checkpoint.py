@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped."""
+"""Checkpoints: everything a training needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = "nephi-checkpoint"
 
 
 def save(state: State, config: Config, path: Path) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Raises:
         InputError: it cannot be written.
@@ -35,10 +35,10 @@ def save(state: State, config: Config, path: Path) -> None:
 
 
 def load(state: State, config: Config, path: Path) -> None:
-    """Bring a new state to where a checkpoint was; nothing in the file is executed.
+    """Restore a new state from a checkpoint; nothing in the file is executed.
 
     Raises:
-        InputError: not a checkpoint, or one of another configuration.
+        InputError: not a checkpoint, or one made with another configuration.
     """
     device = next(state.predictor.parameters()).device
     try:

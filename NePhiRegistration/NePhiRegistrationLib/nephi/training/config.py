@@ -1,4 +1,4 @@
-"""A training in one frozen value, read from a TOML file; every error names the table and the option."""
+"""The configuration of a training as one frozen value, read from TOML; errors name the table and the option."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class Validation(Checked):
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training.
+    """The configuration of a training.
 
     Attributes:
         name: of the trained weights.

@@ -37,19 +37,19 @@ class Deformation:
 
     def forward(self, points: Tensor) -> Tensor:
         """phi of points (n, d)."""
-        return apply_affine(self.linear, points + _at(self._there, points))
+        return apply_affine(self.linear, points + _at(self._forward_flow, points))
 
     def inverse(self, points: Tensor) -> Tensor:
         """The inverse of phi at points (n, d)."""
         points = apply_affine(np.linalg.inv(self.linear), points)
-        return points + _at(self._back, points)
+        return points + _at(self._inverse_flow, points)
 
     @cached_property
-    def _there(self) -> Tensor:
+    def _forward_flow(self) -> Tensor:
         return flow(self.velocity)
 
     @cached_property
-    def _back(self) -> Tensor:
+    def _inverse_flow(self) -> Tensor:
         return flow(-self.velocity)
 
 
@@ -69,14 +69,14 @@ class KnownMaps:
 
     @classmethod
     def random(cls, data: Data, sizes: EncoderSizes, generator: torch.Generator) -> KnownMaps:
-        """Random ones, as far as the data's options go."""
+        """Random maps within the limits of the data's options."""
         dim, cube = sizes.dim, sizes.grid
         linear = augment.flip(data, dim, generator) @ augment.linear_map(data, dim, generator)
         common = random_deformation(cube, linear, data.deform, generator)
         between = random_deformation(cube, augment.linear_map(data, dim, generator), data.deform, generator)
         return cls(common, between, uniform(generator) < 0.5)
 
-    def on(self, cube: Grid) -> tuple[Tensor, Tensor]:
+    def scene_points(self, cube: Grid) -> tuple[Tensor, Tensor]:
         """Where the scene is seen by the voxels of the fixed and of the moving image, (n^d, d) each."""
         points = cube.points("cpu")
         seen = self.common.forward(self.between.forward(points)), self.common.forward(points)

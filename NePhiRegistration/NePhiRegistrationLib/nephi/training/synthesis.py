@@ -1,4 +1,4 @@
-"""Made-up pairs: what is seen is drawn at random, what corresponds is known."""
+"""Synthetic pairs: random scenes, deformed by known maps."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ AIR, DENSE = (-1000.0, -880.0), (-650.0, 200.0)  # HU that become 0 and 1: the w
 SKULL = 500  # labels from here on are not of the brain
 FEWEST_CENTRES = 12  # of labels, for an affine map between heads
 HALF_SIDES = (95.0, 128.0)  # mm, of the cube around a head
-BRAIN = np.array([140.0, 175.0, 140.0])  # mm, the common size of brains along (x, y, z), about the usual one
+BRAIN = np.array([140.0, 175.0, 140.0])  # mm along (x, y, z): the size that all brains are scaled to
 LABELS = 1024  # more than any label
 LEFT, RIGHT = ([2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28, 30, 31],
-               [41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60, 62, 63])  # of FreeSurfer, one another's mirror
+               [41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60, 62, 63])  # FreeSurfer's, paired by mirroring
 
 Scene = Callable[[Tensor], Tensor]
-"""What there is at points (n, d) of the cube: labels or intensities, (n)."""
+"""The labels at points (n, d) of the cube, (n)."""
 
 
 class Shapes:
-    """Triangles and circles in the plane, both filled or both hollow; nothing is known but the images."""
+    """Triangles and circles in the plane, both filled or both hollow, with no known map between them."""
 
     def __init__(self, data: Data, sizes: EncoderSizes) -> None:
         if sizes.dim != 2:
@@ -132,10 +132,10 @@ class LabelMaps:
 
 @dataclass(frozen=True)
 class _Head:
-    """A label map, where its brain is in the middle, and how large that is compared with others, along (x, y, z).
+    """A label map, the middle of its brain (LPS mm) and the brain's size relative to BRAIN along (x, y, z).
 
     Attributes:
-        centroids: label of the brain -> (3) its centre, LPS mm.
+        centroids: label of the brain -> its centre, (3) LPS mm.
     """
 
     name: str
@@ -206,7 +206,7 @@ class Lungs:
         air, dense = uniform(generator, *AIR), uniform(generator, *DENSE)
         maps = KnownMaps.random(data, sizes, generator)
         images, masks = [], []
-        for points in maps.on(sizes.grid):
+        for points in maps.scene_points(sizes.grid):
             found = sample(chest.values, chest.grid, apply_affine(matrix, points), fill=-1000.0).view(sizes.grid.shape)
             clean = ((found - air) / (dense - air)).clamp(0, 1)
             breath = uniform(generator, 0.8, 1.2)
@@ -235,7 +235,7 @@ def _painted(scenes: tuple[Scene, Scene], name: str, mm: float, data: Data, size
     The encoder sees one palette for each image, the loss compares both images in one common palette.
     """
     maps = KnownMaps.random(data, sizes, generator)
-    labels = tuple(scene(points).view(sizes.grid.shape) for scene, points in zip(scenes, maps.on(sizes.grid)))
+    labels = tuple(scene(points).view(sizes.grid.shape) for scene, points in zip(scenes, maps.scene_points(sizes.grid)))
     shared = _palette(generator)
     palettes = [shared, shared if uniform(generator) < data.same_contrast else _palette(generator)]
     seen = [_imaged(palette[label], data, generator) for label, palette in zip(labels, palettes)]
@@ -254,7 +254,7 @@ def _palette(generator: torch.Generator) -> Tensor:
 
 
 def _imaged(values: Tensor, data: Data, generator: torch.Generator) -> Tensor:
-    """What a scanner makes of it: less resolution, another gamma, bias, noise."""
+    """An image as a scanner may show it: blurred, with a random gamma, bias field and noise."""
     return augment.intensities(_blurred(values, uniform(generator, 0, data.coarse)), data, generator)
 
 
