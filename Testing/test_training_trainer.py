@@ -1,6 +1,7 @@
 """Training: it learns, it resumes as if it had never stopped, and it stops where numbers do."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,8 +24,8 @@ ALONE = Group(0, 1, torch.device("cpu"))
 
 
 def _losses(config, state=None):
-    source = make_source(config, Path(), True)
-    return [step.loss for step in train(state or new_state(config, ALONE.device), config, source, ALONE)]
+    state, source = state or new_state(config, ALONE.device), make_source(config, Path(), True)
+    return [math.fsum(terms.values()) for terms in train(state, config, source, ALONE)]
 
 
 def _run(config, folder, **choices):

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and how they are read."""
+"""Arguments that several commands share, and the reading of what they name."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """Masks, landmarks and labels."""
-    parser.add_argument("--fixed-mask", metavar="IMAGE", help="mask of the fixed image; non-zero voxels are inside")
-    parser.add_argument("--moving-mask", metavar="IMAGE", help="mask of the moving image; non-zero voxels are inside")
+    for role in ("fixed", "moving"):
+        parser.add_argument(f"--{role}-mask", metavar="IMAGE", help=f"mask of the {role} image; non-zero voxels are "
+                            "inside")
     parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points for measuring the error, LPS "
                         "mm, with the columns fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide "
                         "the registration")
-    parser.add_argument("--fixed-labels", metavar="IMAGE", help="label map of the fixed image, for measuring "
-                        "overlap")
-    parser.add_argument("--moving-labels", metavar="IMAGE", help="label map of the moving image, for measuring "
-                        "overlap")
+    for role in ("fixed", "moving"):
+        parser.add_argument(f"--{role}-labels", metavar="IMAGE", help=f"label map of the {role} image, for measuring "
+                            "overlap")
     parser.add_argument("--labels", type=_label_list, metavar="2,3,4", help="labels to measure (default: all "
                         "labels of the fixed image)")
 
 
 def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, moving_grid: Optional[Grid] = None) -> Pair:
-    """The images and what :func:`add_judges` adds, from the files that the arguments name.
+    """Read the images, and the masks, landmarks and labels of :func:`add_judges`.
 
     Args:
         fixed_grid, moving_grid: the grid of the mask and the landmarks if there is no image.

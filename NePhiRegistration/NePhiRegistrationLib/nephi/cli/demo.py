@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 
@@ -41,11 +43,10 @@ def run(args: argparse.Namespace) -> None:
     show.done(report, args.output)
 
 
-def _write_pair(pair: Pair, folder) -> None:
+def _write_pair(pair: Pair, folder: Path) -> None:
     for role, image, mask in (("fixed", pair.fixed, pair.fixed_mask), ("moving", pair.moving, pair.moving_mask)):
         write_image(image.to_sitk(sitk.sitkInt16), folder / f"{role}.nii.gz")
         write_image(Image(mask, image.grid).to_sitk(sitk.sitkUInt8), folder / f"{role}_mask.nii.gz")
     axes = [f"{side}_{axis}" for side in ("fixed", "moving") for axis in "xyz"]
-    rows = torch.cat(pair.landmarks, dim=1).tolist()
-    lines = [",".join(axes), *(",".join(f"{value:.3f}" for value in row) for row in rows)]
-    (folder / "landmarks.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    np.savetxt(folder / "landmarks.csv", torch.cat(pair.landmarks, dim=1).numpy(), "%.3f", ",", header=",".join(axes),
+               comments="")

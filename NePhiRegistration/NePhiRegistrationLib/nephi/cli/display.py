@@ -1,16 +1,18 @@
-"""Shows a running registration: a bar on a terminal, a line per phase in a log file, JSON lines, or nothing."""
+"""What a command prints: a registration as it runs (a bar, lines, JSON lines or nothing), and tables of facts."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
-from types import TracebackType
-from typing import Optional
+from collections.abc import Iterable, Iterator
+from typing import Union
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichBar
+from rich.table import Column, Table
 
 from ..align.registration import Progress
 from ..report import plain
@@ -19,14 +21,8 @@ from ..report import plain
 class Silent:
     """Shows nothing; the base of the others."""
 
-    def __enter__(self) -> Silent:
-        return self
-
-    def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
-        return None
-
     def progress(self, state: Progress) -> None:
-        """Show how far a registration is."""
+        """Show the progress of a registration."""
 
     def step(self, name: str) -> None:
         """Show which output is being written."""
@@ -84,16 +80,8 @@ class LogLines(_Readable):
 class Bar(_Readable):
     """A live bar on stderr: phase, loss terms, iterations per second, time left."""
 
-    def __init__(self, console: Console) -> None:
-        self._bar = rich_bar(console)
-        self._task = self._bar.add_task("reading", total=None, note="")
-
-    def __enter__(self) -> Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, kind: Optional[type], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
-        self._bar.stop()
+    def __init__(self, bar: RichBar) -> None:
+        self._bar, self._task = bar, bar.add_task("reading", total=None, note="")
 
     def progress(self, state: Progress) -> None:
         self._bar.update(self._task, description=state.phase, completed=state.step, total=state.steps or None,
@@ -103,14 +91,23 @@ class Bar(_Readable):
         self._bar.update(self._task, description=f"writing: {name}", total=None, note="")
 
 
-def reporter(quiet: bool, as_json: bool) -> Silent:
-    """The display for the options and the terminal."""
-    if as_json:
-        return JsonLines()
-    if quiet:
-        return Silent()
+@contextlib.contextmanager
+def reporter(quiet: bool, as_json: bool) -> Iterator[Silent]:
+    """The display for the options and the terminal, shown until the block ends."""
     console = Console(stderr=True)
-    return Bar(console) if console.is_terminal else LogLines()
+    if as_json or quiet or not console.is_terminal:
+        yield JsonLines() if as_json else Silent() if quiet else LogLines()
+    else:
+        with rich_bar(console) as bar:
+            yield Bar(bar)
+
+
+def print_table(rows: Iterable[tuple[str, str]], *heads: Union[str, Column]) -> None:
+    """Print (name, value) rows below the heads, if there are any."""
+    table = Table(*heads, show_header=bool(heads), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, markup=False).print(table)
 
 
 def rich_bar(console: Console) -> RichBar:

@@ -6,14 +6,14 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column
 
 from ..judge.evidence import evaluate
 from ..maps.transform import Transform
 from ..report import make_metrics, plain
 from ..storage import atomic_path
 from .arguments import add_judges, add_transform, read_pair
+from .display import print_table
 
 HELP = "measure folds, inverse consistency, landmark error, label overlap and similarity"
 
@@ -41,15 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(text)
     elif not args.quiet:
-        _print(metrics)
-
-
-def _print(metrics: Mapping) -> None:
-    table = Table("measure", "value", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for name, value in _rows(metrics):
-        table.add_row(name, value)
-    Console(highlight=False).print(table)
+        print_table(_rows(metrics), "measure", Column("value", justify="right"))
 
 
 def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import SimpleITK as sitk
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from ..geometry import Grid
 from ..images.reading import read_image
 from ..maps.transform import Transform
 from ..options import preset_names
 from ..report import flattened, plain
+from .display import print_table
 
 HELP = "describe a transform, an image or this installation"
 
@@ -40,10 +38,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(facts, indent=2, allow_nan=False))
     elif not args.quiet:
-        table = Table(show_header=False, box=None, pad_edge=False)
-        for name, value in flattened(facts):
-            table.add_row(name, value)
-        Console(highlight=False, markup=False).print(table)
+        print_table(flattened(facts))
 
 
 def _installation() -> dict:
@@ -63,9 +58,6 @@ def _transform(path: str) -> dict:
 
 def _image(path: str) -> dict:
     image = read_image(path, "input")
-    return {"file": path, "grid": _geometry(image.grid), "minimum": float(image.values.min()),
-            "maximum": float(image.values.max()), "mean": float(image.values.mean())}
-
-
-def _geometry(grid: Grid) -> dict:
-    return {**grid.to_dict(), "extent": grid.extent, "center": grid.center}
+    grid = {**image.grid.to_dict(), "extent": image.grid.extent, "center": image.grid.center}
+    return {"file": path, "grid": grid, "minimum": float(image.values.min()), "maximum": float(image.values.max()),
+            "mean": float(image.values.mean())}

@@ -68,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
 
 @contextlib.contextmanager
 def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
-    """The engine's log, on stderr, for as long as a command runs."""
+    """Show the engine's log on stderr while a command runs."""
     sitk.ProcessObject.GlobalWarningDisplayOff()  # ITK's own warnings; what matters is raised
     logger = logging.getLogger("nephi")
     before = logger.level
@@ -84,7 +84,7 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """A scheduler's SIGTERM unwinds like Ctrl-C does, so that temporary files go."""
+    """Unwind on a scheduler's SIGTERM as on Ctrl-C, so that temporary files are removed."""
 
     def stop(number: int, frame: object) -> NoReturn:
         sys.exit(TERMINATED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -23,6 +24,8 @@ from .display import Silent, reporter
 from .option_flags import add_options, given_options
 
 HELP = "register two images and write all outputs into a folder"
+_SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "landmarks", "guide_landmarks",
+            "fixed_labels", "moving_labels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") -> None:
-    """The arguments that any source of images needs."""
+    """The arguments of every command that registers a pair."""
     parser.add_argument("--preset", default=preset, metavar="NAME", help="preset of engine options: "
                         f"{', '.join(preset_names())} (default: {preset})")
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
@@ -61,13 +64,9 @@ def run(args: argparse.Namespace) -> None:
             guides = read_landmark_pairs(args.guide_landmarks, pair.fixed.grid, pair.moving.grid)
         if options.affine == "none":
             check_overlap(pair.fixed, pair.moving, initial)
-        sources = {name: value for name in SOURCES if (value := getattr(args, name))}
+        sources = {name: value for name in _SOURCES if (value := getattr(args, name))}
         report = register_pair(pair, options, staging, show, args.grid_spacing, initial, guides, sources)
     show.done(report, args.output)
-
-
-SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "landmarks", "guide_landmarks",
-           "fixed_labels", "moving_labels")
 
 
 def read_options(args: argparse.Namespace) -> Options:
@@ -82,7 +81,7 @@ def read_options(args: argparse.Namespace) -> Options:
     return options
 
 
-def register_pair(pair: Pair, options: Options, folder, show: Silent, grid_spacing: Optional[float] = None,
+def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, grid_spacing: Optional[float] = None,
                   initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
                   sources: Optional[dict] = None) -> dict:
     """Register a pair, show the progress, write the outputs into a folder; returns the report."""

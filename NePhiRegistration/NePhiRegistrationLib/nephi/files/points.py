@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Grid
-from ..storage import atomic_path
+from ..storage import PathLike, atomic_path
 
-PathLike = Union[str, Path]
 _AXES = ("x", "y", "z")
 _MARKUPS_SCHEMA = ("https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
                    "markups-schema-v1.0.3.json#")
@@ -45,7 +45,7 @@ class PointList:
         return len(self.labels)
 
     def moved_to(self, points: Tensor) -> PointList:
-        """The same list at other places, (n, d) LPS mm."""
+        """The same list at other positions, (n, d) LPS mm."""
         if points.shape != self.points.shape:
             raise InputError(f"{len(points)} positions were given for {len(self)} points; give one for each.")
         return replace(self, points=points.detach().to("cpu", torch.float64))
@@ -62,7 +62,7 @@ def read_points(path: PathLike) -> PointList:
         InputError: missing or unreadable file, unknown type, no points, a coordinate that is not a finite number.
     """
     path = Path(path)
-    if _is_markups(path):
+    if path.suffix.lower() == ".json":
         return _read_markups(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return _read_csv(path)
@@ -76,7 +76,7 @@ def write_points(points: PointList, path: PathLike) -> None:
         InputError: another ending, 2D points as markups, an unwritable folder.
     """
     path = Path(path)
-    if _is_markups(path):
+    if path.suffix.lower() == ".json":
         text = json.dumps(_markups_document(points, path), indent=2) + "\n"
     elif path.suffix.lower() == ".csv":
         text = _csv_text(points)
@@ -90,7 +90,7 @@ def read_landmark_pairs(path: PathLike, fixed_grid: Optional[Grid] = None,
                         moving_grid: Optional[Grid] = None) -> tuple[Tensor, Tensor]:
     """Read corresponding points from a CSV of fixed_x, fixed_y, fixed_z, moving_x, moving_y, moving_z (LPS mm).
 
-    The header may be missing; the columns are then fixed first, moving second. In 2D there is no z.
+    Without a header the columns are in this order. In 2D there is no z.
 
     Args:
         fixed_grid, moving_grid: when given, points outside them are refused.
@@ -123,7 +123,7 @@ def check_landmark_pairs(fixed: Tensor, moving: Tensor, fixed_grid: Optional[Gri
     """
     if len(fixed) != len(moving):
         raise InputError(f"{name} has {len(fixed)} fixed landmarks and {len(moving)} moving ones; "
-                         f"give one for one, in the same order.")
+                         "give as many of each, in the same order.")
     for role, points, grid in (("fixed", fixed, fixed_grid), ("moving", moving, moving_grid)):
         if grid is not None:
             _check_inside(name, role, points, grid)
@@ -139,10 +139,6 @@ def _check_inside(name: str, role: str, points: Tensor, grid: Grid) -> None:
         raise InputError(f"{name}: {len(outside)} of {len(points)} {role} landmarks lie outside the {role} image, the "
                          f"first is number {outside[0] + 1} at ({where}); coordinates must be LPS mm "
                          f"(negate x and y of RAS points).")
-
-
-def _is_markups(path: Path) -> bool:
-    return path.name.lower().endswith((".mrk.json", ".json"))
 
 
 def _read_text(path: Path) -> str:
@@ -163,7 +159,10 @@ def _csv_rows(path: Path) -> list[tuple[int, list[str]]]:
     delimiter = max(",;\t", key=head.count)
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
-    return [(number, row) for number, row in rows if any(row) and not row[0].startswith("#")]
+    rows = [(number, row) for number, row in rows if any(row) and not row[0].startswith("#")]
+    if not rows:
+        raise InputError(f"{path.name} is empty; give one point, or one pair of landmarks, a row.")
+    return rows
 
 
 def _number(cell: str) -> Optional[float]:
@@ -187,9 +186,7 @@ def _row_numbers(path: Path, line: int, row: Sequence[str], columns: Sequence[in
 
 
 def _pair_columns(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[list[int], int]:
-    """Where the coordinates are, fixed then moving, and the first row that holds points."""
-    if not rows:
-        raise InputError(f"{path.name} is empty; give one landmark pair a row.")
+    """The columns of the coordinates, fixed then moving, and the number of rows above the first pair."""
     header = [cell.lower() for cell in rows[0][1]]
     if "fixed_x" in header or "moving_x" in header:
         axes = [a for a in _AXES if f"fixed_{a}" in header or f"moving_{a}" in header]
@@ -207,8 +204,6 @@ def _pair_columns(path: Path, rows: list[tuple[int, list[str]]]) -> tuple[list[i
 
 def _read_csv(path: Path) -> PointList:
     rows = _csv_rows(path)
-    if not rows:
-        raise InputError(f"{path.name} is empty; give one point a row.")
     header = [cell.lower() for cell in rows[0][1]]
     if "x" in header and "y" in header:
         columns = [header.index(a) for a in _AXES if a in header]
@@ -235,17 +230,12 @@ def _columns_without_header(path: Path, row: Sequence[str]) -> tuple[list[int], 
 
 
 def _csv_text(points: PointList) -> str:
-    axes = _AXES[:points.points.shape[1]]
-    named = any(points.labels)
-    lines = [",".join((*axes, "label") if named else axes)]
+    named, text = any(points.labels), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_AXES[:points.points.shape[1]], *["label"] * named])
     for position, label in zip(points.points.tolist(), points.labels):
-        cells = [f"{value:.6f}" for value in position]
-        lines.append(",".join([*cells, _quoted(label)] if named else cells))
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(cell: str) -> str:
-    return '"' + cell.replace('"', '""') + '"' if any(c in cell for c in ',"\n') else cell
+        writer.writerow([*(f"{value:.6f}" for value in position), *[label] * named])
+    return text.getvalue()
 
 
 def _read_markups(path: Path) -> PointList:

@@ -1,4 +1,4 @@
-"""Made-up pairs whose true deformation is known: a breathing chest in 3D, a triangle and a circle in 2D.
+"""Synthetic pairs: a breathing chest in 3D, whose true deformation is known; a triangle and a circle in 2D.
 
 The chest is a function of space, so both images are evaluated, not resampled: fixed(x) = chest(x) and
 moving(y) = chest(phi^-1(y)), where phi takes fixed points to moving points.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ HEART = ((22.0, -25.0, -48.0), (50.0, 42.0, 52.0))  # mm, centre and half axes
 
 @dataclass(frozen=True)
 class Phantom:
-    """A pair with its truth.
+    """A pair with its true deformation.
 
     Attributes:
         fixed, moving: the images, HU.
@@ -58,7 +58,7 @@ def lung_phantom(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Phanto
     forward, inverse = chest.forward, chest.inverse
     fixed, fixed_mask = chest.breathed_in()
     grid = fixed.grid
-    moving_grid = Grid(grid.size, grid.spacing, tuple(o + s for o, s in zip(grid.origin, (6, -4, 9))), grid.direction)
+    moving_grid = replace(grid, origin=tuple(o + s for o, s in zip(grid.origin, (6, -4, 9))))
     moving, moving_mask = chest.image(moving_grid, inverse(moving_grid.points("cpu")), -820.0, "phantom breathed out")
     ends = chest.vessels[chest.vessels[:, 6] > 1.0, 3:6]  # forks of vessels that can be seen
     ends = ends[_lungs(ends) > 8]  # more than a voxel inside in both images, however coarse they are
@@ -85,12 +85,11 @@ class _Person:
     def breathed_in(self) -> tuple[Image, Tensor]:
         """The fixed image and the lungs in it."""
         spacing = FIELD_OF_VIEW / self._size
-        origin = -(FIELD_OF_VIEW - spacing) / 2
-        grid = Grid((self._size,) * 3, (spacing,) * 3, (origin,) * 3, tuple(np.eye(3).flatten().tolist()))
+        grid = Grid.aligned((self._size,) * 3, spacing, (-(FIELD_OF_VIEW - spacing) / 2,) * 3)
         return self.image(grid, grid.points("cpu"), -860.0, "phantom breathed in")
 
     def image(self, grid: Grid, points: Tensor, parenchyma: float, name: str) -> tuple[Image, Tensor]:
-        """What a grid sees whose voxels are at points of the chest breathed in."""
+        """An image and its lungs on a grid whose voxels show points of the chest breathed in."""
         values, lungs = _chest(points, self.vessels, FIELD_OF_VIEW / self._size, parenchyma)
         noise = 15 * torch.randn(values.shape, generator=self.generator, dtype=values.dtype)
         return Image((values + noise).reshape(grid.shape), grid, name), lungs.reshape(grid.shape)
@@ -103,7 +102,7 @@ def shapes_2d(size: int = 128, seed: int = 0) -> tuple[Image, Image, Tensor, Ten
         The two images and their label masks, (size, size) bool.
     """
     generator = torch.Generator().manual_seed(seed)
-    grid = Grid((size, size), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
+    grid = Grid.aligned((size, size), 1.0, (0.0, 0.0))
     points = grid.points("cpu").double()
     jitter = 0.03 * size * (torch.rand(2, 2, generator=generator, dtype=torch.float64) - 0.5)
     middle, turn = (size - 1) / 2, float(torch.rand(1, generator=generator)) * 2 * math.pi / 3
@@ -271,7 +270,7 @@ def _branch(tubes: list[Tensor], start: Tensor, direction: Tensor, length: float
 
 
 def _grow_fine_vessels(large: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Random places of each lung one after the other joined to the nearest vessel there is, (2 count, 7)."""
+    """Random places in each lung, joined one by one to the nearest vessel so far, (2 count, 7)."""
     fine: list[Tensor] = []
     for side in (-1, 1):
         own = large[torch.sign(large[:, 3]) == side]

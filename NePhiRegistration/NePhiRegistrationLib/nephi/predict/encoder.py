@@ -31,12 +31,12 @@ class EncoderSizes:
         dim: 2 or 3.
         size: voxels along each side of the cube that both images are resampled to; a multiple of 2^local_block.
         widths: channels of the blocks, each of which halves the grid.
-        local_block: from whose grid the local code is read, counted from 1.
+        local_block: the block whose grid carries the local code, counted from 1.
         channels: of the local code.
         shared: of the global code; may be 0.
         depth: residual blocks on the local code's grid, where both images and all scales have come together.
-        norm: "batch", as in the paper, with running statistics at inference; or "group", by each pair's own
-            statistics, for batches of few and unlike pairs.
+        norm: "batch", as in the paper, with running statistics at inference; or "group", with each pair's own
+            statistics, for small batches of dissimilar pairs.
         cues: whether every block also reads the images and the force between them, at its own resolution.
     """
 
@@ -66,10 +66,7 @@ class EncoderSizes:
     @property
     def coarsest(self) -> int:
         """Voxels along the side of the last block's grid."""
-        n = self.size
-        for _ in self.widths:
-            n = -(-n // 2)
-        return n
+        return -(-self.size // 2 ** len(self.widths))
 
     @property
     def grid(self) -> Grid:
@@ -164,13 +161,13 @@ def cues(pairs: Tensor) -> Tensor:
 
 
 def _halved(pairs: Tensor) -> Tensor:
-    """Images on the grid of the next block: averages over two voxels along each axis, as a stride of 2 halves."""
+    """Images on the grid of the next block: averages over two voxels along each axis."""
     pool = F.adaptive_avg_pool3d if pairs.dim() == 5 else F.adaptive_avg_pool2d
     return pool(pairs, tuple(-(-n // 2) for n in pairs.shape[2:]))
 
 
 def _nodes(grid: Grid) -> Tensor:
-    """(k, j, i, d + 1): 1 and where a spline's coefficients are; those linear in them make a linear spline."""
+    """(k, j, i, d + 1): 1 and the places of a spline's coefficients, which make a linear spline if linear in them."""
     axes = [low + (torch.arange(n + EXTRA) - 1) * grid.spacing[0] for low, n in zip(grid.origin, grid.size)]
     points = torch.stack(torch.meshgrid(*reversed(axes), indexing="ij")[::-1], dim=-1)
     return torch.cat([torch.ones_like(points[..., :1]), points], dim=-1)

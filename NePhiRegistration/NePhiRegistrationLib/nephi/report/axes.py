@@ -1,4 +1,4 @@
-"""The axes, curves and words of a chart as SVG: sharp in print, and no drawing library needed."""
+"""The axes, curves and labels of a chart as SVG: sharp in print, without a drawing library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Axes:
     Attributes:
         x, y: the lowest and the highest value.
         left: where the chart begins in the picture.
-        width, height: of the chart with its words, picture units.
+        width, height: of the chart with its labels, picture units.
         margins: left, right, top, bottom.
     """
 
@@ -46,7 +46,7 @@ class Axes:
                 bottom - (bottom - top) * (y - self.y[0]) / max(self.y[1] - self.y[0], 1e-12))
 
     def rules(self, count: int = 4) -> str:
-        """Horizontal lines at round values, named on the left."""
+        """Horizontal lines at round values, labelled on the left."""
         left, right, _, _ = self.box
         heights = [(value, self.place(self.x[0], value)[1]) for value in ticks(*self.y, count)]
         return "".join(line(left, y, right, y, _RULE) + text(left - 7, y + 3.5, f"{value:.4g}", "end")
@@ -66,7 +66,7 @@ class Axes:
         return line(across, top, across, bottom, _AXIS, dashes="3 3")
 
     def curve(self, x: np.ndarray, y: np.ndarray, colour: str, width: float = 2.0, opacity: float = 1.0) -> str:
-        """A line through points; of many points some, and what is far outside runs along the edge."""
+        """A line through points, thinned out if there are many; those far outside run along the edge."""
         _, _, top, bottom = self.box
         chosen = np.unique(np.append(np.arange(0, len(x), max(1, len(x) // _MOST_POINTS)), len(x) - 1))
         across, down = self.place(x[chosen], y[chosen])
@@ -75,7 +75,7 @@ class Axes:
                 f'opacity="{opacity}" stroke-linejoin="round"/>')
 
     def bar(self, left: float, right: float, y: float, colour: str) -> str:
-        """A bar from the bottom to a value, a gap on either side."""
+        """A bar from the bottom up to a value, with a gap on either side."""
         (x0, top), (x1, bottom) = self.place(left, y), self.place(right, self.y[0])
         return (f'<rect x="{x0 + 0.4:.1f}" y="{top:.1f}" width="{x1 - x0 - 0.8:.1f}" height="{bottom - top:.1f}" '
                 f'fill="{colour}"/>')
@@ -100,7 +100,7 @@ def line(x0: float, y0: float, x1: float, y1: float, colour: str, width: float =
 
 
 def text(x: float, y: float, words: str, anchor: str = "middle", colour: str = _INK, size: float = 11.5) -> str:
-    """Words in picture units, escaped."""
+    """Escaped text at a place in picture units."""
     return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="{size}">'
             f'{html.escape(words)}</text>')
 

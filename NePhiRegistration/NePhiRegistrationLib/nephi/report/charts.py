@@ -50,11 +50,11 @@ def loss_chart(history: Sequence[Mapping]) -> str:
 
 
 def jacobian_histogram(log_values: np.ndarray, limit: float) -> str:
-    """How the volume change is spread: a histogram of log-Jacobian values over +-limit, labelled as factors.
+    """The distribution of the volume change: a histogram of log-Jacobian values over +-limit, labelled as factors.
 
     Args:
         log_values: (n,) natural logarithms of determinants.
-        limit: the ends of the axis; what is beyond counts in the outermost bars.
+        limit: the ends of the axis; values beyond count in the outermost bars.
 
     Returns:
         SVG, empty if there are no values.
@@ -86,10 +86,10 @@ def factor_label(log_value: float) -> str:
 
 
 def deformation_grid(plane: Plane, deform: Callable[[torch.Tensor], torch.Tensor], step: float) -> str:
-    """A regular grid in the plane as the map moves it, seen along the plane's normal: an SVG in mm for the picture.
+    """A regular grid in the plane, deformed by the map and projected back: an SVG in mm to lay over the picture.
 
     Args:
-        deform: world points (n, d) LPS mm of the grid's space -> where they go in the same space.
+        deform: world points (n, d) LPS mm -> where they go, in the same space.
         step: mm between lines.
     """
     width, height = plane.size_mm

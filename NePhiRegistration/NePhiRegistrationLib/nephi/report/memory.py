@@ -1,4 +1,4 @@
-"""The most memory this process has used."""
+"""The peak memory of this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def peak_memory_gb() -> float:
-    """The peak resident memory of this process in GB (1e9 bytes); NaN where the system does not tell."""
+    """The peak resident memory of this process in GB (1e9 bytes); NaN where the system does not report it."""
     try:
         if sys.platform == "win32":
             return _windows_peak() / 1e9

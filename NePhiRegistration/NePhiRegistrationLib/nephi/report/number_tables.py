@@ -1,4 +1,4 @@
-"""The numbers of ``report.html`` as rows of words."""
+"""The numbers of ``report.html`` as rows of text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, Optional
 _SIDES = ("forward", "inverse")
 _SIMILARITIES = {"ncc": "Correlation (NCC)", "nmi": "Normalised mutual information",
                  "mean_absolute_difference": "Mean absolute difference"}
-_DETERMINANTS = {"min": "Smallest", "p01": "1st percentile", "median": "Median", "p99": "99th percentile",
-                 "max": "Largest"}
+_STATISTICS = {"before": "Mean before", "affine": "Mean after the linear part", "mean": "Mean", "min": "Smallest",
+               "p01": "1st percentile", "median": "Median", "p95": "95th percentile", "p99": "99th percentile",
+               "max": "Largest"}
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Table:
     """A titled table.
 
     Attributes:
-        heads: of the columns, the first being that of the names; all empty for none.
+        heads: of the columns, names first; all empty for a table without a head row.
         rows: (name, cell, cell...).
     """
 
@@ -29,7 +30,7 @@ class Table:
 
 
 def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
-    """(name, number, unit) of what matters most."""
+    """(name, number, unit) of the most important results."""
     metrics, runtime = report["metrics"], report["runtime"]
     figures = []
     if metrics.get("tre_mm"):
@@ -47,7 +48,7 @@ def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
 
 
 def number_tables(report: Mapping) -> list[Table]:
-    """All numbers of a report, but those of each label."""
+    """All numbers of a report except those of each label."""
     metrics = report["metrics"]
     return [*_landmarks(metrics.get("tre_mm")), *_overlap(metrics), _similarity(metrics["similarity"]), _folds(metrics),
             _consistency(metrics["inverse_consistency_mm"]), *_jacobian(metrics.get("jacobian")),
@@ -55,7 +56,7 @@ def number_tables(report: Mapping) -> list[Table]:
 
 
 def label_rows(metrics: Mapping) -> list[tuple[str, float, str, Optional[str]]]:
-    """(label, Dice, Dice in words, 95th percentile of the surface distance in mm or None) of each label."""
+    """(label, Dice, Dice as text, 95th percentile of the surface distance in mm or None) of each label."""
     surfaces = (metrics.get("surface_distance_mm") or {}).get("per_label") or {}
     return [(label, value or 0.0, number(value, 3),
              number((surfaces.get(label) or {}).get("hd95"), 1) if surfaces else None)
@@ -63,13 +64,13 @@ def label_rows(metrics: Mapping) -> list[tuple[str, float, str, Optional[str]]]:
 
 
 def provenance_groups(provenance: Mapping) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(heading, its (name, value) rows) of what made the result; single values have an empty heading."""
+    """(heading, (name, value) rows) of the provenance; single values have an empty heading."""
     return [(key, list(flattened(value))) if isinstance(value, Mapping) and value else ("", [(key, _shown(value))])
             for key, value in provenance.items()]
 
 
 def flattened(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as (dotted name, words)."""
+    """Nested mappings as (dotted name, text)."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flattened(value, f"{prefix}{key}.")
@@ -78,7 +79,7 @@ def flattened(values: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def number(value: Optional[float], digits: int) -> str:
-    """A number with so many decimals, a dash where there is none."""
+    """A number with this many decimals; a dash for None."""
     if value is None or not math.isfinite(value):
         return "–"
     if abs(value) >= 1000:
@@ -91,10 +92,8 @@ def number(value: Optional[float], digits: int) -> str:
 
 def _landmarks(tre: Optional[Mapping]) -> Iterator[Table]:
     if tre:
-        names = {"before": "Mean before", "affine": "Mean after the linear part", "mean": "Mean", "median": "Median",
-                 "p95": "95th percentile", "max": "Largest"}
-        rows = [(name, number(tre[key], 2)) for key, name in names.items() if tre.get(key) is not None]
-        yield Table("Landmark error" + (f", {tre['count']} points" if tre.get("count") else ""), ("", "mm"), rows)
+        points = f", {tre['count']} points" if tre.get("count") else ""
+        yield Table(f"Landmark error{points}", ("", "mm"), _statistics(2, tre))
 
 
 def _overlap(metrics: Mapping) -> Iterator[Table]:
@@ -122,16 +121,13 @@ def _folds(metrics: Mapping) -> Table:
 
 
 def _consistency(consistency: Mapping) -> Table:
-    names = {"mean": "Mean", "p95": "95th percentile", "max": "Largest"}
-    return Table("Inverse-consistency error", ("", "mm"),
-                 [(name, number(consistency[key], 3)) for key, name in names.items()])
+    return Table("Inverse-consistency error", ("", "mm"), _statistics(3, consistency))
 
 
 def _jacobian(jacobian: Optional[Mapping]) -> Iterator[Table]:
     if jacobian:
         sides = [side for side in _SIDES if jacobian.get(side)]
-        yield Table("Jacobian determinant", ("", *sides), [
-            (name, *(number(jacobian[side].get(key), 3) for side in sides)) for key, name in _DETERMINANTS.items()])
+        yield Table("Jacobian determinant", ("", *sides), _statistics(3, *(jacobian[side] for side in sides)))
 
 
 def _files(transforms: Optional[Sequence[Mapping]]) -> Iterator[Table]:
@@ -147,6 +143,11 @@ def _runtime(runtime: Mapping) -> Table:
     rows += [(f"{str(name)[:1].upper()}{str(name)[1:]}, s", number(seconds, 1))
              for name, seconds in (runtime.get("phases") or {}).items()]
     return Table("Run", ("", ""), rows)
+
+
+def _statistics(digits: int, *columns: Mapping) -> list[tuple[str, ...]]:
+    return [(name, *(number(column[key], digits) for column in columns))
+            for key, name in _STATISTICS.items() if all(column.get(key) is not None for column in columns)]
 
 
 def _shown(value: Any) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Union
 
-from ..storage import atomic_path
+from ..storage import PathLike, atomic_path
 from .charts import jacobian_histogram, loss_chart
 from .number_tables import key_figures, label_rows, number_tables, provenance_groups
 from .pictures import Pictures, inside, jacobian_limit, layout, picture_sections, views_of
 from .planes import diverging_css
 
 
-def write_html(path: Union[str, os.PathLike], report: Mapping, pictures: Pictures,
-               history: Sequence[Mapping] = ()) -> None:
+def write_html(path: PathLike, report: Mapping, pictures: Pictures, history: Sequence[Mapping] = ()) -> None:
     """Write the page, completely or not at all.
 
     Raises:

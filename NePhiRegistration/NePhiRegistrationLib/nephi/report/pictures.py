@@ -89,7 +89,7 @@ def picture_sections(pictures: Pictures, views: list[Plane]) -> list[Section]:
 
 
 def inside(pictures: Pictures, values: Tensor) -> np.ndarray:
-    """Values in the mask, or all without one; of many an even sample."""
+    """Values inside the mask, or everywhere without one; evenly sampled if there are many."""
     values = values.detach().cpu()
     return _sampled(values if pictures.mask is None else values[pictures.mask.cpu()])
 
@@ -160,7 +160,7 @@ class _Grey:
 
     @classmethod
     def of(cls, pictures: Pictures) -> _Grey:
-        """One range for both where they are of one kind, so that their difference means something."""
+        """One range for both images where their contrasts are alike, so that their difference is meaningful."""
         fixed, after = _sampled(pictures.fixed), _sampled(pictures.after)
         ranges = [tuple(float(q) for q in np.percentile(v, (0.5, 99.5))) for v in (fixed, after)]
         spread = min(fixed.std(), after.std())

@@ -70,17 +70,10 @@ class Plane:
 
     def cut(self, values: Tensor) -> Tensor:
         """The slice of an array on the grid, (rows, columns) as stored voxels, oriented."""
-        values = values.detach().cpu()
-        axis = self.grid.dim - 1
-        if self.normal is not None:
-            values = values.select(axis - self.normal, self.index)
-            kept = [a for a in range(axis, -1, -1) if a != self.normal]
-        else:
-            kept = [1, 0]
-        if kept != [self.down, self.across]:
-            values = values.transpose(0, 1)
-        flips = [d for d, flip in enumerate((self.flip_down, self.flip_across)) if flip]
-        return values.flip(flips) if flips else values
+        order = (self.down, self.across) if self.normal is None else (self.normal, self.down, self.across)
+        values = values.detach().cpu().permute([self.grid.dim - 1 - axis for axis in order])
+        picture = values if self.normal is None else values[self.index]
+        return picture.flip([d for d, flip in enumerate((self.flip_down, self.flip_across)) if flip])
 
     def pixels(self, values: Tensor, nearest: bool = False) -> np.ndarray:
         """The slice in square pixels of :attr:`pixel_mm`, (rows, columns) float32."""
@@ -146,7 +139,7 @@ def window(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def checkerboard(a: np.ndarray, b: np.ndarray, square: int) -> np.ndarray:
-    """Squares of two pictures in turn, ``square`` pixels a side."""
+    """Alternating squares of two pictures, ``square`` pixels a side."""
     rows, columns = np.indices(a.shape) // max(1, square)
     return np.where((rows + columns) % 2 == 0, a, b)
 
@@ -159,7 +152,7 @@ def magenta_green(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 _DIVERGING = np.array([[5, 48, 97], [33, 102, 172], [67, 147, 195], [146, 197, 222], [209, 229, 240], [250, 250, 250],
                        [253, 219, 199], [244, 165, 130], [214, 96, 77], [178, 24, 43], [103, 0, 31]]) / 255.0
 FOLD_COLOUR = (255, 210, 0)
-"""Magenta, as the Slicer module shows folds."""
+"""Yellow, as the Slicer module shows folds."""
 
 
 def diverging(values: np.ndarray, limit: float) -> np.ndarray:

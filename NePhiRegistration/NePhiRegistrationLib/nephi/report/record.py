@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 import numpy as np
 import torch
 
 from ..judge.verdict import verdict
-from ..storage import atomic_path
+from ..storage import PathLike, atomic_path
 
 SCHEMA_NAME = "nephi-registration-report"
 SCHEMA_VERSION = 1
@@ -64,7 +63,7 @@ def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_bef
     }
 
 
-def write_report(report: dict, path: Union[str, os.PathLike]) -> None:
+def write_report(report: dict, path: PathLike) -> None:
     """Write a report, completely or not at all.
 
     Raises:
@@ -76,7 +75,7 @@ def write_report(report: dict, path: Union[str, os.PathLike]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The same values as JSON knows them: arrays as lists, keys as strings, None for numbers that are not finite."""
+    """Values for JSON: arrays as lists, keys as strings, None for numbers that are not finite."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (torch.Tensor, np.ndarray)):

@@ -1,1 +1,1 @@
-"""Training of predictors: data, made-up or read, the loss of instance optimisation over many pairs, checkpoints."""
+"""Training of predictors: synthetic or read pairs, the loss of instance optimisation over many pairs, checkpoints."""

@@ -1,4 +1,4 @@
-"""Random changes of a pair that keep what corresponds, or change it by a known linear map."""
+"""Random augmentations of a pair: of intensities, which keep the correspondence, and by known linear maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .config import Data
 
 
 def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
-    """One random number."""
+    """A random number between two limits."""
     return low + (high - low) * float(torch.rand(1, generator=generator))
 
 
@@ -47,7 +47,7 @@ def flip(data: Data, dim: int, generator: torch.Generator) -> np.ndarray:
 
 
 def intensities(values: Tensor, data: Data, generator: torch.Generator) -> Tensor:
-    """An image (k, j, i) in [0, 1] with another gamma, a bias field and noise, in [0, 1] again."""
+    """An image (k, j, i) in [0, 1] with a random gamma, bias field and noise, still in [0, 1]."""
     values = values.clamp(0, 1) ** math.exp(normal(generator, data.contrast))
     if data.bias:
         coarse = torch.randn((1, 1, *(4,) * values.dim()), generator=generator)

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped."""
+"""Checkpoints: everything a training needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORMAT = "nephi-checkpoint"
 
 
 def save(state: State, config: Config, path: Path) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, completely or not at all.
 
     Raises:
         InputError: it cannot be written.
@@ -35,10 +35,10 @@ def save(state: State, config: Config, path: Path) -> None:
 
 
 def load(state: State, config: Config, path: Path) -> None:
-    """Bring a new state to where a checkpoint was; nothing in the file is executed.
+    """Restore a new state from a checkpoint; nothing in the file is executed.
 
     Raises:
-        InputError: not a checkpoint, or one of another configuration.
+        InputError: not a checkpoint, or one made with another configuration.
     """
     device = next(state.predictor.parameters()).device
     try:
@@ -67,11 +67,10 @@ def _first_line(error: Exception) -> str:
 
 
 def fingerprint(config: Config) -> str:
-    """What must not change between a training and its resumption: everything but how long it goes on and on what."""
+    """A hash of what must not change when a training is resumed: all but its name, duration, speed and validation."""
     values = config.to_dict()
     free = ("steps", "checkpoint_every", "validate_every", "log_every", "workers", "device", "mixed_precision",
             "start")
     values["training"] = {name: value for name, value in values["training"].items() if name not in free}
-    values.pop("validation")
-    values.pop("name")
+    del values["validation"], values["name"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,13 +1,12 @@
-"""A training in one frozen value, read from a TOML file; every error names the table and the option."""
+"""The configuration of a training as one frozen value, read from TOML; errors name the table and the option."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
 from dataclasses import dataclass, field, fields
-from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from ..errors import InputError
 from ..limits import Checked, option, option_of
@@ -16,6 +15,7 @@ from ..options import AFFINE_KINDS, Options
 from ..predict.encoder import NORMS, EncoderSizes
 from ..predict.predictor import Design
 from ..resources import resources_folder
+from ..storage import PathLike
 
 KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",
@@ -52,13 +52,12 @@ class Model(Checked):
         Raises:
             InputError: sizes that do not fit each other.
         """
+        sizes, architecture = ({item.name: getattr(self, item.name) for item in fields(kind)}
+                               for kind in (EncoderSizes, Architecture))
         try:
-            sizes = EncoderSizes(self.dim, self.size, self.widths, self.local_block, self.channels, self.shared,
-                                 self.depth, self.norm, self.cues)
+            return Design(EncoderSizes(**sizes), Architecture(**architecture), self.passes)
         except ValueError as error:
             raise InputError(f"[model]: {error} Change size, widths or local_block.") from error
-        return Design(sizes, Architecture(self.dim, self.frequencies, self.hidden, self.channels, self.shared,
-                                          self.omega, self.frequency_scale, self.readout), self.passes)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class Validation(Checked):
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training.
+    """The configuration of a training.
 
     Attributes:
         name: of the trained weights.
@@ -150,7 +149,7 @@ class Config:
         return {**dataclasses.asdict(self), "loss": loss}
 
 
-def read_config(path: Union[str, PathLike]) -> Config:
+def read_config(path: PathLike) -> Config:
     """Read a TOML file, or a shipped one by its name.
 
     Raises:
@@ -169,7 +168,7 @@ def read_config(path: Union[str, PathLike]) -> Config:
         raise InputError(f"{path}: {error}") from error
 
 
-def find(name: Union[str, PathLike]) -> Path:
+def find(name: PathLike) -> Path:
     """The file of a shipped configuration's name, or the path itself."""
     shipped = resources_folder() / "Training" / f"{name}.toml"
     return shipped if shipped.is_file() else Path(name)

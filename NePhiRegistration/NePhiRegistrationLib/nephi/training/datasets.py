@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Frame
+from ..geometry import Frame, apply_affine
 from ..images.image import Image, normalise
 from ..images.masks import dilate, foreground
 from ..images.reading import read_image
@@ -106,7 +106,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 class ImagePairs:
-    """Random pairs of a folder's images, or those of a list, as they lie in the world but for small linear maps."""
+    """Random pairs of a folder's images, or of a list, placed as in the world apart from small random linear maps."""
 
     def __init__(self, data: Data, sizes: EncoderSizes, root: Path, strict: bool) -> None:
         self._data, self._sizes = data, sizes
@@ -114,13 +114,13 @@ class ImagePairs:
         self._pairs = read_pairs(root / data.pairs, self._folder.files) if data.pairs else None
 
     def draw(self, generator: torch.Generator) -> Example:
-        """A random pair; those with unreadable images are passed over."""
+        """A random pair; pairs with an unreadable image are skipped."""
         while True:
             numbers = self._draw_numbers(generator)
             alone = augment.uniform(generator) < self._data.alone
             images = [self._folder.read(number) for number in numbers]
             if images[0] is not None and images[1] is not None:
-                make = self._of_one if alone else self._of_two
+                make = self._of_one_image if alone else self._of_two_images
                 return make(images[0], images[1], generator)
 
     def _draw_numbers(self, generator: torch.Generator) -> tuple[int, int]:
@@ -130,52 +130,42 @@ class ImagePairs:
                        (len(self._folder), len(self._folder) - 1))
         return first, (first + 1 + step) % len(self._folder)
 
-    def _of_one(self, image: Image, _: Image, generator: torch.Generator) -> Example:
+    def _of_one_image(self, image: Image, _: Image, generator: torch.Generator) -> Example:
         """An image and itself, seen through a known deformation."""
-        data, sizes = self._data, self._sizes
-        frame = Frame.of(image.grid)
-        maps = KnownMaps.random(data, sizes, generator)
-        sides = []
-        for points in maps.on(sizes.grid):
-            values, masks = seen_at(image, points, frame.to_world_matrix, sizes)
-            sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
-        truth = maps.truth(sizes.dim, data.truth_points, generator) if data.truth_points else None
-        return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale, f"{image.name} alone", truth)
+        frame, maps = Frame.of(image.grid), KnownMaps.random(self._data, self._sizes, generator)
+        places = maps.scene_points(self._sizes.grid)
+        (fixed, fixed_masks), (moving, moving_masks) = (
+            self._seen(image, points, frame.to_world_matrix, generator) for points in places)
+        return Example(fixed, moving, fixed_masks, moving_masks, frame.scale, f"{image.name} alone",
+                       maps.truth(self._data.truth_points, generator))
 
-    def _of_two(self, fixed: Image, moving: Image, generator: torch.Generator) -> Example:
-        data, sizes = self._data, self._sizes
-        frame = Frame.of(fixed.grid)
-        mirror = augment.flip(data, sizes.dim, generator)
-        sides = []
-        for image in (fixed, moving):
-            matrix = frame.to_world_matrix @ augment.linear_map(data, sizes.dim, generator) @ mirror
-            values, masks = seen_at(image, sizes.grid.points("cpu"), matrix, sizes)
-            sides.append((augment.intensities(values, data, generator)[None] * masks[1], masks))
-        return Example(sides[0][0], sides[1][0], sides[0][1], sides[1][1], frame.scale,
-                       f"{fixed.name} and {moving.name}")
+    def _of_two_images(self, fixed: Image, moving: Image, generator: torch.Generator) -> Example:
+        frame, data, dim, points = Frame.of(fixed.grid), self._data, self._sizes.dim, self._sizes.grid.points("cpu")
+        mirror = augment.flip(data, dim, generator)
+        (here, fixed_masks), (there, moving_masks) = (
+            self._seen(image, points, frame.to_world_matrix @ augment.linear_map(data, dim, generator) @ mirror,
+                       generator) for image in (fixed, moving))
+        return Example(here, there, fixed_masks, moving_masks, frame.scale, f"{fixed.name} and {moving.name}")
 
+    def _seen(self, image: Image, points: Tensor, matrix: np.ndarray, generator: torch.Generator
+              ) -> tuple[Tensor, Tensor]:
+        """An image at points of the cube (n^d, d) that ``matrix`` takes to LPS mm, with changed intensities.
 
-def seen_at(image: Image, points: Tensor, matrix: np.ndarray, sizes: EncoderSizes) -> tuple[Tensor, Tensor]:
-    """An image on the cube, (k, j, i), and where to compare and the field of view there, (2, k, j, i) bool.
-
-    Args:
-        points: (n^d, d) cube coordinates, where the cube's voxels see the image.
-        matrix: (d + 1, d + 1) from there to LPS mm.
-    """
-    cube = sizes.grid
-    values = on_cube(image, points, matrix, cube)
-    world = points @ torch.from_numpy(matrix[:-1, :-1].T).float() + torch.from_numpy(matrix[:-1, -1]).float()
-    view = image.grid.contains(world)
-    mask = foreground(image)
-    wanted = view
-    if mask is not None:
-        seen = sample(mask, image.grid, world, mode="nearest", fill=False).view(cube.shape)
-        wanted = view & dilate(seen, cube, NEAR).flatten()
-    return values, torch.stack([wanted, view]).view(2, *cube.shape)
+        Returns:
+            The image, (1, k, j, i), and where to compare and the field of view, (2, k, j, i) bool.
+        """
+        cube, world, mask = self._sizes.grid, apply_affine(matrix, points), foreground(image)
+        values = augment.intensities(on_cube(image, points, matrix, cube), self._data, generator)
+        view = image.grid.contains(world).view(cube.shape)
+        wanted = view
+        if mask is not None:
+            seen = sample(mask, image.grid, world, mode="nearest", fill=False).view(cube.shape)
+            wanted = view & dilate(seen, cube, NEAR)
+        return values[None] * view, torch.stack([wanted, view])
 
 
 def read_pairs(path: Path, files: Sequence[Path]) -> list[tuple[int, int]]:
-    """The pairs of a CSV file with the columns fixed and moving, as numbers of files.
+    """The pairs of a CSV file with the columns fixed and moving, as indices of files.
 
     Raises:
         InputError: no such file or columns, a name that is not among the files, no pairs.
@@ -193,7 +183,7 @@ def read_pairs(path: Path, files: Sequence[Path]) -> list[tuple[int, int]]:
             raise InputError(f"{path} has no columns fixed and moving; its first line must name them.")
         for name in names:
             if name not in numbers:
-                raise InputError(f"{path}, line {line}: there is no image {name!r} among those used of the folder.")
+                raise InputError(f"{path}, line {line}: there is no image {name!r} among those used from the folder.")
         pairs.append((numbers[names[0]], numbers[names[1]]))
     if not pairs:
         raise InputError(f"{path} lists no pairs; give at least one.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Optional
 
 import numpy as np
 import torch
@@ -36,19 +37,19 @@ class Deformation:
 
     def forward(self, points: Tensor) -> Tensor:
         """phi of points (n, d)."""
-        return apply_affine(self.linear, points + _at(self._there, points))
+        return apply_affine(self.linear, points + _at(self._forward_flow, points))
 
     def inverse(self, points: Tensor) -> Tensor:
         """The inverse of phi at points (n, d)."""
         points = apply_affine(np.linalg.inv(self.linear), points)
-        return points + _at(self._back, points)
+        return points + _at(self._inverse_flow, points)
 
     @cached_property
-    def _there(self) -> Tensor:
+    def _forward_flow(self) -> Tensor:
         return flow(self.velocity)
 
     @cached_property
-    def _back(self) -> Tensor:
+    def _inverse_flow(self) -> Tensor:
         return flow(-self.velocity)
 
 
@@ -68,22 +69,24 @@ class KnownMaps:
 
     @classmethod
     def random(cls, data: Data, sizes: EncoderSizes, generator: torch.Generator) -> KnownMaps:
-        """Random ones, as far as the data's options go."""
+        """Random maps within the limits of the data's options."""
         dim, cube = sizes.dim, sizes.grid
         linear = augment.flip(data, dim, generator) @ augment.linear_map(data, dim, generator)
         common = random_deformation(cube, linear, data.deform, generator)
         between = random_deformation(cube, augment.linear_map(data, dim, generator), data.deform, generator)
         return cls(common, between, uniform(generator) < 0.5)
 
-    def on(self, cube: Grid) -> tuple[Tensor, Tensor]:
+    def scene_points(self, cube: Grid) -> tuple[Tensor, Tensor]:
         """Where the scene is seen by the voxels of the fixed and of the moving image, (n^d, d) each."""
         points = cube.points("cpu")
         seen = self.common.forward(self.between.forward(points)), self.common.forward(points)
         return (seen[1], seen[0]) if self.swapped else seen
 
-    def truth(self, dim: int, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Corresponding points of the fixed and the moving image, at most (count, d) each, both in the cube."""
-        start = 2 * torch.rand(count, dim, generator=generator) - 1
+    def truth(self, count: int, generator: torch.Generator) -> Optional[tuple[Tensor, Tensor]]:
+        """Corresponding points of both images, at most (count, d) each, all inside the cube; None if count is 0."""
+        if not count:
+            return None
+        start = 2 * torch.rand(count, len(self.between.velocity), generator=generator) - 1
         end = self.between.forward(start)
         inside = (end.abs() <= 1).all(1)
         return (end[inside], start[inside]) if self.swapped else (start[inside], end[inside])
@@ -107,8 +110,7 @@ def flow(velocity: Tensor) -> Tensor:
     """exp(v) - id by scaling and squaring, (d, k, j, i) on a cell-centred lattice of [-1, 1]^d."""
     displacement = velocity / 2**SQUARINGS
     n, dim = velocity.shape[1], len(velocity)
-    axis = (torch.arange(n) + 0.5) * 2 / n - 1
-    points = torch.stack(torch.meshgrid([axis] * dim, indexing="ij")).flip(0).flatten(1).T
+    points = Grid.aligned((n,) * dim, 2 / n, (1 / n - 1,) * dim).points("cpu")
     for _ in range(SQUARINGS):
         displacement = displacement + _at(displacement, points + displacement.flatten(1).T).T.view_as(displacement)
     return displacement
@@ -118,14 +120,11 @@ def smooth_upsample(coarse: Tensor, n: int) -> Tensor:
     """Values (C, m, ..., m) at control points, as smooth ones (C, n, ..., n): linear, then averaged over a cell."""
     dim, m = coarse.dim() - 1, coarse.shape[-1]
     values = stretched(coarse[None], (n,) * dim, corners=True)
-    width = max(1, n // m) | 1
+    width, pool = max(1, n // m) | 1, F.avg_pool3d if dim == 3 else F.avg_pool2d
     for _ in range(2):
         for axis in range(dim):
-            kernel = [1] * dim
-            kernel[axis] = width
-            pad = [k // 2 for k in kernel]
-            pool = F.avg_pool3d if dim == 3 else F.avg_pool2d
-            values = pool(values, kernel, 1, pad, count_include_pad=False)
+            kernel = [width if other == axis else 1 for other in range(dim)]
+            values = pool(values, kernel, 1, [k // 2 for k in kernel], count_include_pad=False)
     return values[0]
 
 

@@ -1,4 +1,4 @@
-"""One pair to train on, and the level of instance optimisation that its loss is taken from."""
+"""A pair to train on, and the level of instance optimisation that gives its loss."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..align.patches import PatchLattice
 from ..align.similarity import similarity_named
 from ..align.volume import Volume
 from ..geometry import Grid
+from ..images.resampling import sample
 from ..maps.displacement_map import DisplacementMap
 from ..maps.neural import NePhi
 from ..options import Options
@@ -24,10 +25,10 @@ class Example:
     """A pair on the encoder's cube.
 
     Attributes:
-        fixed, moving: (1 + C, k, j, i): the intensity in [0, 1], then what is compared instead of it, if anything.
+        fixed, moving: (1 + C, k, j, i): the intensity in [0, 1], then what the loss compares instead, if anything.
         fixed_masks, moving_masks: (2, k, j, i) bool: where to compare, and the field of view.
         mm: millimetres per frame unit.
-        name: what messages call it.
+        name: for messages.
         truth: corresponding points of the fixed and the moving image, (m, d) frame coordinates each, or None.
         labels: (k, j, i) of the fixed and the moving image, for validation, or None.
     """
@@ -43,7 +44,7 @@ class Example:
 
     @property
     def images(self) -> Tensor:
-        """What the encoder reads, (2, k, j, i)."""
+        """The input of the encoder, (2, k, j, i)."""
         return torch.stack([self.fixed[0], self.moving[0]])
 
     def to(self, device: torch.device) -> Example:
@@ -54,17 +55,14 @@ class Example:
 
     @torch.no_grad()
     def carried(self, models: tuple[NePhi, ...], carried: DisplacementMap) -> Example:
-        """The pair that remains after models: its moving image carried by them.
+        """The pair that remains to be registered after some models: its moving image carried by them.
 
         Args:
-            carried: where they take the points of the encoder's cube, see :func:`nephi.predict.predictor.carried_on`.
+            carried: the displacements of all of them on the cube, from :func:`nephi.predict.predictor.carried_on`.
         """
         grid = carried.grid
-        points = carried.map(grid.points(carried.device))
-        inside = grid.contains(points).to(self.moving.dtype)
         values = torch.cat([self.moving, self.moving_masks.to(self.moving.dtype)])
-        volume = Volume(values, grid)
-        read = (volume.at(volume.to_unit(points)) * inside).view(-1, *grid.shape)
+        read = sample(values, grid, carried.map(grid.points(carried.device))).view(values.shape)
         truth = self.truth
         if truth is not None:
             end = truth[1]
@@ -90,7 +88,7 @@ def level_of(example: Example, grid: Grid, options: Options) -> Level:
 
 
 def _side(values: Tensor, masks: Tensor, grid: Grid, options: Options) -> Side:
-    """One image with a margin: patches may lie across the cube's faces."""
+    """One image, padded because patches may cross the faces of the cube."""
     margin = options.patch + 1
     prepare = similarity_named(options.similarity).prepare
     if prepare is not None and len(values) == 1:

@@ -1,4 +1,4 @@
-"""What a training leaves to be looked at: a line of JSON for every entry, and TensorBoard's files where it is there."""
+"""The log of a training: a line of JSON for every entry, and TensorBoard's files if that package is installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TrainingLog:
         self._board = _tensorboard(folder)
 
     def rewrite(self, history: list[dict]) -> None:
-        """Start over with the entries up to a checkpoint: later ones will come again."""
+        """Start over with the entries up to a checkpoint; those after it will be logged again."""
         self._log.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
 
     def entry(self, kind: str, step: int, values: dict[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from .datasets import Source
 from .log import TrainingLog
 from .parallel import Group
 from .sources import make_source
-from .trainer import State, Step, new_state, train
+from .trainer import State, new_state, train
 from .validation import Case, Scores, cases_of, validate
 
 CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.npz", "last.npz"
@@ -25,14 +26,14 @@ CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.npz", "last.npz"
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a training stands.
+    """The progress of a training.
 
     Attributes:
-        step, steps: done and in all.
+        step, steps: how many steps are done, and their total.
         terms: means of the loss terms since the last entry of the log, or empty when this is not a logged step.
-        scores: of a validation, when there was one.
+        scores: of the validation after this step, if there was one.
         best: the best score so far.
-        seconds_left: an estimate without validations.
+        seconds_left: estimated from the mean time of the steps so far.
     """
 
     step: int
@@ -45,12 +46,12 @@ class TrainingProgress:
 
 def run(config: Config, folder: Path, root: Path, resume: bool = False, strict: bool = False
         ) -> Iterator[TrainingProgress]:
-    """Train into a folder: checkpoint.pt, best.npz, last.npz, log.jsonl; closing the generator stops.
+    """Train, with checkpoint.pt, best.npz, last.npz and log.jsonl in a folder; closing the generator stops.
 
     Args:
-        folder: made if it is not there.
-        root: what the configuration's folders are relative to.
-        resume: go on from the folder's checkpoint.
+        folder: created if it is missing.
+        root: the configuration's folders are relative to it.
+        resume: continue from the folder's checkpoint.
         strict: an image that cannot be read is fatal.
 
     Raises:
@@ -63,14 +64,14 @@ def run(config: Config, folder: Path, root: Path, resume: bool = False, strict: 
         state = new_state(config, group.device)
         _open(folder, state, config, resume, group)
         cases = cases_of(config, source, root, strict) if group.rank == 0 else []
-        monitor = TrainingLog(folder) if group.rank == 0 else None
-        if monitor is not None:
-            monitor.rewrite(state.history)
+        log = TrainingLog(folder) if group.rank == 0 else None
+        if log is not None:
+            log.rewrite(state.history)
         try:
-            yield from _train(config, state, source, cases, folder, group, monitor)
+            yield from _train(config, state, source, cases, folder, group, log)
         finally:
-            if monitor is not None:
-                monitor.close()
+            if log is not None:
+                log.close()
     finally:
         group.leave()
 
@@ -90,43 +91,42 @@ def _open(folder: Path, state: State, config: Config, resume: bool, group: Group
 
 
 def _train(config: Config, state: State, source: Source, cases: list[Case], folder: Path, group: Group,
-           monitor: Optional[TrainingLog]) -> Iterator[TrainingProgress]:
+           log: Optional[TrainingLog]) -> Iterator[TrainingProgress]:
     training = config.training
-    recent: list[Step] = []
+    recent: list[dict[str, float]] = []
     started, first = time.perf_counter(), state.step
-    for step in train(state, config, source, group):
-        recent.append(step)
-        last = state.step == training.steps
-        terms, scores = {}, None
+    for weighted in train(state, config, source, group):
+        recent.append(weighted)
+        last, terms, scores = state.step == training.steps, {}, None
         if state.step % training.log_every == 0 or last:
             terms = _means(recent)
             recent.clear()
-            _note(state, monitor, "training", {**terms, "loss": math.fsum(terms.values())})
-        if monitor is not None and (state.step % training.validate_every == 0 or last):
+            _note(state, log, "training", {**terms, "loss": math.fsum(terms.values())})
+        if log is not None and (state.step % training.validate_every == 0 or last):
             scores = validate(state.average, cases)
-            _note(state, monitor, "validation", scores.known())
-            monitor.picture(state.average, cases[0], state.step)
+            _note(state, log, "validation", scores.known())
+            log.picture(state.average, cases[0], state.step)
             if scores.score > state.best:
                 state.best = scores.score
                 _save_weights(state, config, scores, folder / BEST)
-        if monitor is not None and (state.step % training.checkpoint_every == 0 or last):
+        if log is not None and (state.step % training.checkpoint_every == 0 or last):
             checkpoint.save(state, config, folder / CHECKPOINT)
-        if monitor is not None and last:
+        if log is not None and last:
             _save_weights(state, config, scores, folder / LAST)
         rate = (time.perf_counter() - started) / (state.step - first)
         left = rate * (training.steps - state.step)
         yield TrainingProgress(state.step, training.steps, terms, scores, state.best, left)
 
 
-def _means(steps: list[Step]) -> dict[str, float]:
-    names = dict.fromkeys(name for step in steps for name in step.terms)
-    return {name: math.fsum(step.terms.get(name, 0.0) for step in steps) / len(steps) for name in names}
+def _means(steps: list[dict[str, float]]) -> dict[str, float]:
+    return {name: math.fsum(terms.get(name, 0.0) for terms in steps) / len(steps)
+            for name in dict.fromkeys(itertools.chain(*steps))}
 
 
-def _note(state: State, monitor: Optional[TrainingLog], kind: str, values: dict[str, float]) -> None:
+def _note(state: State, log: Optional[TrainingLog], kind: str, values: dict[str, float]) -> None:
     state.history.append({"kind": kind, "step": state.step, **values})
-    if monitor is not None:
-        monitor.entry(kind, state.step, values)
+    if log is not None:
+        log.entry(kind, state.step, values)
 
 
 def _save_weights(state: State, config: Config, scores: Scores, path: Path) -> None:
@@ -136,6 +136,6 @@ def _save_weights(state: State, config: Config, scores: Scores, path: Path) -> N
 
 
 def changed(config: Config, **training: object) -> Config:
-    """The configuration with other fields of [training]; those that are None stay."""
+    """The configuration with some fields of [training] replaced; None leaves a field as it is."""
     given = {name: value for name, value in training.items() if value is not None}
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **given))

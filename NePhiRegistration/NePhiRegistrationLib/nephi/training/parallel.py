@@ -14,7 +14,7 @@ from ..device import pick_device
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those of a training.
+    """This process and its place among those of a training.
 
     Attributes:
         rank: its number from 0; the first one writes.
@@ -41,7 +41,7 @@ class Group:
     def leave(self) -> None:
         """End what :meth:`join` started."""
         if self.size > 1 and dist.is_initialized():
-            dist.barrier()  # a process that is gone while another still talks to it would bring that one down
+            dist.barrier()  # a process that leaves early would crash those that still talk to it
             dist.destroy_process_group()
 
     def means(self, terms: dict[str, float], count: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ def make_source(config: Config, root: Path, strict: bool) -> Source:
     """All [[data]] tables of a configuration as one source.
 
     Args:
-        root: what folders are relative to.
+        root: the folders in the configuration are relative to it.
         strict: an image that cannot be read is fatal.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Made-up pairs: what is seen is drawn at random, what corresponds is known."""
+"""Synthetic pairs: random scenes, deformed by known maps."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ AIR, DENSE = (-1000.0, -880.0), (-650.0, 200.0)  # HU that become 0 and 1: the w
 SKULL = 500  # labels from here on are not of the brain
 FEWEST_CENTRES = 12  # of labels, for an affine map between heads
 HALF_SIDES = (95.0, 128.0)  # mm, of the cube around a head
-BRAIN = np.array([140.0, 175.0, 140.0])  # mm, the common size of brains along (x, y, z), about the usual one
+BRAIN = np.array([140.0, 175.0, 140.0])  # mm along (x, y, z): the size that all brains are scaled to
 LABELS = 1024  # more than any label
 LEFT, RIGHT = ([2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28, 30, 31],
-               [41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60, 62, 63])  # of FreeSurfer, one another's mirror
+               [41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60, 62, 63])  # FreeSurfer's, paired by mirroring
 
 Scene = Callable[[Tensor], Tensor]
-"""What there is at points (n, d) of the cube: labels or intensities, (n)."""
+"""The labels at points (n, d) of the cube, (n)."""
 
 
 class Shapes:
-    """Triangles and circles in the plane, both filled or both hollow; nothing is known but the images."""
+    """Triangles and circles in the plane, both filled or both hollow, with no known map between them."""
 
     def __init__(self, data: Data, sizes: EncoderSizes) -> None:
         if sizes.dim != 2:
@@ -64,7 +64,7 @@ class Shapes:
         images = [(depth / pixel + 0.5).clamp(0, 1).view(1, *cube.shape) for depth in depths]
         labels = tuple((depth > 0).view(cube.shape).to(torch.int32) for depth in depths)
         masks = torch.ones((2, *cube.shape), dtype=torch.bool)
-        return Example(images[0], images[1], masks, masks, 1.0, "shapes", labels=labels)
+        return Example(*images, masks, masks, 1.0, "shapes", labels=labels)
 
 
 def _shape(points: Tensor, generator: torch.Generator) -> Tensor:
@@ -98,8 +98,7 @@ class Blobs:
         def scene(points: Tensor) -> Tensor:
             return nearest(labels[None], (points + 1) * (n / 2) - 0.5)[0]
 
-        maps = KnownMaps.random(self._data, self._sizes, generator)
-        return _painted(scene, scene, maps, "random shapes", 100.0, self._data, self._sizes, generator)
+        return _painted((scene, scene), "random shapes", 100.0, self._data, self._sizes, generator)
 
 
 class LabelMaps:
@@ -125,19 +124,18 @@ class LabelMaps:
         half, stripped = uniform(generator, *HALF_SIDES), uniform(generator) < self._data.stripped
         heads = [self._read(self._files[number]) for number in (first, second if other else first)]
         matrix = heads[0].to_world(half)
-        scenes = [heads[0].scene(matrix, stripped), heads[1].scene(heads[0].onto(heads[1]) @ matrix, stripped)]
-        maps = KnownMaps.random(self._data, self._sizes, generator)
-        example = _painted(scenes[0], scenes[1], maps, f"{heads[0].name} and {heads[1].name}", half, self._data,
-                           self._sizes, generator)
+        scenes = heads[0].scene(matrix, stripped), heads[1].scene(heads[0].onto(heads[1]) @ matrix, stripped)
+        name = f"{heads[0].name} and {heads[1].name}"
+        example = _painted(scenes, name, half, self._data, self._sizes, generator)
         return replace(example, truth=None) if other else example
 
 
 @dataclass(frozen=True)
 class _Head:
-    """A label map, where its brain is in the middle, and how large that is compared with others, along (x, y, z).
+    """A label map, the middle of its brain (LPS mm) and the brain's size relative to BRAIN along (x, y, z).
 
     Attributes:
-        centroids: label of the brain -> (3) its centre, LPS mm.
+        centroids: label of the brain -> its centre, (3) LPS mm.
     """
 
     name: str
@@ -178,9 +176,8 @@ def _read_map(file: Path) -> _Head:
     if len(index) == 0:
         raise InputError(f"The label map {file} has no label from 1 to {SKULL - 1}; leave it out.")
     brain = index.flip(1).double()
-    ends = torch.stack([brain.quantile(q, dim=0) if len(brain) < 10**6 else brain[::len(brain) // 10**6].quantile(q, 0)
-                        for q in (0.001, 0.999)])
-    low, high = grid.to_world(ends).numpy()
+    some = brain[::max(1, len(brain) // 10**6)]
+    low, high = grid.to_world(torch.stack([some.quantile(q, dim=0) for q in (0.001, 0.999)])).numpy()
     found = values[tuple(index.T)].long()
     counts = torch.bincount(found, minlength=SKULL)
     sums = torch.stack([torch.bincount(found, weights=axis, minlength=SKULL) for axis in brain.T], dim=1)
@@ -208,16 +205,17 @@ class Lungs:
         matrix = Frame(middle, half).to_world_matrix
         air, dense = uniform(generator, *AIR), uniform(generator, *DENSE)
         maps = KnownMaps.random(data, sizes, generator)
-        clean, seen, masks = [], [], []
-        for points in maps.on(sizes.grid):
+        images, masks = [], []
+        for points in maps.scene_points(sizes.grid):
             found = sample(chest.values, chest.grid, apply_affine(matrix, points), fill=-1000.0).view(sizes.grid.shape)
-            clean.append(((found - air) / (dense - air)).clamp(0, 1))
+            clean = ((found - air) / (dense - air)).clamp(0, 1)
             breath = uniform(generator, 0.8, 1.2)
             edges = torch.tensor([side + uniform(generator, -0.05, 0.05) for side in box])
             view = (sizes.grid.points("cpu").abs() <= edges).all(1).view(sizes.grid.shape)
-            seen.append(_imaged((clean[-1] * breath).clamp(0, 1), data, generator) * view)
+            seen = _imaged((clean * breath).clamp(0, 1), data, generator) * view
+            images.append(torch.stack([seen, clean]))
             masks.append(torch.stack([view, view]))
-        return _example(seen, clean, masks, maps, "a chest phantom", half, data, sizes, generator)
+        return Example(*images, *masks, half, "a chest phantom", maps.truth(data.truth_points, generator))
 
     @staticmethod
     def _crop(half: float, generator: torch.Generator) -> tuple[tuple[float, ...], list[float]]:
@@ -230,17 +228,21 @@ class Lungs:
         return tuple(middle), [uniform(generator, 65, 85) / half, uniform(generator, 90, 130) / half, 2.0]
 
 
-def _painted(fixed: Scene, moving: Scene, maps: KnownMaps, name: str, mm: float, data: Data, sizes: EncoderSizes,
+def _painted(scenes: tuple[Scene, Scene], name: str, mm: float, data: Data, sizes: EncoderSizes,
              generator: torch.Generator) -> Example:
-    """Labels in random intensities: to the encoder those of two images, to the loss the same in both."""
-    labels = [scene(points).view(sizes.grid.shape) for scene, points in zip((fixed, moving), maps.on(sizes.grid))]
+    """A fixed and a moving scene of labels, seen through random maps and painted in random intensities.
+
+    The encoder sees one palette for each image, the loss compares both images in one common palette.
+    """
+    maps = KnownMaps.random(data, sizes, generator)
+    labels = tuple(scene(points).view(sizes.grid.shape) for scene, points in zip(scenes, maps.scene_points(sizes.grid)))
     shared = _palette(generator)
     palettes = [shared, shared if uniform(generator) < data.same_contrast else _palette(generator)]
     seen = [_imaged(palette[label], data, generator) for label, palette in zip(labels, palettes)]
     compared = _palette(generator)
-    clean = [_blurred(compared[label], 1.0) for label in labels]
-    everywhere = [torch.ones((2, *sizes.grid.shape), dtype=torch.bool)] * 2
-    return replace(_example(seen, clean, everywhere, maps, name, mm, data, sizes, generator), labels=tuple(labels))
+    images = [torch.stack([image, _blurred(compared[label], 1.0)]) for image, label in zip(seen, labels)]
+    everywhere = torch.ones((2, *sizes.grid.shape), dtype=torch.bool)
+    return Example(*images, everywhere, everywhere, mm, name, maps.truth(data.truth_points, generator), labels)
 
 
 def _palette(generator: torch.Generator) -> Tensor:
@@ -252,7 +254,7 @@ def _palette(generator: torch.Generator) -> Tensor:
 
 
 def _imaged(values: Tensor, data: Data, generator: torch.Generator) -> Tensor:
-    """What a scanner makes of it: less resolution, another gamma, bias, noise."""
+    """An image as a scanner may show it: blurred, with a random gamma, bias field and noise."""
     return augment.intensities(_blurred(values, uniform(generator, 0, data.coarse)), data, generator)
 
 
@@ -266,10 +268,3 @@ def _blurred(values: Tensor, width: float) -> Tensor:
         smooth = sum(tap * padded[..., k:k + last.shape[-1]] for k, tap in enumerate(taps.tolist()))
         values = smooth.view(last.shape).movedim(-1, axis)
     return values.contiguous()
-
-
-def _example(seen: list[Tensor], clean: list[Tensor], masks: list[Tensor], maps: KnownMaps, name: str, mm: float,
-             data: Data, sizes: EncoderSizes, generator: torch.Generator) -> Example:
-    truth = maps.truth(sizes.dim, data.truth_points, generator) if data.truth_points else None
-    fixed, moving = (torch.stack([image, compared]) for image, compared in zip(seen, clean))
-    return Example(fixed, moving, masks[0], masks[1], mm, name, truth)

@@ -1,20 +1,17 @@
-"""Training as a generator of steps: the loss of instance optimisation, on codes that an encoder makes.
+"""Training as a generator of steps: the loss of instance optimisation, on the codes of an encoder.
 
-Only one pair's graph is alive at a time. The encoder's codes are cut off, each pair's loss is propagated down to
-them, and the gradients they collect then go through the encoder in one pass: memory does not grow with the batch's
-sample points.
+Only one pair's graph is alive at a time. The encoder's codes are detached, each pair's loss is propagated back to
+them, and their gradients then go through the encoder in one pass: memory does not grow with the batch's sample points.
 
-Every random draw of a pair comes from a generator made of the seed, the step and the pair's number in the batch, so
-that a resumed training is the uninterrupted one, and two processes see what one with the doubled batch sees.
+Every random draw of a pair comes from a generator seeded by the seed, the step and the pair's number in the batch.
+A resumed training therefore equals an uninterrupted one, and two processes equal one with twice the batch.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 import math
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,27 +29,11 @@ from .datasets import Source
 from .examples import Example, level_of
 from .parallel import Group
 
-logger = logging.getLogger(__name__)
-
 FINAL_RATE = 0.01  # of the learning rate, at the end
 
 
 class TrainingError(NePhiError, RuntimeError):
-    """A training that cannot go on; the last good checkpoint stays."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step did: its number from 1, the mean weighted loss terms, seconds since the start or the resumption."""
-
-    number: int
-    terms: dict[str, float]
-    seconds: float
-
-    @property
-    def loss(self) -> float:
-        """The sum of the terms."""
-        return math.fsum(self.terms.values())
+    """A training that cannot continue; its last good checkpoint is kept."""
 
 
 @dataclass
@@ -80,7 +61,7 @@ def new_state(config: Config, device: torch.device) -> State:
     """The start of a training.
 
     Raises:
-        InputError: weights to start from that are not there, are damaged, or are of another design.
+        InputError: the weights to start from are missing, damaged or of another design.
     """
     predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
     if config.training.start:
@@ -99,19 +80,21 @@ def new_state(config: Config, device: torch.device) -> State:
     return State(predictor, average, optimizer)
 
 
-def train(state: State, config: Config, source: Source, group: Group) -> Iterator[Step]:
+def train(state: State, config: Config, source: Source, group: Group) -> Iterator[dict[str, float]]:
     """Train a state in place up to the configuration's number of steps; closing the generator stops.
+
+    Yields:
+        The weighted loss terms of each step, means over all its pairs.
 
     Raises:
         TrainingError: the loss is not a finite number; the message names the pairs.
     """
-    training, started = config.training, time.perf_counter()
-    pairs = _Ahead(config, source, group)
+    training, pairs = config.training, _Prefetch(config, source, group)
     try:
         while state.step < training.steps:
             factor = schedule(state.step, training.steps, training.warm_up)
-            rates = training.learning_rate, training.field_learning_rate
-            for options, rate in zip(state.optimizer.param_groups, rates):
+            for options, rate in zip(state.optimizer.param_groups,
+                                     (training.learning_rate, training.field_learning_rate)):
                 options["lr"] = factor * rate
             examples = pairs.of_step(state.step)
             terms = _backward(state.predictor, examples, config, group, state.step)
@@ -124,7 +107,7 @@ def train(state: State, config: Config, source: Source, group: Group) -> Iterato
             group.average_statistics(state.predictor)
             state.step += 1
             _update_average(state, training.average)
-            yield Step(state.step, terms, time.perf_counter() - started)
+            yield terms
     finally:
         pairs.close()
 
@@ -150,7 +133,7 @@ def _backward(predictor: Predictor, examples: list[Example], config: Config, gro
     mixed = config.training.mixed_precision and group.device.type == "cuda"
     # Nothing but numbers may reach the sampling of images: torch reads outside of them otherwise.
     _check_finite(sum(example.images.sum() for example in examples), "sum of the images", examples, step)
-    examples = [_at_a_pass(predictor, example, generator_of(config.training.seed, step, number, "pass"))
+    examples = [_at_random_pass(predictor, example, generator_of(config.training.seed, step, number, "pass"))
                 for number, example in zip(numbers, examples)]
     with torch.autocast("cuda", torch.bfloat16, enabled=mixed):  # whose range needs no scaling of the loss
         local, shared = predictor.encoder(torch.stack([example.images for example in examples]))
@@ -169,11 +152,9 @@ def _backward(predictor: Predictor, examples: list[Example], config: Config, gro
     return total
 
 
-def _at_a_pass(predictor: Predictor, example: Example, generator: torch.Generator) -> Example:
-    """The pair as one of the predictor's passes meets it: carried by none, one or more of the passes before."""
+def _at_random_pass(predictor: Predictor, example: Example, generator: torch.Generator) -> Example:
+    """The pair as a random pass of the predictor sees it: carried by all passes before."""
     passes = int(torch.randint(predictor.design.passes, (1,), generator=generator))
-    if not passes:
-        return example
     predictor.eval()
     models: tuple[NePhi, ...] = ()
     remaining, carried = example, None
@@ -192,7 +173,7 @@ def _gradient(tensor: Tensor) -> Tensor:
 
 
 def _numbers(config: Config, group: Group) -> list[int]:
-    """Which pairs of a step's batch are this process's."""
+    """The numbers of this process's pairs in the batch of all processes."""
     batch = config.training.batch
     return list(range(group.rank * batch, (group.rank + 1) * batch))
 
@@ -216,31 +197,26 @@ def _update_average(state: State, decay: float) -> None:
                 mean.copy_(value)
 
 
-class _Ahead:
-    """The pairs of a step, prepared by threads while the steps before are computed."""
+class _Prefetch:
+    """Pairs prepared by threads while earlier steps are computed."""
 
     def __init__(self, config: Config, source: Source, group: Group) -> None:
         self._seed, self._steps = config.training.seed, config.training.steps
         self._source, self._device, self._numbers = source, group.device, _numbers(config, group)
-        self._reach = math.ceil(config.training.workers / len(self._numbers))
-        self._pool = ThreadPoolExecutor(config.training.workers) if self._reach else None
+        self._steps_ahead = math.ceil(config.training.workers / len(self._numbers))
+        self._pool = ThreadPoolExecutor(max(1, config.training.workers))
         self._coming: dict[tuple[int, int], Future] = {}
 
     def of_step(self, step: int) -> list[Example]:
         """This process's pairs of a step."""
-        if self._pool is None:
-            examples = [self._draw(step, number) for number in self._numbers]
-        else:
-            for key in ((s, n) for s in range(step, min(step + 1 + self._reach, self._steps)) for n in self._numbers):
-                if key not in self._coming:
-                    self._coming[key] = self._pool.submit(self._draw, *key)
-            examples = [self._coming.pop((step, number)).result() for number in self._numbers]
-        return [example.to(self._device) for example in examples]
+        for key in ((s, n) for s in range(step, min(step + 1 + self._steps_ahead, self._steps)) for n in self._numbers):
+            if key not in self._coming:
+                self._coming[key] = self._pool.submit(self._draw, *key)
+        return [self._coming.pop((step, number)).result().to(self._device) for number in self._numbers]
 
     def close(self) -> None:
-        """Drop what is not needed any more."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        """Stop the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _draw(self, step: int, number: int) -> Example:
         return self._source.draw(generator_of(self._seed, step, number, "pair"))

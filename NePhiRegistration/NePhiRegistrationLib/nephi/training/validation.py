@@ -1,4 +1,4 @@
-"""How good predictions are on pairs that were never trained on: Dice, error at known points, similarity, folds."""
+"""The quality of predictions on pairs held out of the training: Dice, error at known points, similarity, folds."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from .datasets import Folder, Source, read_pairs
 from .examples import Example
 from .trainer import generator_of
 
-MM_PER_DICE = 20.0  # an error of this size weighs as much as all of the overlap
+MM_PER_DICE = 20.0  # of error at known points lower the score as much as no overlap at all
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A pair with what is known of it.
+    """A pair to validate on, with its known labels or points.
 
     Attributes:
         fixed, moving: intensities in [0, 1].
@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over pairs; NaN for what is not known.
+    """Means over pairs; NaN where the truth is not known.
 
     Attributes:
         dice: over the labels of the fixed image.
@@ -65,7 +65,7 @@ class Scores:
         similarity: normalised cross-correlation within the foreground.
         folds: percent of the voxels of the fixed image whose determinant by finite differences is not positive,
             the larger of both directions.
-        seconds: a prediction takes.
+        seconds: for a prediction.
     """
 
     dice: float = math.nan
@@ -76,12 +76,12 @@ class Scores:
 
     @property
     def score(self) -> float:
-        """What the best weights have most of: Dice, less a share of the error; the similarity if neither is known."""
+        """Larger is better: Dice, less a share of the error; the similarity if neither is known."""
         known = [value for value in (self.dice, -self.error / MM_PER_DICE) if math.isfinite(value)]
         return math.fsum(known) if known else self.similarity if math.isfinite(self.similarity) else -math.inf
 
     def known(self) -> dict[str, float]:
-        """Those that are not NaN."""
+        """The scores that are not NaN, by name."""
         return {item.name: value for item in fields(self) if math.isfinite(value := getattr(self, item.name))}
 
 
@@ -124,7 +124,7 @@ def score(predictor: Predictor, case: Case) -> Scores:
 
 
 def cases_of(config: Config, source: Source, root: Path, strict: bool) -> list[Case]:
-    """The pairs that a configuration validates on: those of a folder, or made-up ones.
+    """The pairs that a configuration validates on: of a folder, or synthetic ones.
 
     Raises:
         InputError: a folder, an image or a label image that cannot be read.
@@ -144,10 +144,9 @@ def cases_of(config: Config, source: Source, root: Path, strict: bool) -> list[C
 
 
 def case_of(example: Example, sizes: EncoderSizes) -> Case:
-    """A made-up pair as a case: the cube in millimetres."""
-    side, n = 2 * example.mm, sizes.size
-    grid = Grid((n,) * sizes.dim, (side / n,) * sizes.dim, (side / n / 2 - example.mm,) * sizes.dim,
-                sizes.grid.direction)
+    """A synthetic pair as a case: the cube in millimetres."""
+    spacing = 2 * example.mm / sizes.size
+    grid = Grid.aligned(sizes.grid.size, spacing, (spacing / 2 - example.mm,) * sizes.dim)
     labels = truth = None
     if example.labels is not None:
         labels = tuple(Image(values, grid, f"labels of {example.name}") for values in example.labels)
