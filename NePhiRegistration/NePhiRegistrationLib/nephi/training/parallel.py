@@ -58,22 +58,19 @@ class Group:
         for parameter in module.parameters():  # the same ones everywhere, or the messages would not match
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [parameter.grad for parameter in module.parameters()]
-        self._add_up(gradients)
-        torch._foreach_div_(gradients, float(count * self.size))
+        self._average([parameter.grad for parameter in module.parameters()], count)
 
     def average_statistics(self, module: nn.Module) -> None:
         """Average the running statistics of batch norms, if there are any, over the processes."""
-        running = [buffer for name, buffer in module.named_buffers() if "running" in name]
-        if self.size > 1 and running:
-            self._add_up(running)
-            torch._foreach_div_(running, float(self.size))
+        self._average([buffer for name, buffer in module.named_buffers() if "running" in name], 1)
 
-    def _add_up(self, tensors: list[Tensor]) -> None:
-        """Replace tensors by their sums over the processes, all in one message."""
-        if self.size == 1:
+    def _average(self, tensors: list[Tensor], count: int) -> None:
+        """Add tensors up over the processes, all in one message, and divide them by ``count`` per process."""
+        if not tensors:
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
-        dist.all_reduce(flat)
-        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
-            tensor.copy_(part.view_as(tensor))
+        if self.size > 1:
+            flat = torch.cat([tensor.flatten() for tensor in tensors])
+            dist.all_reduce(flat)
+            for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
+                tensor.copy_(part.view_as(tensor))
+        torch._foreach_div_(tensors, float(count * self.size))
