@@ -7,7 +7,8 @@ import pytest
 import torch
 from nephi.device import pick_device
 from nephi.errors import InputError
-from nephi.options import Options, preset_description, preset_names
+from nephi.options import Options, preset_names
+from nephi.resources import resources_folder
 
 
 def _refused(pattern, **changes):
@@ -22,7 +23,8 @@ def test_every_preset_loads_and_says_what_it_is_for():
     assert {"generic", "lung-ct", "brain-mri"} <= set(preset_names())
     for name in preset_names():
         assert isinstance(Options.from_preset(name), Options)
-        assert preset_description(name).endswith(".")
+        text = (resources_folder() / "Presets" / f"{name}.json").read_text(encoding="utf-8")
+        assert json.loads(text)["description"].endswith(".")
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():

@@ -116,11 +116,6 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (resources_folder() / "Presets").glob("*.json"))
 
 
-def preset_description(name: str) -> str:
-    """What a preset is for, in one sentence."""
-    return _preset(name)["description"]
-
-
 def _preset(name: str) -> dict:
     if name not in preset_names():
         raise InputError(f"Unknown preset {name!r}; choose one of {', '.join(preset_names())}.")

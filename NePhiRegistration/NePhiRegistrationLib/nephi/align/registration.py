@@ -253,11 +253,6 @@ def _predicted(predictor: Predictor, pair: AlignedPair, transform: Transform, op
     return transform
 
 
-def _predicted_spacing(pair: AlignedPair, model: NePhi) -> float:
-    """The spacing (mm) of samples as fine as predicted codes can tell: a share of a latent cell, or a voxel."""
-    return max(model.code.grid.spacing[0] * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
-
-
 def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
              affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> AlignedPair:
     def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
@@ -271,7 +266,8 @@ def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_m
 def _predicted_level(pair: AlignedPair, transform: Transform, options: Options) -> tuple[Level, NePhi]:
     """What the last predicted model was made for, and a copy of it that can be optimised."""
     *before, model = transform.stages
-    spacing = _predicted_spacing(pair, model)
+    # Samples as fine as predicted codes can tell: a share of a latent cell, or a voxel.
+    spacing = max(model.code.grid.spacing[0] * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
     with memory_errors(spacing):
         level = make_level(pair, replace(transform, stages=tuple(before)), spacing, options)
     edge = (options.patch + 1) * level.lattice.spacing
@@ -288,7 +284,6 @@ def _provenance(fixed: Image, moving: Image, options: Options, device: torch.dev
     return {
         "program": "nephi-registration", "version": __version__, "torch": torch.__version__,
         "python": platform.python_version(), "system": platform.platform(), "device": str(device),
-        "options": options.to_dict(), "seed": options.seed,
-        "weights": None,
+        "options": options.to_dict(), "seed": options.seed, "weights": None,
         "fixed": {"name": fixed.name, **fixed.grid.to_dict()}, "moving": {"name": moving.name, **moving.grid.to_dict()},
     }

@@ -57,6 +57,12 @@ def error_summary(distances: np.ndarray) -> dict[str, float]:
             "p999": float(np.percentile(distances, 99.9)), "max": float(distances.max())}
 
 
+def described(grid: Grid, error_mm: dict[str, float], tolerance_mm: float, megabytes: float) -> dict:
+    """Plain values for JSON: what a report says of a map on a grid."""
+    return {"spacing_mm": float(np.mean(grid.spacing)), "size": list(grid.size), "error_mm": dict(error_mm),
+            "tolerance_mm": tolerance_mm, "within_tolerance": error_mm["max"] <= tolerance_mm, "megabytes": megabytes}
+
+
 def _hopeless(last: float, error: float, spacing: float, tolerance_mm: float, order: int) -> bool:
     """Whether a spacing can be passed over: its error would still be above the tolerance. Half the last spacing is
     always tried."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from ..maps.displacement_map import DisplacementMap
 from ..maps.map import Map, MapPair
 from ..maps.resampled import through_splines
 from ..maps.transform import Transform
-from .coarsest import CHECK_POINTS, SEED, candidates, coarsest_within, error_summary
+from .coarsest import CHECK_POINTS, SEED, candidates, coarsest_within, described, error_summary
 
 MARGIN = 2  # nodes around the image; beyond them the displacements are those of the border
 
@@ -38,9 +37,7 @@ class Displacements:
 
     def to_dict(self) -> dict:
         """Plain values for JSON: what a report says of them."""
-        return {"spacing_mm": float(np.mean(self.map.grid.spacing)), "size": list(self.map.grid.size),
-                "error_mm": dict(self.error_mm), "tolerance_mm": self.tolerance_mm,
-                "within_tolerance": self.error_mm["max"] <= self.tolerance_mm, "megabytes": _megabytes(self.map.grid)}
+        return described(self.map.grid, self.error_mm, self.tolerance_mm, _megabytes(self.map.grid))
 
 
 def spline_maps(transform: Transform, fixed_mask: Optional[Tensor] = None, moving_mask: Optional[Tensor] = None

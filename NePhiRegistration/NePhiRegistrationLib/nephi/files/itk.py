@@ -28,7 +28,7 @@ from ..maps.affine_map import AffineMap
 from ..maps.map import CPU, Composition, Map
 from ..maps.spline import Spline
 from ..storage import atomic_path
-from .coarsest import CHECK_POINTS, SEED, candidates, coarsest_within, error_summary
+from .coarsest import CHECK_POINTS, SEED, candidates, coarsest_within, described, error_summary
 
 SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
@@ -53,16 +53,10 @@ class ExportInfo:
     error_mm: dict[str, float]
     tolerance_mm: float
 
-    @property
-    def within_tolerance(self) -> bool:
-        """Whether the largest measured error is within the tolerance."""
-        return self.error_mm["max"] <= self.tolerance_mm
-
     def to_dict(self) -> dict:
         """Plain values for JSON."""
-        return {"file": Path(self.path).name, "spacing_mm": float(np.mean(self.grid.spacing)),
-                "size": list(self.grid.size), "error_mm": dict(self.error_mm), "tolerance_mm": self.tolerance_mm,
-                "within_tolerance": self.within_tolerance, "megabytes": _megabytes(self.grid)}
+        return {"file": Path(self.path).name,
+                **described(self.grid, self.error_mm, self.tolerance_mm, _megabytes(self.grid))}
 
 
 def export_itk(map_: Composition, path: Union[str, Path], spacing: Optional[float] = None, tolerance_mm: float = 0.05,

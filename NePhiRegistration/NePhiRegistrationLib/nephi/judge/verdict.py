@@ -25,10 +25,6 @@ class Verdict:
     text: str
     concerns: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return {"level": self.level, "headline": self.headline, "text": self.text, "concerns": list(self.concerns)}
-
 
 def verdict(metrics: Mapping, runtime: Mapping, transforms: Sequence[Mapping] = ()) -> Verdict:
     """Judge the ``metrics``, ``runtime`` and exported ``transforms`` of a report (see docs/report-schema.md)."""

@@ -28,7 +28,6 @@ class AffineMap(Map):
         return self.matrix
 
     def map(self, points: Tensor) -> Tensor:
-        """Where points (n, d) go, (n, d)."""
         return apply_affine(self.matrix, points)
 
     def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:

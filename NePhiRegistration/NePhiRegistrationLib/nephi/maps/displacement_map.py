@@ -34,7 +34,6 @@ class DisplacementMap(Map):
         return self._read(self.grid.to_index(points.to(self.device))).to(points)
 
     def map(self, points: Tensor) -> Tensor:
-        """Where points (n, d) go, (n, d)."""
         return points + self.displacement(points)
 
     def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +32,6 @@ class Architecture:
     omega: float = 30.0
     frequency_scale: float = 1.0
     readout: float = 0.3
-
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return asdict(self)
 
     def new_fields(self, generator: torch.Generator) -> tuple[Field, Field]:
         """f1 and f2 with initial weights."""

@@ -28,7 +28,6 @@ class FramedMap(Map):
 
     @torch.no_grad()
     def map(self, points: Tensor) -> Tensor:
-        """Where points (n, d) LPS mm go, (n, d) LPS mm."""
         parts = [self.inner.map(part) - part for part in self._to_frame(points)]
         return points + (torch.cat(parts) * self.frame.scale).to(points)
 

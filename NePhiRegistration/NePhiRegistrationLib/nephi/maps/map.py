@@ -99,7 +99,6 @@ class Composition(Map):
         return matrix
 
     def map(self, points: Tensor) -> Tensor:
-        """Where points (n, d) go, (n, d)."""
         for part in self.parts:
             points = part.map(points)
         return points

@@ -63,7 +63,6 @@ class FieldMap(Map):
         return self.code.shared.device
 
     def map(self, points: Tensor) -> Tensor:
-        """Where points (n, d) go, (n, d)."""
         index, inside = self._inside(points)
         return points + self.field(inside, self.code.local.at(index), self.code.shared)
 

@@ -141,11 +141,9 @@ class SplineMap(Map):
         return self.spline.at(self.lattice.nearest_index(own)).to(points)
 
     def map(self, points: Tensor) -> Tensor:
-        """Where points (n, d) go, (n, d)."""
         return points + self.displacement(points)
 
     def with_jacobian(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Where points (n, d) go, and the Jacobian there, (n, d, d)."""
         index = self.lattice.to_index(points.to(self.spline.coefficients))
         inside = self.lattice.nearest_index(points.to(self.spline.coefficients))
         values, slopes = self.spline.with_slopes(inside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Union
 
@@ -111,7 +111,7 @@ def _packed(stage: Stage) -> tuple[dict, dict[str, Tensor]]:
                                                   for way in ("forward", "inverse")}
     else:
         lattice = stage.code.grid
-        described = {"kind": "fields", "architecture": stage.architecture.to_dict()}
+        described = {"kind": "fields", "architecture": asdict(stage.architecture)}
         arrays = {"code.local": stage.code.local.coefficients, "code.shared": stage.code.shared}
         for way, part in zip(("forward_field", "inverse_field"), stage.fields):
             arrays.update({f"{way}.{name}": tensor for name, tensor in part.state_dict().items()})

@@ -44,13 +44,9 @@ class Design:
     architecture: Architecture
     passes: int = 1
 
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return {"sizes": asdict(self.sizes), "architecture": self.architecture.to_dict(), "passes": self.passes}
-
     @classmethod
     def from_dict(cls, values: dict) -> Design:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of ``dataclasses.asdict``, also through JSON."""
         sizes = {**values["sizes"], "widths": tuple(values["sizes"]["widths"])}
         return cls(EncoderSizes(**sizes), Architecture(**values["architecture"]), int(values["passes"]))
 
@@ -130,7 +126,7 @@ class Predictor(nn.Module):
     def save(self, path: PathLike) -> None:
         """Write the weights as a NumPy archive without pickles, in half precision, whole or not at all."""
         arrays = self._arrays()
-        FORMAT.write(path, {"design": self.design.to_dict(), "provenance": self.provenance, "sha256": digest(arrays)},
+        FORMAT.write(path, {"design": asdict(self.design), "provenance": self.provenance, "sha256": digest(arrays)},
                      arrays)
 
     @classmethod

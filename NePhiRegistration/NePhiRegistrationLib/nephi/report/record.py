@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Optional
 
 import numpy as np
@@ -35,7 +36,7 @@ def make_report(*, runtime: Mapping, provenance: Mapping, transforms: Sequence[M
     metrics = make_metrics(**measurements)
     return plain({
         "schema": {"name": SCHEMA_NAME, "version": SCHEMA_VERSION},
-        "verdict": verdict(metrics, runtime, transforms).to_dict(), "metrics": metrics, "runtime": runtime,
+        "verdict": asdict(verdict(metrics, runtime, transforms)), "metrics": metrics, "runtime": runtime,
         "transforms": transforms, "files": files or {}, "provenance": provenance,
     })
 

@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Union
 
 import torch
@@ -66,9 +66,9 @@ def new_state(config: Config, device: torch.device) -> State:
     predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
     if config.training.start:
         trained, size = Predictor.load(config.training.start), predictor.design.sizes.size
-        design = trained.design.to_dict()
+        design = asdict(trained.design)
         design["sizes"]["size"], design["passes"] = size, predictor.design.passes  # the weights do not depend on these
-        if design != predictor.design.to_dict():
+        if design != asdict(predictor.design):
             raise InputError(f"The weights {config.training.start} are of another design than [model] describes; copy "
                              "theirs into the configuration, or start from none.")
         predictor.load_state_dict(resized(trained, size).state_dict())
