@@ -140,7 +140,7 @@ def test_the_schema_document_names_every_key_of_a_report(request):
 def test_a_sound_registration_is_called_good_with_its_key_figures():
     judged = _measured()[0]["verdict"]
     assert judged["level"] == "good" and judged["concerns"] == []
-    assert re.search(r"landmark error \d\.\d\d → 0\.00 mm.*no folds.*3 s on cpu", judged["text"])
+    assert re.search(r"landmark error \d\.\d\d → 0\.00 mm.*no folds.*3 s on the CPU", judged["text"])
 
 
 @pytest.mark.parametrize("change, words", [

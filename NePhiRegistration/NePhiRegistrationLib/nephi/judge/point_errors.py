@@ -29,7 +29,7 @@ def tre(forward: Map, fixed_points: Tensor, moving_points: Tensor) -> dict:
     """
     if fixed_points.shape != moving_points.shape:
         raise InputError(f"There are {len(fixed_points)} fixed landmarks and {len(moving_points)} moving ones; "
-                         f"give one for one, in the same order.")
+                         "give as many of each, in the same order.")
     if len(fixed_points) == 0:
         raise InputError("The landmark error needs at least one pair of points; the list is empty.")
     errors = distances(forward.map(fixed_points.to(torch.float32)), moving_points)

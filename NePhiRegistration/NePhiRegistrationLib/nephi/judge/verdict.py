@@ -85,4 +85,4 @@ def _map_figures(metrics: Mapping) -> list[str]:
 
 
 def _runtime_figure(runtime: Mapping) -> str:
-    return f"{runtime['seconds']:.0f} s on {runtime['device']}"
+    return f"{runtime['seconds']:.0f} s on the {str(runtime['device']).upper()}"
