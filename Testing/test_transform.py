@@ -155,6 +155,18 @@ def test_a_saved_transform_maps_as_before(dim, models, smoothed, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["transform.nephi"]
 
 
+def test_a_file_of_the_first_version_which_knew_fields_only_maps_as_before(tmp_path):
+    transform = _transform(models=2)
+    path = tmp_path / "transform.nephi"
+    transform.save(path)
+    with np.load(path) as archive:
+        header = json.loads(archive["header"].tobytes())
+    models = [{name: value for name, value in entry.items() if name != "kind"} for entry in header["models"]]
+    _with_header(path, version=1, models=models)
+    points = _points(transform.fixed_grid)
+    assert torch.allclose(Transform.load(path).forward.map(points), transform.forward.map(points), atol=1e-3)
+
+
 def _saved(tmp_path):
     path = tmp_path / "transform.nephi"
     _transform(models=1).save(path)
