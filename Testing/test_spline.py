@@ -146,6 +146,15 @@ def test_the_jacobian_of_a_spline_map_agrees_with_finite_differences_and_is_the_
     assert torch.allclose(made.jacobian(beyond)[0], torch.eye(dim, dtype=torch.float64))
 
 
+def test_the_slope_at_the_outermost_nodes_outlasts_the_rounding_of_their_place():
+    spline = _spline(2, requires_grad=False)
+    middle = torch.tensor([1.3], dtype=torch.float64)
+    last = NODES[2][0] - 1
+    exact, beyond = (spline.on_lattice([torch.tensor([last + off], dtype=torch.float64), middle], slope=0)
+                     for off in (0.0, 1e-9))
+    assert torch.allclose(beyond, exact) and float(exact.abs().min()) > 0
+
+
 @pytest.mark.parametrize("same_axes", [True, False])
 def test_a_spline_map_on_a_grid_is_the_map_at_the_grids_points(same_axes):
     lattice = oblique_grid(3)

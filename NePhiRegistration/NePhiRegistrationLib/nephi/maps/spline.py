@@ -19,6 +19,7 @@ from ..geometry import Grid
 from .map import Map
 
 EXTRA = 2  # coefficients beyond the nodes, one on each side
+ROUNDING = 1e-3  # of a step between nodes
 
 
 class Spline(nn.Module):
@@ -82,7 +83,7 @@ class Spline(nn.Module):
         nodes = self.coefficients.shape[-2 - axis]
         inside = index.clamp(0, nodes - EXTRA - 1)
         first, weights, slopes = self._axis_weights(inside, axis)
-        chosen = slopes * (inside == index)[:, None] if slope else weights
+        chosen = slopes * _same(inside, index)[:, None] if slope else weights
         columns = first[:, None] + torch.arange(4, device=first.device)
         return index.new_zeros(len(index), nodes).scatter(1, columns, chosen)
 
@@ -147,7 +148,7 @@ class SplineMap(Map):
         index = self.lattice.to_index(points.to(self.spline.coefficients))
         inside = self.lattice.nearest_index(points.to(self.spline.coefficients))
         values, slopes = self.spline.with_slopes(inside)
-        slopes = slopes * (index == inside)[:, :, None]
+        slopes = slopes * _same(inside, index)[:, :, None]
         gradient = slopes.transpose(1, 2) @ self._per_world(slopes)
         identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
         return points + values.to(points), identity + gradient.to(points)
@@ -183,6 +184,11 @@ class SplineMap(Map):
             return None
         return [torch.as_tensor(offset + scale * np.arange(n)).to(self.spline.coefficients)
                 for offset, scale, n in zip(between[:-1, -1], scales, grid.size)]
+
+
+def _same(inside: Tensor, index: Tensor) -> Tensor:
+    """Which indices lie between the outermost nodes; those of the border itself are rounded to either side of it."""
+    return (inside - index).abs() < ROUNDING
 
 
 def _coefficients(n: int) -> Tensor:
