@@ -5,9 +5,11 @@ import pytest
 import SimpleITK as sitk
 import torch
 from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
-from nephi.errors import InputError
+from nephi.device import free_memory
+from nephi.errors import DeviceMemoryError, InputError
 from nephi.geometry import Grid
 from nephi.images.image import Image
+from nephi.maps.determinant import determinant_image
 from nephi.maps.warp import warp
 
 
@@ -84,3 +86,18 @@ def test_unknown_modes_and_dimensions_are_named():
         warp(image, None, oblique_grid(), mode="cubic")
     with pytest.raises(InputError, match="2D"):
         warp(image, None, oblique_grid(2))
+
+
+@pytest.mark.parametrize("way", [warp, None])
+def test_a_grid_too_large_for_the_memory_is_refused_at_once_with_both_sizes(way):
+    grid = oblique_grid().with_spacing(0.002)
+    transform = ClosedForm(oblique_grid())
+    with pytest.raises(DeviceMemoryError, match=r"A grid of \d+ x \d+ x \d+ voxels needs [\d.]+ GB and [\d.]+ GB"):
+        if way is None:
+            determinant_image(transform.forward, grid)
+        else:
+            warp(_smooth_image(oblique_grid()), transform.forward, grid)
+
+
+def test_the_memory_that_is_free_is_a_positive_number_of_bytes():
+    assert free_memory() > 1e8

@@ -1,6 +1,9 @@
-"""Where to compute."""
+"""Where to compute, and how much memory there is."""
 
 from __future__ import annotations
+
+import math
+import os
 
 import torch
 
@@ -24,3 +27,14 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"The device {name!r} was asked for, but this machine or its torch has none; "
                          "use 'auto' or 'cpu'.")
     return torch.device(name)
+
+
+def free_memory() -> float:
+    """Bytes of main memory that can still be taken; on systems that do not tell, all of it, or infinity."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        pages = getattr(os, "sysconf_names", {})
+        known = "SC_PHYS_PAGES" in pages and "SC_PAGE_SIZE" in pages
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else math.inf

@@ -12,7 +12,7 @@ class InputError(NePhiError, ValueError):
 
 
 class DeviceMemoryError(NePhiError, RuntimeError):
-    """The device ran out of memory even with the fewest points at a time."""
+    """The device has too little memory, even with the fewest points at a time, or the computer for a whole grid."""
 
 
 def reason(error: BaseException) -> str:

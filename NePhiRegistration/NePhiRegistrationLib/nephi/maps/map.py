@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..device import free_memory
+from ..errors import DeviceMemoryError
 from ..geometry import POINTS_AT_ONCE, Grid
 
 CPU = torch.device("cpu")
@@ -141,8 +144,13 @@ class Composition(Map):
 def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int) -> Tensor:
     """What a function gives for parts of a grid, together: (*grid.shape, *shape) float32 on the CPU.
 
-    The memory is taken first, so that a grid too large for it is refused at once.
+    Raises:
+        DeviceMemoryError: there is not enough memory; at once, before any work.
     """
+    size, room = 4.0 * grid.count * math.prod(shape), free_memory()
+    if size > room:
+        raise DeviceMemoryError(f"A grid of {' x '.join(map(str, grid.size))} voxels needs {size / 1e9:.1f} GB and "
+                                f"{room / 1e9:.1f} GB of memory are free; choose a larger spacing or a smaller image.")
     values, start = torch.empty(*grid.shape, *shape), 0
     for slab in grid.slabs(POINTS_AT_ONCE):
         stop = start + slab.shape[0]
