@@ -54,8 +54,8 @@ def foreground(image: Image) -> Optional[Tensor]:
     a value; None if all have one.
     """
     inside = image.values > image.values.min()
-    seen = image.values[inside]
-    padded = seen.numel() < 0.9 * inside.numel() and bool(seen.min() < seen.max())
+    seen, known = image.values[inside], inside.numel() if image.known is None else int(image.known.sum())
+    padded = seen.numel() < 0.9 * known and bool(seen.min() < seen.max())
     return inside if padded else image.known
 
 
