@@ -51,6 +51,21 @@ def error(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(apply_matrix(found, points) - apply_matrix(truth, points), axis=1).mean())
 
 
+def test_voxels_that_are_no_numbers_do_not_count():
+    matrix = turned(8, (6.0, -5.0, 4.0))
+    fixed, moving = pair(matrix)
+    spoiled = []
+    for image in (fixed, moving):
+        values = image.values.clone()
+        values[:6] = float("nan")
+        picture = Image(values, image.grid).to_sitk()
+        spoiled.append(Image.from_sitk(picture))
+    masks = [image.known for image in spoiled]
+    found = align(*spoiled)
+    assert np.array_equal(found, align(*(Image(image.values, image.grid) for image in spoiled), *masks))
+    assert error(found, matrix) < 1
+
+
 @pytest.mark.parametrize("kind, truth", [
     ("translation", turned(0, (5.0, -8.0, 35.0))),
     ("rigid", turned(8, (5.0, -8.0, 35.0))),

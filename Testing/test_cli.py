@@ -195,9 +195,7 @@ def _ramp(*shape: int) -> np.ndarray:
 
 
 def _nan(folder: Path) -> Path:
-    values = _ramp(10, 10, 10)
-    values[0, 0, :3] = np.nan, np.inf, np.nan
-    return _image(folder, values)
+    return _image(folder, np.full((10, 10, 10), np.nan, np.float32))
 
 
 def _text(folder: Path) -> Path:
@@ -219,7 +217,7 @@ BAD_IMAGES = {
     "no image": (_text, "cannot be read"),
     "colour": (lambda folder: _image(folder, np.ones((9, 9, 9, 3), np.uint8), "rgb.nrrd", True), "3 values per voxel"),
     "4D": (lambda folder: _image(folder, _ramp(2, 8, 8, 8)), "4D"),
-    "not a number": (_nan, "3 NaN or infinite voxels"),
+    "not a number": (_nan, "only NaN or infinite voxels"),
     "constant": (lambda folder: _image(folder, np.full((9, 9, 9), 4, np.float32)), "constant (4 everywhere)"),
     "negative spacing": (lambda folder: _meta(folder, ElementSpacing="1 -2 1"), "spacing"),
     "zero spacing": (lambda folder: _meta(folder, ElementSpacing="1 0 1"), "spacing"),

@@ -54,6 +54,35 @@ def test_ras_markups_are_turned_to_lps(tmp_path):
     assert lps.labels == ("F-0", "F-1")
 
 
+@pytest.mark.parametrize(("system", "signs"), [("LPS", 1), ("1", 1), ("RAS", -1), ("0", -1), (None, -1)])
+def test_the_points_of_an_older_slicer_are_read_in_the_system_that_they_name(tmp_path, system, signs):
+    named = "" if system is None else f"# CoordinateSystem = {system}\n"
+    rows = "".join(f"node_{i},{x},{y},{z},0,0,0,1,1,1,0,\"F-{i}, apex\",,\n" for i, (x, y, z) in
+                   enumerate(_POINTS.tolist()))
+    text = (f"# Markups fiducial file version = 4.11\n{named}"
+            f"# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n{rows}")
+    read = read_points(_write(tmp_path / "F.fcsv", text))
+    assert torch.equal(read.points, _POINTS * torch.tensor([signs, signs, 1.0]))
+    assert read.labels == ("F-0, apex", "F-1, apex")
+
+
+def test_the_oldest_columns_of_slicer_points_are_read(tmp_path):
+    text = "# name = F\n# numPoints = 1\n# columns = label,x,y,z,sel,vis\nP1,1,2,3,1,1\n"
+    read = read_points(_write(tmp_path / "F.fcsv", text))
+    assert read.labels == ("P1",) and read.points.tolist() == [[-1, -2, 3]]
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("# CoordinateSystem = 2\n# columns = id,x,y,z\na,1,2,3\n", "coordinate system '2'"),
+    ("# columns = id,x,y\na,1,2\n", "lacks the column z"),
+    ("# columns = id,x,y,z\n", "is empty"),
+    ("# columns = id,x,y,z\na,1,2\n", "line 2: column 4 holds nothing"),
+])
+def test_older_slicer_points_that_cannot_be_read_are_refused(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        read_points(_write(tmp_path / "F.fcsv", text))
+
+
 def test_control_points_that_are_not_placed_are_left_out(tmp_path):
     document = json.loads(_markups())
     document["markups"][0]["controlPoints"][0]["positionStatus"] = "undefined"
@@ -88,7 +117,7 @@ def test_moved_markups_keep_their_colours_and_descriptions_and_say_lps(tmp_path)
     ("p.csv", "x,y,z\n1,2\n", "line 2.*nothing"),
     ("p.csv", "1,2,3,4\n", "columns x, y, z"),
     ("p.csv", "a\0b", "not a text file"),
-    ("p.fcsv", "1,2,3\n", "use .csv"),
+    ("p.xml", "1,2,3\n", "use .csv"),
     ("p.mrk.json", "{", "not a Slicer markups"),
     ("p.mrk.json", "[1]", "not a Slicer markups"),
     ("p.mrk.json", '{"markups": []}', "not a Slicer markups"),

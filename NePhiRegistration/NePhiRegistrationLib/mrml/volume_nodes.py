@@ -194,13 +194,14 @@ def checked_kind(node: Any, role: str) -> str:
 
 
 def _checked_values(array: np.ndarray, name: str) -> float:
-    """The lowest value, when all are finite and not the same."""
+    """The lowest value, when not all are the same; NaN and infinite ones do not count, the engine leaves them out."""
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
-        count = array.size - int(np.count_nonzero(np.isfinite(array)))
-        raise NodeError(_("The {name} has {count} of {total} voxels that are not numbers (NaN or infinite); replace "
-                          "them, for instance by the background value.").format(
-            name=name, count=count, total=array.size))
+        finite = array[np.isfinite(array)]
+        if not finite.size:
+            raise NodeError(_("The {name} has only voxels that are not numbers (NaN or infinite); choose another "
+                              "volume.").format(name=name))
+        low, high = finite.min(), finite.max()
     if low == high:
         raise NodeError(_("The {name} is constant ({value:g} everywhere); choose a volume with varying intensities."
                           ).format(name=name, value=low))

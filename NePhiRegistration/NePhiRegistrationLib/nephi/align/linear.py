@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import apply_matrix
 from ..images.image import Image, normalise
-from ..images.masks import foreground
+from ..images.masks import region
 from ..images.resampling import downsample
 from .matching import MaskedImage, Matcher
 
@@ -45,8 +45,7 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     """
     if kind not in KINDS:
         raise InputError(f"There is no linear transform {kind!r}; use one of {', '.join(KINDS)}.")
-    fixed_mask = foreground(fixed) if fixed_mask is None else fixed_mask
-    moving_mask = foreground(moving) if moving_mask is None else moving_mask
+    fixed_mask, moving_mask = region(fixed, fixed_mask), region(moving, moving_mask)
     fine = max(_spacing(fixed, fixed_mask), _spacing(moving, moving_mask))
     levels = [(_level(fixed, fixed_mask, s), _level(moving, moving_mask, s)) for s in (2 * fine, fine)]
     pairs = [Matcher(_detail(a), _detail(b), seed) for a, b in levels]

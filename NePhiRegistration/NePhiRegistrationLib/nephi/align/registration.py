@@ -17,7 +17,7 @@ from .. import __version__
 from ..device import pick_device
 from ..errors import InputError
 from ..images.image import Image, normalise
-from ..images.masks import foreground
+from ..images.masks import region
 from ..images.pair import check_overlap, check_pair
 from ..maps.neural import NePhi
 from ..maps.transform import Stage, Transform
@@ -256,7 +256,7 @@ def _predicted(predictor: Predictor, pair: AlignedPair, transform: Transform, op
 def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
              affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> AlignedPair:
     def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
-        mask = foreground(image) if mask is None else mask
+        mask = region(image, mask)
         return Image(normalise(image.values, mask, image.name), image.grid, image.name).to(device), mask
 
     images, masks = zip(ready(fixed, fixed_mask), ready(moving, moving_mask))

@@ -11,20 +11,22 @@ from ..images.reading import read_image, read_labels
 from ..images.writing import write_image, write_labels
 from ..maps.transform import Transform
 from ..maps.warp import warp
-from .arguments import add_direction, add_reference, add_transform, read_output_grid
+from .arguments import add_direction, add_reference, add_series, add_transform, read_output_grid
 
 HELP = "apply a transform to images, label maps or points"
-_POINT_SUFFIXES = (".csv", ".json")
+_POINT_SUFFIXES = (".csv", ".json", ".fcsv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi apply``."""
     add_transform(parser)
-    parser.add_argument("input", metavar="INPUT", help="image, or points as .csv (LPS mm) or Slicer's .mrk.json")
+    parser.add_argument("input", metavar="INPUT", help="image, or points as .csv (LPS mm) or Slicer's .mrk.json "
+                        "or .fcsv")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="output file; points are written as .csv "
                         "or .mrk.json")
     add_direction(parser)
     add_reference(parser)
+    add_series(parser)
     parser.add_argument("--label-image", action="store_true", help="treat the input as a label map: nearest-neighbour "
                         "interpolation, whole numbers")
     parser.add_argument("--fill", type=float, metavar="VALUE", help="value outside the input image (default: its "
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _carry_image(transform: Transform, args: argparse.Namespace) -> None:
     role = "moving" if args.direction == "forward" else "fixed"
-    image = read_labels(args.input, role) if args.label_image else read_image(args.input, role)
+    image = read_labels(args.input, role) if args.label_image else read_image(args.input, role, args.series)
     grid = read_output_grid(args, transform)
     if image.grid.dim != transform.fixed_grid.dim:
         raise InputError(f"The {image.name} is {image.grid.dim}D but the transform is {transform.fixed_grid.dim}D; "

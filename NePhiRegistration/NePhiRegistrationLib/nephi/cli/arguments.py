@@ -39,7 +39,9 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
 
 
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """Masks, landmarks and labels."""
+    """Masks, landmarks and labels, and which series the images are."""
+    for role in ("fixed", "moving"):
+        add_series(parser, f"--{role}-series")
     for role in ("fixed", "moving"):
         parser.add_argument(f"--{role}-mask", metavar="IMAGE", help=f"mask of the {role} image; non-zero voxels are "
                             "inside")
@@ -53,14 +55,21 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
                         "labels of the fixed image)")
 
 
+def add_series(parser: argparse.ArgumentParser, flag: str = "--series") -> None:
+    """Which series of a DICOM folder is meant."""
+    parser.add_argument(flag, metavar="UID", help="series to read from a DICOM folder that holds several; without it "
+                        "they are listed")
+
+
 def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, moving_grid: Optional[Grid] = None) -> Pair:
     """Read the images, and the masks, landmarks and labels of :func:`add_judges`.
 
     Args:
         fixed_grid, moving_grid: the grid of the mask and the landmarks if there is no image.
     """
-    fixed, moving = (read_image(path, role) if path else None
-                     for path, role in ((args.fixed, "fixed"), (args.moving, "moving")))
+    fixed, moving = (read_image(path, role, series) if path else None
+                     for path, role, series in ((args.fixed, "fixed", args.fixed_series),
+                                                (args.moving, "moving", args.moving_series)))
     if fixed is not None and moving is not None:
         check_pair(fixed, moving)
     fixed_grid, moving_grid = (image.grid if image is not None else grid

@@ -6,6 +6,7 @@ import argparse
 import json
 import platform
 from pathlib import Path
+from typing import Optional
 
 import SimpleITK as sitk
 import torch
@@ -14,6 +15,7 @@ from ..images.reading import read_image
 from ..maps.transform import Transform
 from ..options import preset_names
 from ..report import flattened, plain
+from .arguments import add_series
 from .display import print_table
 
 HELP = "describe a transform, an image or this installation"
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi info``."""
     parser.add_argument("file", nargs="?", metavar="FILE", help="transform.nephi or image (default: describe the "
                         "installation)")
+    add_series(parser)
     parser.add_argument("--json", action="store_true", help="print the description as JSON")
 
 
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     elif args.file.endswith(".nephi"):
         facts = _transform(args.file)
     else:
-        facts = _image(args.file)
+        facts = _image(args.file, args.series)
     facts = plain(facts)
     if args.json:
         print(json.dumps(facts, indent=2, allow_nan=False))
@@ -56,8 +59,8 @@ def _transform(path: str) -> dict:
             "provenance": transform.provenance}
 
 
-def _image(path: str) -> dict:
-    image = read_image(path, "input")
+def _image(path: str, series: Optional[str]) -> dict:
+    image = read_image(path, "input", series)
     grid = {**image.grid.to_dict(), "extent": image.grid.extent, "center": image.grid.center}
     return {"file": path, "grid": grid, "minimum": float(image.values.min()), "maximum": float(image.values.max()),
             "mean": float(image.values.mean())}

@@ -1,4 +1,4 @@
-"""Point lists: CSV and Slicer markups (.mrk.json), and pairs of landmarks.
+"""Point lists: CSV and Slicer markups (.mrk.json, and .fcsv of older versions), and pairs of landmarks.
 
 Points are LPS mm in memory. Slicer's files say which of LPS or RAS they use; CSV files are LPS.
 """
@@ -23,6 +23,7 @@ from ..geometry import Grid
 from ..storage import PathLike, atomic_path
 
 _AXES = ("x", "y", "z")
+_RAS_TO_LPS = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
 _MARKUPS_SCHEMA = ("https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
                    "markups-schema-v1.0.3.json#")
 
@@ -56,7 +57,7 @@ def read_points(path: PathLike) -> PointList:
 
     Args:
         path: a .csv with columns x, y (and z) in LPS mm, with or without a header and an optional label column; or a
-            Slicer markups .mrk.json, LPS or RAS.
+            Slicer markups .mrk.json or .fcsv, LPS or RAS.
 
     Raises:
         InputError: missing or unreadable file, unknown type, no points, a coordinate that is not a finite number.
@@ -66,7 +67,9 @@ def read_points(path: PathLike) -> PointList:
         return _read_markups(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return _read_csv(path)
-    raise InputError(f"{path.name} is not a point list this program reads; use .csv or Slicer's .mrk.json.")
+    if path.suffix.lower() == ".fcsv":
+        return _read_fcsv(path)
+    raise InputError(f"{path.name} is not a point list this program reads; use .csv or Slicer's .mrk.json or .fcsv.")
 
 
 def write_points(points: PointList, path: PathLike) -> None:
@@ -219,6 +222,25 @@ def _read_csv(path: Path) -> PointList:
     return PointList(torch.tensor(points, dtype=torch.float64), tuple(labels))
 
 
+def _read_fcsv(path: Path) -> PointList:
+    """Slicer's older file of points: comments that name the coordinate system and the columns, then rows."""
+    comments = [line.lstrip("# ").partition("=") for line in _read_text(path).splitlines() if line.startswith("#")]
+    header = {key.strip().lower(): value.strip() for key, _, value in comments}
+    system = header.get("coordinatesystem", "RAS").upper()
+    if system not in ("LPS", "RAS", "0", "1"):  # numbers until version 4.10
+        raise InputError(f"{path.name} uses the coordinate system {system!r}; save it as LPS or RAS.")
+    columns = [word.strip() for word in header.get("columns", "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label").split(",")]
+    missing = [axis for axis in _AXES if axis not in columns]
+    if missing:
+        raise InputError(f"{path.name} lacks the column {missing[0]}; save the list from Slicer's Markups module again."
+                         )
+    rows, label = _csv_rows(path), columns.index("label") if "label" in columns else len(columns)
+    at = [columns.index(axis) for axis in _AXES]
+    points = torch.tensor([_row_numbers(path, line, row, at) for line, row in rows], dtype=torch.float64)
+    return PointList(points if system in ("LPS", "1") else points * _RAS_TO_LPS,
+                     tuple(row[label] if label < len(row) else "" for _, row in rows))
+
+
 def _columns_without_header(path: Path, row: Sequence[str]) -> tuple[list[int], Optional[int]]:
     """The first two or three numeric columns in a row, and the first other column as the label."""
     numeric = [i for i, cell in enumerate(row) if _number(cell) is not None]
@@ -256,7 +278,7 @@ def _read_markups(path: Path) -> PointList:
     if system not in ("LPS", "RAS"):
         raise InputError(f"{path.name} uses the coordinate system {system!r}; save it as LPS or RAS.")
     if system == "RAS":
-        points = points * torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
+        points = points * _RAS_TO_LPS
     document = {**document, "markups": [{**markup, "controlPoints": controls}]}
     return PointList(points, tuple(str(c.get("label", "")) for c in controls), document)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import Grid
 from .checks import check_finite, check_header
+
+log = logging.getLogger(__name__)
 
 QUANTILE_SAMPLES = 200_000  # 0.1 % of them is 200 values: enough for a robust intensity range, whatever the image
 
@@ -24,20 +27,23 @@ class Image:
         values: float32, shaped ``grid.shape`` (k, j, i).
         grid: where the voxels are.
         name: what messages call it, for instance ``fixed image ct.nii.gz``.
+        known: bool of that shape, which voxels have a value; None means all. The others hold the lowest value, and
+            masks leave them out.
     """
 
     values: Tensor
     grid: Grid
     name: str = "image"
+    known: Optional[Tensor] = None
 
     @classmethod
     def from_sitk(cls, image: sitk.Image, name: str = "image") -> Image:
-        """A registrable image: scalar, 2D or 3D, finite, not constant.
+        """A registrable image: scalar, 2D or 3D, not constant; NaN and infinite voxels are left out, which is logged.
 
         Raises:
             InputError: it is not one; the message says why and what to do.
         """
-        result = scalar_image(image, name)
+        result = _without_unknown(_scalar(image, name))
         if float(result.values.min()) == float(result.values.max()):
             raise InputError(f"The {name} is constant ({float(result.values.flatten()[0]):g} everywhere); "
                              "choose an image that shows something.")
@@ -62,13 +68,30 @@ def scalar_image(image: sitk.Image, name: str) -> Image:
     Raises:
         InputError: it is not 2D or 3D, not scalar, complex, without a sound geometry or not finite everywhere.
     """
+    result = _scalar(image, name)
+    check_finite(name, result.values.numel() - int(torch.isfinite(result.values).sum()), result.values.numel())
+    return result
+
+
+def _scalar(image: sitk.Image, name: str) -> Image:
     components = image.GetNumberOfComponentsPerPixel()
     check_header(name, image.GetDimension(), components, image.GetSpacing(), image.GetDirection())
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"The {name} has complex voxels; register its magnitude.")
     values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)))
-    check_finite(name, values.numel() - int(torch.isfinite(values).sum()), values.numel())
     return Image(values, Grid.from_sitk(image), name)
+
+
+def _without_unknown(image: Image) -> Image:
+    known = torch.isfinite(image.values)
+    count, total = int((~known).sum()), known.numel()
+    if count == 0:
+        return image
+    if count == total:
+        raise InputError(f"The {image.name} has only NaN or infinite voxels; choose an image that shows something.")
+    log.warning("The %s has %d NaN or infinite voxels of %d: they are left out, as if outside its mask.", image.name,
+                count, total)
+    return replace(image, values=image.values.where(known, image.values[known].min()), known=known)
 
 
 def normalise(values: Tensor, mask: Optional[Tensor] = None, name: str = "image") -> Tensor:

@@ -50,8 +50,26 @@ def dilate(mask: Tensor, grid: Grid, mm: float) -> Tensor:
 
 
 def foreground(image: Image) -> Optional[Tensor]:
-    """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else None."""
+    """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else those that have
+    a value; None if all have one.
+    """
     inside = image.values > image.values.min()
-    seen = image.values[inside]
-    padded = seen.numel() < 0.9 * inside.numel() and bool(seen.min() < seen.max())
-    return inside if padded else None
+    seen, known = image.values[inside], inside.numel() if image.known is None else int(image.known.sum())
+    padded = seen.numel() < 0.9 * known and bool(seen.min() < seen.max())
+    return inside if padded else image.known
+
+
+def region(image: Image, mask: Optional[Tensor]) -> Optional[Tensor]:
+    """Where to look in an image: its mask, without voxels that have no value; without a mask its foreground.
+
+    Raises:
+        InputError: no voxel of the mask has a value.
+    """
+    if mask is None:
+        return foreground(image)
+    if image.known is None:
+        return mask
+    inside = mask & image.known.to(mask.device)
+    if not inside.any():
+        raise InputError(f"The mask of the {image.name} holds only NaN or infinite voxels; use another mask.")
+    return inside

@@ -2,57 +2,155 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
+import shutil
 import struct
+import tempfile
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional
 
 import numpy as np
 
 from ..errors import InputError
-from .checks import check_finite, check_spacing
+from .checks import check_spacing
+
+_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
+_CHUNK = 1 << 20  # bytes, whole voxels of any type
 
 
-def check_nifti(path: Path, name: str) -> None:
-    """Refuse what ITK's NIfTI reader repairs silently: zero spacing, missing voxels, NaN and infinity.
+@dataclass(frozen=True)
+class Nifti:
+    """What ITK does not tell of a NIfTI file.
+
+    Attributes:
+        version: 1 or 2.
+        unknown: (n,) flat indices, in (k, j, i) order, of the NaN and infinite voxels, which ITK reads as zeros.
+    """
+
+    version: int
+    unknown: np.ndarray
+
+
+def check_nifti(path: Path, name: str) -> Optional[Nifti]:
+    """Refuse what ITK's NIfTI reader repairs silently: zero spacing and missing voxels.
 
     Args:
+        path: a .nii, or either file of a .hdr and .img.
         name: what the message calls the image.
+
+    Returns:
+        None for a file that is no NIfTI, which is left to ITK.
 
     Raises:
         InputError: one of these, or a file that cannot be read.
     """
+    if not path.name.lower().endswith(_SUFFIXES):
+        return None
+    head, body = _files(path)
+    if not body.is_file() or not head.is_file():
+        raise InputError(f"The {name} lacks its other file, {(body if head.is_file() else head).name}; put both into "
+                         "one folder.")
     try:
-        with open(path, "rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else open(path, "rb") as file:
-            header = file.read(348)
-            order = {b"\x5c\x01\x00\x00": "<", b"\x00\x00\x01\x5c": ">"}.get(header[:4])
-            if order is None or header[344:347] != b"n+1":  # NIfTI-2, two files or no NIfTI at all: left to ITK
-                return
-            dims = struct.unpack_from(order + "8h", header, 40)
-            kind, bits = struct.unpack_from(order + "2h", header, 70)
-            spacing = struct.unpack_from(order + "8f", header, 76)[1 : min(dims[0], 3) + 1]
-            file.seek(int(struct.unpack_from(order + "f", header, 108)[0]))
-            size, bad = _count_bytes(file, {16: order + "f4", 64: order + "f8"}.get(kind))
-    except (EOFError, OSError, zlib.error) as error:
+        with _opened(head) as file:
+            header = file.read(540)
+        order = {348: "<", 540: "<"}.get(int.from_bytes(header[:4], "little")) or \
+            {348: ">", 540: ">"}.get(int.from_bytes(header[:4], "big"))
+        if order is None or len(header) < 348:
+            return None
+        version = 1 if struct.unpack_from(order + "i", header)[0] == 348 else 2
+        dims, (kind, bits), spacing, (offset,) = (struct.unpack_from(order + form, header, at)
+                                                  for form, at in _LAYOUT[version])
+        check_spacing(name, spacing[1 : min(dims[0], 3) + 1])
+        if not 0 <= offset < 2**53:
+            raise InputError(f"The {name} has the voxel offset {offset:g} in its header; copy the file again.")
+        with _opened(body) as file:
+            file.seek(int(offset))
+            size, unknown = _read_through(file, {16: order + "f4", 64: order + "f8"}.get(kind))
+    except (EOFError, OSError, zlib.error, struct.error) as error:
         raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
-    check_spacing(name, spacing)
-    voxels = math.prod(dims[1 : dims[0] + 1])
-    if size < voxels * bits // 8:
-        raise InputError(f"The {name} is truncated ({size} of {voxels * bits // 8} bytes of voxels); "
-                         "copy the file again.")
-    check_finite(name, bad, voxels)
+    needed = math.prod(dims[1 : dims[0] + 1]) * bits // 8
+    if size < needed:
+        raise InputError(f"The {name} is truncated ({size} of {needed} bytes of voxels); copy the file again.")
+    return Nifti(version, unknown)
 
 
-def _count_bytes(file: BinaryIO, floats: Optional[str]) -> tuple[int, int]:
-    """The bytes left in a file, and how many of them, read as this type, are NaN or infinite numbers."""
-    size = bad = 0
-    for chunk in iter(lambda: file.read(1 << 20), b""):
-        size += len(chunk)
+_LAYOUT = {1: (("8h", 40), ("2h", 70), ("8f", 76), ("f", 108)), 2: (("8q", 16), ("2h", 12), ("8d", 104), ("q", 168))}
+"""Where dim, datatype and bitpix, pixdim and vox_offset stand, for each version."""
+
+
+@contextlib.contextmanager
+def as_version_1(path: Path, name: str) -> Iterator[Path]:
+    """A NIfTI-2 file as a NIfTI-1 file, for ITK, which reads no other; it is gone afterwards.
+
+    Raises:
+        InputError: it has more than 32767 voxels along an axis.
+        OSError: there is no space.
+    """
+    head, body = _files(path)
+    with _opened(head) as file:
+        old = file.read(540)
+    order = "<" if int.from_bytes(old[:4], "little") == 540 else ">"
+    dims, (offset,) = (struct.unpack_from(order + form, old, at) for form, at in (_LAYOUT[2][0], _LAYOUT[2][3]))
+    if max(dims) > 2**15 - 1:
+        raise InputError(f"The {name} has {max(dims)} voxels along an axis, more than NIfTI-1 can hold; give it as "
+                         ".nrrd.")
+    new = bytearray(352)
+    struct.pack_into(order + "i", new, 0, 348)
+    for form, at, form_2, at_2 in _SHARED:
+        struct.pack_into(order + form, new, at, *struct.unpack_from(order + form_2, old, at_2))
+    struct.pack_into(order + "f", new, 108, 352)
+    new[123], new[344:348] = old[500 if order == "<" else 503], b"n+1\0"
+    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
+        copy = Path(folder) / "image.nii"
+        with open(copy, "wb") as out, _opened(body) as file:
+            out.write(new)
+            file.seek(offset)
+            shutil.copyfileobj(file, out, _CHUNK)
+        yield copy
+
+
+_SHARED = (("8h", 40, "8q", 16), ("2h", 70, "2h", 12), ("8f", 76, "8d", 104), ("2f", 112, "2d", 176),
+           ("2h", 252, "2i", 344), ("18f", 256, "18d", 352))
+"""Type and place in version 1, and in version 2, of dim, datatype, pixdim, the scaling, and the two geometries."""
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """The file of the header and the file of the voxels."""
+    lower = path.name.lower()
+    if ".nii" in lower[-7:]:
+        return path, path
+    zipped = lower.endswith(".gz")
+    stem = path.name[: -7 if zipped else -4]
+
+    def other(suffix: str) -> Path:
+        if suffix in lower[-7:]:
+            return path
+        made = [path.with_name(stem + suffix + end) for end in ((".gz", "") if zipped else ("", ".gz"))]
+        return next((file for file in made if file.is_file()), made[0])
+
+    return other(".hdr"), other(".img")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if zipped else open(path, "rb") as file:
+        yield file
+
+
+def _read_through(file: BinaryIO, floats: Optional[str]) -> tuple[int, np.ndarray]:
+    """The bytes left in a file, and which of the numbers in them, read as this type, are NaN or infinite."""
+    size, unknown = 0, [np.zeros(0, np.int64)]
+    for chunk in iter(lambda: file.read(_CHUNK), b""):
         if floats:
-            numbers = np.frombuffer(chunk, floats, len(chunk) // np.dtype(floats).itemsize)
-            bad += numbers.size - int(np.isfinite(numbers).sum())
-    return size, bad
+            width = np.dtype(floats).itemsize
+            numbers = np.frombuffer(chunk, floats, len(chunk) // width)
+            unknown.append(np.flatnonzero(~np.isfinite(numbers)) + size // width)
+        size += len(chunk)
+    return size, np.concatenate(unknown)

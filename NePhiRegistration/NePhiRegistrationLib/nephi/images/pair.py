@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import apply_affine
 from .image import Image
-from .masks import foreground
+from .masks import region
 
 MIN_AXIS = 8  # voxels; below this there is nothing to smooth, differentiate or downsample
 
@@ -84,7 +84,6 @@ class Pair:
 
 
 def with_masks(pair: Pair) -> Pair:
-    """The pair with its images' foreground where there is no mask: what the registration itself looks at."""
-    masks = {f"{role}_mask": foreground(image) for role, image in (("fixed", pair.fixed), ("moving", pair.moving))
-             if image is not None and getattr(pair, f"{role}_mask") is None}
-    return replace(pair, **masks)
+    """The pair with the regions of its images as masks: what the registration itself looks at."""
+    sides = (("fixed_mask", pair.fixed), ("moving_mask", pair.moving))
+    return replace(pair, **{name: region(image, getattr(pair, name)) for name, image in sides if image is not None})

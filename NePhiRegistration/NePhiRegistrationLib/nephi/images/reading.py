@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 import SimpleITK as sitk
@@ -10,24 +12,26 @@ from torch import Tensor
 
 from ..errors import InputError, reason
 from ..storage import PathLike
+from . import dicom
 from .checks import check_header
 from .image import Image, scalar_image
 from .masks import mask_on
-from .nifti import check_nifti
+from .nifti import as_version_1, check_nifti
 
 
-def read_image(path: PathLike, role: str = "fixed") -> Image:
-    """Read an image file, or the one DICOM series of a folder.
+def read_image(path: PathLike, role: str = "fixed", series: Optional[str] = None) -> Image:
+    """Read an image file, or a DICOM series from a folder.
 
     Args:
         path: anything SimpleITK reads.
         role: "fixed" or "moving", for messages.
+        series: which series of a folder that holds several, as :func:`nephi.images.dicom.read_folder` names them.
 
     Raises:
         InputError: the file cannot be read or is no registrable image.
     """
     name = f"{role} image {Path(path).name}"
-    return Image.from_sitk(_read(path, name), name)
+    return Image.from_sitk(_read(path, name, series), name)
 
 
 def read_labels(path: PathLike, role: str = "fixed") -> Image:
@@ -59,49 +63,45 @@ def _labels(path: PathLike, name: str) -> Image:
     return labels
 
 
-def _read(path: PathLike, name: str) -> sitk.Image:
+def _read(path: PathLike, name: str, series: Optional[str] = None) -> sitk.Image:
     path = Path(path)
     if not path.exists():
         raise InputError(f"The {name} does not exist ({path}); check the path.")
-    if ".nii" in path.suffixes and path.is_file():
-        check_nifti(path, name)
+    if path.name.lower().endswith((".mgz", ".mgh")):
+        raise InputError(f"The {name} is in FreeSurfer's format, which this program does not read; convert it with "
+                         f"'mri_convert {path.name} {path.stem}.nii.gz'.")
     try:
         if path.is_dir():
-            return _read_dicom(path, name)
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        # The header first: ITK refuses bad geometry while reading, in words that do not say which value is wrong.
-        check_header(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(),
-                      reader.GetDirection())
-        return reader.Execute()
-    except RuntimeError as error:
+            return dicom.read_folder(path, name, series)
+        nifti = check_nifti(path, name)
+        if nifti is None:
+            return _read_file(path, name)
+        with as_version_1(path, name) if nifti.version == 2 else contextlib.nullcontext(path) as readable:
+            return _with_unknown(_read_file(readable, name), nifti.unknown)
+    except (RuntimeError, OSError) as error:
         raise InputError(f"The {name} cannot be read as an image ({reason(error)}); "
                          "give a whole NIfTI, NRRD or MetaImage file or a DICOM folder, or correct its header."
                          ) from error
 
 
-def _read_dicom(folder: Path, name: str) -> sitk.Image:
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise InputError(f"The {name} is a folder with {len(series)} DICOM series; give a folder with exactly one.")
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-    if len(files) > 2:
-        _check_slices(files, name)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
+def _read_file(path: Path, name: str) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if dicom.is_dicom(reader):
+        return dicom.read_file(reader, name)
+    # The header first: ITK refuses bad geometry while reading, in words that do not say which value is wrong.
+    check_header(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(),
+                 reader.GetDirection())
     return reader.Execute()
 
 
-def _check_slices(files: tuple, name: str) -> None:
-    """A missing slice would silently shift everything beyond it, for ITK spaces slices evenly."""
-    header = sitk.ImageFileReader()
-    origins = []
-    for file in files:
-        header.SetFileName(file)
-        header.ReadImageInformation()
-        origins.append(header.GetOrigin())
-    gaps = np.linalg.norm(np.diff(np.asarray(origins), axis=0), axis=1)
-    if gaps.max() - gaps.min() > 0.1 * np.median(gaps):
-        raise InputError(f"The {name} has slices {gaps.min():g} to {gaps.max():g} mm apart; "
-                         "complete the series or resample it to even slices.")
+def _with_unknown(image: sitk.Image, unknown: np.ndarray) -> sitk.Image:
+    """The image with NaN at some flat indices."""
+    if not len(unknown):
+        return image
+    array = sitk.GetArrayFromImage(image)
+    array.reshape(-1)[unknown] = np.nan
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(image)
+    return result
