@@ -98,7 +98,7 @@ def bent_start(opened):
 
 
 @pytest.mark.parametrize("spoil, parts", [
-    (only_nan, ("Moving", "5")),
+    (only_nan, ("Moving", "NaN")),
     (one_slice, ("Fixed",)),
     (constant, ("Fixed", "7")),
     (vector, ("Colours", "vector")),
