@@ -8,14 +8,9 @@ import torch
 from closed_form import ClosedForm, oblique_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Grid
+from nephi.judge.folds import fold_percent
 from nephi.maps.affine_map import AffineMap
-from nephi.maps.determinant import (
-    determinant,
-    determinant_image,
-    finite_difference_determinant,
-    fold_percent,
-    log_determinant,
-)
+from nephi.maps.determinant import determinant, determinant_image, finite_difference_determinant, log_determinant
 from nephi.maps.map import Map
 
 

@@ -15,11 +15,11 @@ from closed_form import ClosedForm, oblique_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Grid, random_points
 from nephi.images.image import Image
-from nephi.judge.folds import folds
+from nephi.judge.folds import folds, summary
 from nephi.judge.labels import overlap, surface_distance
 from nephi.judge.likeness import similarity
 from nephi.judge.point_errors import inverse_consistency, tre
-from nephi.maps.determinant import determinant_image, log_determinant, summary
+from nephi.maps.determinant import determinant_image, log_determinant
 from nephi.maps.warp import warp
 from nephi.report import (
     SCHEMA_VERSION,

@@ -14,9 +14,10 @@ from nephi.geometry import random_points
 from nephi.images.masks import foreground
 from nephi.images.pair import Pair
 from nephi.judge.evidence import CONSISTENCY_POINTS
+from nephi.judge.folds import fold_percent
 from nephi.judge.labels import dice
 from nephi.judge.point_errors import inverse_consistency
-from nephi.maps.determinant import finite_difference_determinant, fold_percent
+from nephi.maps.determinant import finite_difference_determinant
 from nephi.maps.displacement_map import DisplacementMap
 from nephi.maps.map import MapPair
 from nephi.maps.warp import warp

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from nephi.align.registration import run
 from nephi.images.reading import read_image, read_labels
+from nephi.judge.folds import fold_percent
 from nephi.judge.labels import overlap
-from nephi.maps.determinant import finite_difference_determinant, fold_percent
+from nephi.maps.determinant import finite_difference_determinant
 from nephi.maps.warp import warp
 from nephi.options import Options
 from nephi.training.datasets import image_files

@@ -6,7 +6,8 @@ import argparse
 
 from ..images.image import Image
 from ..images.writing import write_image
-from ..maps.determinant import LOG_FLOOR, determinant_image, fold_percent, log_determinant, summary
+from ..judge.folds import fold_percent, summary
+from ..maps.determinant import LOG_FLOOR, determinant_image, log_determinant
 from ..maps.transform import Transform
 from .arguments import add_direction, add_reference, add_transform, read_output_grid
 

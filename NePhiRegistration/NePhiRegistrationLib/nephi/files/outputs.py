@@ -16,7 +16,8 @@ from ..images.image import Image
 from ..images.pair import Pair, with_masks
 from ..images.writing import write_image
 from ..judge.evidence import Sampled, evaluate
-from ..maps.determinant import determinant_image, log_determinant, summary
+from ..judge.folds import summary
+from ..maps.determinant import determinant_image, log_determinant
 from ..maps.map import MapPair
 from ..maps.resampled import exact_where_suspect
 from ..maps.transform import Transform

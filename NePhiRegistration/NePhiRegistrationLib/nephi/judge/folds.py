@@ -1,14 +1,15 @@
-"""How much of an image a map folds."""
+"""How much of an image a map folds, and how much it changes volume there: counts and quantiles of determinants."""
 
 from __future__ import annotations
 
 from typing import Optional
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Grid
-from ..maps.determinant import determinant_at, determinant_image, finite_difference_determinant, fold_percent
+from ..maps.determinant import determinant_at, determinant_image, finite_difference_determinant
 from ..maps.map import CPU, Map
 
 
@@ -31,6 +32,29 @@ def folds(map_: Map, mask: Optional[Tensor] = None, whole: bool = True, determin
               "finite_difference": finite_difference_determinant(map_, grid)}
     return ({name: fold_percent(image, mask) for name, image in images.items()},
             {name: fold_percent(image) for name, image in images.items()})
+
+
+def fold_percent(det: Tensor, mask: Optional[Tensor] = None) -> float:
+    """The percentage of determinants at or below zero, inside a mask of the same shape when one is given.
+
+    Raises:
+        InputError: a mask with no voxel inside.
+    """
+    if mask is not None:
+        det = det[mask.to(det.device)]
+    if det.numel() == 0:
+        raise InputError("Folds cannot be counted: the mask has no voxel inside.")
+    # A determinant that is not a number is a broken map, not a sound one: count it as a fold.
+    return 100.0 * float((~(det > 0)).sum()) / det.numel()
+
+
+def summary(det: Tensor, mask: Optional[Tensor] = None) -> dict[str, float]:
+    """``min``, ``p01``, ``median``, ``p99``, ``max`` of determinants, inside a mask when one is given."""
+    values = (det if mask is None else det[mask.to(det.device)]).detach().cpu().flatten().numpy()
+    if values.size == 0:
+        raise InputError("The Jacobian cannot be summarised: the mask has no voxel inside.")
+    quantiles = np.quantile(values, (0, 0.01, 0.5, 0.99, 1))
+    return dict(zip(("min", "p01", "median", "p99", "max"), (float(q) for q in quantiles)))
 
 
 def _inside(map_: Map, mask: Tensor, determinants: Optional[Tensor]) -> dict:

@@ -1,4 +1,4 @@
-"""How a map changes volume: Jacobian determinants, analytic and by finite differences, and where they fold.
+"""How a map changes volume: Jacobian determinants, analytic and by finite differences.
 
 A determinant of 1 keeps the volume, 0.5 halves it, and one at or below zero is a fold: the map is not invertible there.
 """
@@ -6,9 +6,7 @@ A determinant of 1 keeps the volume, 0.5 halves it, and one at or below zero is 
 from __future__ import annotations
 
 import math
-from typing import Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +16,6 @@ from .map import Map, in_slabs
 
 LOG_FLOOR = 1e-3
 """The smallest determinant whose logarithm is taken; folds show as log(0.001) = -6.9."""
-
 
 
 def determinant(matrices: Tensor) -> Tensor:
@@ -77,26 +74,3 @@ def difference_determinant(displacement: Tensor, grid: Grid) -> Tensor:
     per_voxel = torch.gradient(displacement, dim=tuple(range(grid.dim)))
     to_index = torch.from_numpy(grid.world_to_index[:-1, :-1].copy()).to(displacement)
     return determinant(torch.eye(grid.dim).to(displacement) + torch.stack(per_voxel[::-1], dim=-1) @ to_index)
-
-
-def fold_percent(det: Tensor, mask: Optional[Tensor] = None) -> float:
-    """The percentage of determinants at or below zero, inside a mask of the same shape when one is given.
-
-    Raises:
-        InputError: a mask with no voxel inside.
-    """
-    if mask is not None:
-        det = det[mask.to(det.device)]
-    if det.numel() == 0:
-        raise InputError("Folds cannot be counted: the mask has no voxel inside.")
-    # A determinant that is not a number is a broken map, not a sound one: count it as a fold.
-    return 100.0 * float((~(det > 0)).sum()) / det.numel()
-
-
-def summary(det: Tensor, mask: Optional[Tensor] = None) -> dict[str, float]:
-    """``min``, ``p01``, ``median``, ``p99``, ``max`` of determinants, inside a mask when one is given."""
-    values = (det if mask is None else det[mask.to(det.device)]).detach().cpu().flatten().numpy()
-    if values.size == 0:
-        raise InputError("The Jacobian cannot be summarised: the mask has no voxel inside.")
-    quantiles = np.quantile(values, (0, 0.01, 0.5, 0.99, 1))
-    return dict(zip(("min", "p01", "median", "p99", "max"), (float(q) for q in quantiles)))

@@ -54,7 +54,7 @@ def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_bef
         tre: from :func:`nephi.judge.point_errors.tre`, if there are landmarks.
         dice: from :func:`nephi.judge.labels.overlap`, if there are labels.
         surface_distance: from :func:`nephi.judge.labels.surface_distance`, if there are labels.
-        jacobian: direction -> :func:`nephi.maps.determinant.summary`.
+        jacobian: direction -> :func:`nephi.judge.folds.summary`.
     """
     return {
         "tre_mm": tre, "dice": dice, "surface_distance_mm": _surfaces(surface_distance),

@@ -19,9 +19,10 @@ from ..geometry import Grid
 from ..images.image import Image
 from ..images.masks import foreground
 from ..images.reading import read_labels
+from ..judge.folds import fold_percent
 from ..judge.labels import overlap
 from ..judge.likeness import similarity
-from ..maps.determinant import finite_difference_determinant, fold_percent
+from ..maps.determinant import finite_difference_determinant
 from ..maps.resampled import through_splines
 from ..maps.transform import Transform
 from ..maps.warp import warp
