@@ -6,8 +6,8 @@ import pytest
 import torch
 from nephi.align.patches import PatchLattice
 from nephi.align.regularity import consistency, prior, round_trip
-from nephi.align.similarity import HISTOGRAM_BINS, SIMILARITIES, local_ncc, mind_ssc, similarity_named
 from nephi.errors import InputError
+from nephi.images.similarity import HISTOGRAM_BINS, SIMILARITIES, local_ncc, mind_ssc, similarity_named
 from nephi.maps.field import Architecture
 from nephi.maps.neural import NePhi, latent_grid
 

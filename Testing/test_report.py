@@ -19,6 +19,7 @@ from nephi.judge.folds import folds, summary
 from nephi.judge.labels import overlap, surface_distance
 from nephi.judge.likeness import similarity
 from nephi.judge.point_errors import inverse_consistency, tre
+from nephi.judge.verdict import length
 from nephi.maps.determinant import determinant_image, log_determinant
 from nephi.maps.warp import warp
 from nephi.report import (
@@ -42,6 +43,10 @@ def _grid(direction=_AXIS_ALIGNED, size=(20, 24, 16), spacing=(2.0, 1.5, 3.0)):
     return Grid(size, spacing, (-20.0, -18.0, 100.0), direction)
 
 
+_RESIDUAL = {"median": 0.6, "p90": 2.2, "found": 0.9, "count": 40, "reach": 8.0, "at": [[0.0, 0.0, 110.0]],
+             "distances": [0.6]}
+
+
 def _measured(dim=3, stretch=1.5):
     """A report and its pictures, from a synthetic pair."""
     grid = _grid() if dim == 3 else Grid((40, 30), (1.0, 1.5), (0.0, 0.0), (1.0, 0, 0, 1.0))
@@ -58,12 +63,16 @@ def _measured(dim=3, stretch=1.5):
         dice=overlap(labels, labels.roll(1, 0), labels),
         surface_distance=surface_distance(labels, labels.roll(1, 0), grid),
         inverse_consistency=inverse_consistency(transform, points, points),
-        similarity_before=similarity(fixed.values, moving.values),
-        similarity_after=similarity(fixed.values, fixed.values), jacobian={"forward": summary(det)},
+        similarity={"before": similarity(fixed.values, moving.values), "linear": None,
+                    "after": similarity(fixed.values, fixed.values)},
+        residual=_RESIDUAL, voxel=2.0, overlap={"forward": 0.9, "inverse": 0.8},
+        volume_change={"p01": 0.6, "median": 1.0, "p99": 1.5, "extreme_percent": 0.0},
+        jacobian={"forward": summary(det)},
         runtime={"seconds": 3.2, "peak_memory_gb": peak_memory_gb(), "device": "cpu", "iterations": 30},
         provenance={"version": "0.1.0", "options": {"name": "<u>&", "rate": np.float32(0.5)}, "seed": 0})
     pictures = Pictures(grid, fixed.values, moving.values, fixed.values, log_determinant(det), mask,
-                        transform.deformation.forward.map, "fixed image f.nrrd", moving.name)
+                        transform.deformation.forward.map, "fixed image f.nrrd", moving.name,
+                        (points, [0.5, None] * 25))
     return report, pictures
 
 
@@ -76,7 +85,9 @@ def _folds(transform, mask=None):
 def _least():
     """The measurements that no report goes without."""
     return {"folds": _folds(ClosedForm(_grid())), "inverse_consistency": {"mean": 0.1, "p95": 0.2, "max": 0.3},
-            "similarity_before": {"ncc": 0.5}, "similarity_after": {"ncc": 0.6}}
+            "similarity": {"before": {"ncc": 0.5, "nmi": 1.1}, "linear": None, "after": {"ncc": 0.6, "nmi": 1.2}},
+            "overlap": {"forward": 1.0, "inverse": 1.0}, "voxel": 1.0,
+            "volume_change": {"p01": 0.9, "median": 1.0, "p99": 1.1, "extreme_percent": 0.0}}
 
 
 class _Page(HTMLParser):
@@ -140,21 +151,41 @@ def test_the_schema_document_names_every_key_of_a_report(request):
 def test_a_sound_registration_is_called_good_with_its_key_figures():
     judged = _measured()[0]["verdict"]
     assert judged["level"] == "good" and judged["concerns"] == []
-    assert re.search(r"landmark error \d\.\d\d → 0\.00 mm.*no folds.*3 s on the CPU", judged["text"])
+    assert re.search(r"landmark error \d\.\d\d mm → 0\.00 mm.*no folds.*3 s on the CPU", judged["text"])
+    assert judged["reason"] == "No measurement speaks against it."
+    assert {piece["level"] for piece in judged["evidence"]} == {"good"}
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"folds_percent": {"forward": {"analytic": 0.0, "finite_difference": 0.25}}}, "folds in up to 0.25 %"),
-    ({"tre_mm": {"before": 1.0, "mean": 2.0}}, "landmark error did not improve"),
-    ({"dice": {"before": 0.8, "mean": 0.7}}, "label overlap did not improve"),
-    ({"tre_mm": None, "dice": None, "similarity": {"before": {"nmi": 1.2}, "after": {"nmi": 1.1}}},
-     "similarity did not"),
-    ({"inverse_consistency_mm": {"mean": 2.5}}, "inverse-consistency error is 2.50 mm"),
+@pytest.mark.parametrize("level, change, words", [
+    ("check", {"folds_percent": {"forward": {"analytic": 0.0, "finite_difference": 0.25}}}, "folds in up to 0.25 %"),
+    ("check", {"tre_mm": {"before": 1.0, "mean": 2.0}}, "landmark error did not improve"),
+    ("check", {"dice": {"before": 0.8, "mean": 0.7}}, "label overlap did not improve"),
+    ("check", {"similarity": {"before": {"nmi": 1.2}, "after": {"nmi": 1.1}}}, "similarity did not"),
+    ("check", {"inverse_consistency_mm": {"mean": 2.5}}, "inverse-consistency error is 1.2 voxels"),
+    ("failed", {"overlap": {"forward": 0.1, "inverse": 0.1}}, "only 10 % in common"),
+    ("failed", {"volume_change": {"extreme_percent": 30.0}}, "30 % of the volume changes more than threefold"),
+    ("failed", {"residual_mm": {**_RESIDUAL, "found": 0.05}}, "only 5 % of the distinctive points"),
+    ("check", {"residual_mm": {**_RESIDUAL, "median": 7.0}}, "estimated at 3.5 voxels"),
+    ("check", {"residual_mm": None}, "too few distinctive points"),
 ])
-def test_every_concern_is_named(change, words):
+def test_every_concern_is_named_and_graded(level, change, words):
     report, _ = _measured()
     judged = verdict({**report["metrics"], **change}, report["runtime"])
-    assert judged.level == "check" and words in " ".join(judged.concerns)
+    assert judged.level == level and words in judged.concerns[0]
+    assert judged.reason.lower() == f"{judged.concerns[0].lower()}."
+
+
+def test_the_worst_concern_comes_first():
+    report, _ = _measured()
+    change = {"residual_mm": {**_RESIDUAL, "median": 7.0}, "overlap": {"forward": 0.1, "inverse": 0.1}}
+    judged = verdict({**report["metrics"], **change}, report["runtime"])
+    assert judged.level == "failed" and "in common" in judged.reason and len(judged.concerns) == 2
+
+
+@pytest.mark.parametrize("mm, text", [(0.0, "0.00 mm"), (12.34, "12.3 mm"), (0.09, "0.09 mm"), (0.0025, "2.50 µm"),
+                                      (2.5e-6, "2.50 nm"), (5120.0, "5120 mm")])
+def test_a_length_is_printed_in_a_unit_that_shows_it(mm, text):
+    assert length(mm) == text
 
 
 def test_a_transform_file_outside_its_tolerance_is_a_concern():
@@ -267,7 +298,7 @@ def test_a_checkerboard_takes_turns():
 # ------------------------------------------------------------------------------------------------- the page
 
 
-@pytest.mark.parametrize("dim, pictures_expected", [(3, 3 * (2 + 2 + 2 + 1 + 1)), (2, 2 + 2 + 2 + 1 + 1)])
+@pytest.mark.parametrize("dim, pictures_expected", [(3, 3 * (2 + 2 + 2 + 1 + 1 + 1)), (2, 2 + 2 + 2 + 1 + 1 + 1)])
 def test_the_page_is_whole_self_contained_and_escaped(tmp_path, dim, pictures_expected):
     report, pictures = _measured(dim)
     history = [{"level": "8 mm", "iteration": i, "loss": 1.0 / (i + 1)} for i in range(20)]
@@ -280,7 +311,7 @@ def test_the_page_is_whole_self_contained_and_escaped(tmp_path, dim, pictures_ex
     assert all(base64.b64decode(source.split(",")[1])[:4] == b"\x89PNG" for source in page.sources)
     assert "http" not in text and "<script" not in text
     assert "&lt;m&gt;.nrrd" in text and "&lt;u&gt;&amp;" in text and "<u>" not in text
-    assert "8 mm" in text and "Better aligned, without folds" in text
+    assert "8 mm" in text and "Well aligned" in text and text.count("<circle") >= 2
 
 
 def test_the_page_names_what_it_shows():

@@ -28,7 +28,8 @@ class Row(NamedTuple):
 def rows(report: dict) -> list[Row]:
     """All measured numbers of a report, in the order a person reads them; what was not measured has no row."""
     metrics = report.get("metrics") or {}
-    found = [*_similarity(metrics), *_landmarks(metrics), *_labels(metrics), *_regularity(metrics), *_run(report)]
+    found = [*_residual(metrics), *_similarity(metrics), *_landmarks(metrics), *_labels(metrics),
+             *_regularity(metrics), *_run(report)]
     return [row for row in found if row is not None]
 
 
@@ -92,12 +93,21 @@ def _row(measure: str, direction: str, value: Any, unit: str) -> Optional[Row]:
     return Row(measure, direction, float(value), unit)
 
 
+def _residual(metrics: dict) -> list[Optional[Row]]:
+    residual, overlap = metrics.get("residual_mm") or {}, metrics.get("overlap") or {}
+    found = [_row(f"Estimated error, {title}", "forward", residual.get(key), "mm")
+             for key, title in (("median", "median"), ("p90", "90th percentile"))]
+    share = residual.get("found")
+    found.append(_row("Distinctive points found again", "forward", None if share is None else 100 * share, "%"))
+    return found + [_row("Overlap", direction, 100 * value, "%") for direction, value in overlap.items()]
+
+
 def _similarity(metrics: dict) -> list[Optional[Row]]:
     similarity, result = metrics.get("similarity") or {}, []
     names = (("ncc", "Normalised cross-correlation", ""), ("nmi", "Normalised mutual information", ""),
              ("mean_absolute_difference", "Mean absolute difference", "intensity"))
     for key, title, unit in names:
-        for when in ("before", "after"):
+        for when in ("before", "linear", "after"):
             result.append(_row(f"{title}, {when}", "forward", (similarity.get(when) or {}).get(key), unit))
     return result
 
@@ -131,6 +141,8 @@ def _regularity(metrics: dict) -> list[Optional[Row]]:
         titles = {"min": "smallest", "p01": "1st percentile", "median": "median", "p99": "99th percentile",
                   "max": "largest"}
         found += [_row(f"Jacobian, {title}", direction, jacobian.get(key), "") for key, title in titles.items()]
+    change = metrics.get("volume_change") or {}
+    found.append(_row("Volume changed more than threefold", "forward", change.get("extreme_percent"), "%"))
     consistency = metrics.get("inverse_consistency_mm") or {}
     titles = {"mean": "mean", "p95": "95th percentile", "max": "largest"}
     return found + [_row(f"Inverse-consistency error, {title}", "both", consistency.get(key), "mm")

@@ -15,6 +15,7 @@ from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.masks import dilate
 from ..images.resampling import downsample, sample
+from ..images.similarity import similarity_named
 from ..maps.field import Architecture
 from ..maps.neural import NePhi, latent_grid
 from ..maps.transform import Transform
@@ -22,7 +23,6 @@ from ..options import Options
 from .carry import MAP_STRIDE, Carrier
 from .objective import Level, Side
 from .patches import PatchLattice
-from .similarity import similarity_named
 from .volume import Volume
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before

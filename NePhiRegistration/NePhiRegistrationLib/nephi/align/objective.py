@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from ..geometry import POINTS_IN_CACHE
+from ..images.similarity import local_ncc, ncc, similarity_named
 from ..maps.displacement_map import DisplacementMap
 from ..maps.map import Map
 from ..maps.neural import NePhi
 from ..options import Options
 from .patches import Patches, PatchLattice, uniform_points
 from .regularity import consistency, prior, round_trip
-from .similarity import local_ncc, ncc, similarity_named
 from .volume import Volume
 
 BOTH = (0, 1)

@@ -55,7 +55,7 @@ class _Readable(Silent):
     def done(self, report: dict, folder: str) -> None:
         judged = report["verdict"]
         console = Console(highlight=False, soft_wrap=True)
-        colour = "green" if judged["level"] == "good" else "yellow"
+        colour = {"good": "green", "check": "yellow", "failed": "red"}[judged["level"]]
         console.print(f"[bold {colour}]{judged['headline']}.[/] {judged['text']}")
         for concern in judged["concerns"]:
             console.print(f"  - {concern}", markup=False)

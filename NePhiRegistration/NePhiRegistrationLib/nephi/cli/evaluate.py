@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from rich.table import Column
 
 from ..judge.evidence import evaluate
+from ..judge.verdict import length
 from ..maps.transform import Transform
 from ..report import make_metrics, plain
 from ..storage import atomic_path
@@ -50,6 +51,12 @@ def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:
     if tre:
         for name in ("before", "affine", "mean", "median", "p95", "max"):
             yield f"landmark error, {name}", f"{tre[name]:.2f} mm"
+    if metrics["residual_mm"]:
+        for name in ("median", "p90"):
+            yield f"estimated error, {name}", length(metrics["residual_mm"][name])
+        yield "distinctive points found again", f"{100 * metrics['residual_mm']['found']:.0f} %"
+    for direction, share in metrics["overlap"].items():
+        yield f"overlap, {direction}", f"{100 * share:.0f} %"
     if dice:
         yield "Dice, before", f"{dice['before']:.3f}"
         yield "Dice, mean", f"{dice['mean']:.3f}"

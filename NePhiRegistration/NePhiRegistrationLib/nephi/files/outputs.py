@@ -92,7 +92,7 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     pictures = Pictures(
         transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
         judged.log_jacobian.values, pair.fixed_mask, transform.deformation.forward.map, pair.fixed.name,
-        pair.moving.name)
+        pair.moving.name, _errors(judged.report["metrics"]))
     write_html(folder / FILES["page"], judged.report, pictures, run.history)
     return judged.report
 
@@ -136,11 +136,19 @@ def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, warped: Ima
                                                          (transform.forward, transform.inverse), masks))
     announce("metrics")
     summaries = {way: summary(values, mask) for way, values, mask in zip(("forward", "inverse"), determinants, masks)}
-    measured = evaluate(transform, pair, False, Sampled(maps, determinants, before, warped))
+    measured = evaluate(transform, pair, False, Sampled(maps, determinants))
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
     logarithm = Image(log_determinant(determinants[0]), transform.fixed_grid, "log-Jacobian")
     return Judged(report, before, warped, determinants[0], logarithm)
+
+
+def _errors(metrics: Mapping) -> Optional[tuple[Tensor, list[Optional[float]]]]:
+    """The points of the residual estimate and the error at each, in voxels."""
+    found = metrics["residual_mm"]
+    if found is None:
+        return None
+    return torch.tensor(found["at"]), [d if d is None else d / metrics["voxel_mm"] for d in found["distances"]]
 
 
 def _warped(transform: Transform, pair: Pair, folder: Path, export: dict) -> Image:

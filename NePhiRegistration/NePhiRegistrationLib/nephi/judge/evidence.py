@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Optional
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from ..geometry import random_points
+from ..geometry import POINTS_AT_ONCE, Grid, apply_affine, random_points
 from ..images.image import Image
 from ..images.pair import Pair, with_masks
-from ..maps.map import Map, MapPair
+from ..images.resampling import sample
+from ..maps.determinant import determinant_at
+from ..maps.map import CPU, Map, MapPair
 from ..maps.transform import Transform
 from ..maps.warp import warp
 from .folds import folds
 from .labels import overlap, surface_distance
 from .likeness import similarity
 from .point_errors import inverse_consistency, tre
+from .residual import residual
 
 CONSISTENCY_POINTS = 20_000
-"""Random points of each image at which the inverse-consistency error is measured."""
+"""Random points of each image at which the inverse-consistency error, the overlap and volume changes are measured."""
+
+COMPARED_VOXELS = 250_000
+"""At most about so many voxels tell the similarity; 64 x 64 bins of a histogram need no more."""
+
+FEWEST_VOXELS = 64
+"""Fewer voxels in common tell no similarity."""
+
+EXTREME = 3.0
+"""A volume that grows or shrinks by more than this factor is extreme."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +44,10 @@ class Sampled:
     Attributes:
         maps: both maps through splines.
         determinants: of the forward map on the fixed grid and of the inverse map on the moving grid, (*shape) each.
-        before, after: the moving image on the fixed grid, without and with the transform.
     """
 
     maps: MapPair
     determinants: tuple[Tensor, Tensor]
-    before: Image
-    after: Image
 
 
 def evaluate(transform: Transform, pair: Pair, whole: bool = True, sampled: Optional[Sampled] = None) -> dict:
@@ -50,16 +62,38 @@ def evaluate(transform: Transform, pair: Pair, whole: bool = True, sampled: Opti
         measure with.
     """
     pair = with_masks(pair)
-    points = [random_points(grid, CONSISTENCY_POINTS, mask) for grid, mask in (
-        (transform.fixed_grid, pair.fixed_mask), (transform.moving_grid, pair.moving_mask))]
-    before, after = _similarity(transform.forward, pair, sampled)
+    fixed_points, moving_points = (random_points(grid, CONSISTENCY_POINTS, mask) for grid, mask in (
+        (transform.fixed_grid, pair.fixed_mask), (transform.moving_grid, pair.moving_mask)))
+    maps = transform if sampled is None else sampled.maps
+    has_images = pair.fixed is not None and pair.moving is not None
+    found = residual(pair.fixed, pair.moving, maps.forward, pair.fixed_mask) if has_images else None
     return {
         "tre": tre(transform.forward, *pair.landmarks) if pair.landmarks is not None else None,
         **_labels(transform.forward, pair),
         "folds": _folds(transform, pair, whole, sampled),
-        "inverse_consistency": inverse_consistency(transform, *points),
-        "similarity_before": before, "similarity_after": after,
+        "inverse_consistency": inverse_consistency(transform, fixed_points, moving_points),
+        "overlap": {"forward": _met(maps.forward, fixed_points, transform.moving_grid, pair.moving_mask),
+                    "inverse": _met(maps.inverse, moving_points, transform.fixed_grid, pair.fixed_mask)},
+        "volume_change": _volume_change(maps.forward, transform.affine, fixed_points),
+        "residual": None if found is None else found.to_dict(),
+        "similarity": _similarity(maps.forward, transform.affine, pair),
+        "voxel": math.prod(transform.fixed_grid.spacing) ** (1 / transform.fixed_grid.dim),
     }
+
+
+def _met(map_: Map, points: Tensor, other: Grid, mask: Optional[Tensor]) -> float:
+    """The share of an image's points that land inside the other image, inside its mask if it has one."""
+    mapped = map_.map(points.to(map_.device)).cpu()
+    inside = other.contains(mapped)
+    return float((inside if mask is None else inside & sample(mask.cpu(), other, mapped, "nearest")).float().mean())
+
+
+def _volume_change(forward: Map, affine: np.ndarray, points: Tensor) -> dict:
+    """``p01``, ``median``, ``p99`` of the deformation's volume change, and ``extreme_percent`` of the points."""
+    change = determinant_at(forward, points.to(forward.device)) / abs(float(np.linalg.det(affine)))
+    extreme = ~((change > 1 / EXTREME) & (change < EXTREME))
+    low, middle, high = change.quantile(torch.tensor([0.01, 0.5, 0.99])).tolist()
+    return {"p01": low, "median": middle, "p99": high, "extreme_percent": 100 * float(extreme.float().mean())}
 
 
 def _folds(transform: Transform, pair: Pair, whole: bool, sampled: Optional[Sampled]) -> dict:
@@ -81,13 +115,28 @@ def _labels(forward: Map, pair: Pair) -> dict:
     return {"dice": shared, "surface_distance": surface_distance(fixed, after, grid, shared["per_label"])}
 
 
-def _similarity(forward: Map, pair: Pair, sampled: Optional[Sampled]) -> tuple[Optional[dict], Optional[dict]]:
-    """Before and after, over the fixed grid."""
+def _similarity(forward: Map, affine: np.ndarray, pair: Pair) -> dict:
+    """``before``, after the ``linear`` part and ``after`` the whole map: over voxels of the fixed mask that land inside
+    the moving image each time; None where they are too few, or without images.
+    """
+    maps = {"before": lambda points: points, "linear": lambda points: apply_affine(affine, points),
+            "after": lambda points: forward.map(points.to(forward.device)).to(CPU)}
     if pair.fixed is None or pair.moving is None:
-        return None, None
-    if sampled is not None:
-        images = sampled.before, sampled.after
-    else:
-        images = tuple(warp(pair.moving, way, pair.fixed.grid) for way in (None, forward))
-    before, after = (similarity(pair.fixed.values.cpu(), image.values, pair.fixed_mask) for image in images)
-    return before, after
+        return dict.fromkeys(maps)
+    grid = pair.fixed.grid
+    mask = torch.ones(grid.shape, dtype=torch.bool) if pair.fixed_mask is None else pair.fixed_mask.cpu()
+    voxels = mask.flatten().nonzero().flatten()
+    voxels = voxels[::max(1, len(voxels) // COMPARED_VOXELS)]
+    fixed = pair.fixed.values.cpu().flatten()[voxels]
+    index = np.stack(np.unravel_index(voxels.numpy(), grid.shape)[::-1], axis=-1)
+    points = grid.to_world(torch.from_numpy(index).float())
+    moving = Image(pair.moving.values.cpu(), pair.moving.grid)
+    return {when: _compared(fixed, moving, torch.cat([way(part) for part in points.split(POINTS_AT_ONCE)]))
+            for when, way in maps.items()}
+
+
+def _compared(fixed: Tensor, moving: Image, points: Tensor) -> Optional[dict]:
+    inside = moving.grid.contains(points)
+    if int(inside.sum()) < FEWEST_VOXELS:
+        return None
+    return similarity(fixed[inside], sample(moving.values, moving.grid, points[inside]))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..align.similarity import shared_information
 from ..errors import InputError
+from ..images.similarity import shared_information
 
 
 def similarity(fixed: Tensor, other: Tensor, mask: Optional[Tensor] = None) -> dict:

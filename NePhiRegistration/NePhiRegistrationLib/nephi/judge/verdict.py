@@ -1,88 +1,194 @@
-"""Whether a registration can be trusted, judged from its own numbers."""
+"""Whether a registration can be trusted: one function that decides from evidence, each piece with its number.
+
+The limits are set on half of the trials of benchmarks/quality.py and tried on the other half: docs/quality.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Optional
 
-CONSISTENCY_LIMIT_MM = 1.0
-"""A larger mean inverse-consistency error needs checking."""
+LEVELS = ("good", "check", "failed")
+"""From best to worst."""
+
+HEADLINES = {"good": "Well aligned", "check": "Check before use", "failed": "Not aligned"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One piece of evidence.
+
+    Attributes:
+        name: what was measured.
+        value: the number with its unit, as text.
+        level: what it says of the registration: "good", "check" or "failed".
+        concern: a clause that says what is wrong; empty if good.
+    """
+
+    name: str
+    value: str
+    level: str = "good"
+    concern: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the numbers are sound, and a sentence with the key figures.
+    """What the evidence says together.
 
     Attributes:
-        level: "good", or "check" if a number needs checking.
+        level: the worst of the evidence: "good", "check" or "failed".
         headline: a few words.
+        reason: one sentence, why.
         text: the key figures.
-        concerns: what needs checking; empty if good.
+        concerns: what is wrong, the worst first; empty if good.
+        evidence: all of it.
     """
 
     level: str
     headline: str
+    reason: str
     text: str
     concerns: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
-def verdict(metrics: Mapping, runtime: Mapping, transforms: Sequence[Mapping] = ()) -> Verdict:
-    """Judge the ``metrics``, ``runtime`` and exported ``transforms`` of a report (see docs/report-schema.md)."""
-    concerns = _concerns(metrics, transforms)
+def verdict(metrics: Mapping, runtime: Mapping, transforms: Sequence[Mapping] = (),
+            provenance: Optional[Mapping] = None) -> Verdict:
+    """Judge a registration by the parts of its report (docs/report-schema.md)."""
+    evidence = [*_residual(metrics), *_overlap(metrics), *_similarity(metrics), *_linear(provenance or {}),
+                *_judges(metrics), *_map(metrics), *_exports(transforms)]
+    worst = max((piece.level for piece in evidence), key=LEVELS.index)
+    doubtful = sorted((piece for piece in evidence if piece.concern), key=lambda piece: -LEVELS.index(piece.level))
+    concerns = tuple(piece.concern for piece in doubtful)
+    reason = f"{_capital(concerns[0])}." if concerns else "No measurement speaks against it."
     text = ", ".join([*_alignment_figures(metrics), *_map_figures(metrics), _runtime_figure(runtime)])
-    headline = "Check before use" if concerns else "Better aligned, without folds"
-    return Verdict("check" if concerns else "good", headline, text[:1].upper() + text[1:] + ".", tuple(concerns))
+    return Verdict(worst, HEADLINES[worst], reason, f"{_capital(text)}.", concerns, tuple(evidence))
 
 
-def _concerns(metrics: Mapping, transforms: Sequence[Mapping]) -> list[str]:
-    found = []
-    worst = max(value for side in metrics["folds_percent"].values() for value in side.values())
-    if worst > 0:
-        found.append(f"the map folds in up to {worst:.2g} % of the voxels")
-    for name, before, after, better in _comparisons(metrics):
-        if not (after > before if better == "higher" else after < before):
-            found.append(f"{name} did not improve ({before:.3g} before, {after:.3g} after)")
+def _graded(name: str, text: str, value: float, limits: tuple[float, float], concern: str) -> Evidence:
+    """Evidence that is good up to the first limit and failed above the second."""
+    level = LEVELS[sum(not value <= limit for limit in limits)]
+    return Evidence(name, text, level, "" if level == "good" else concern)
+
+
+RESIDUAL_VOXELS = (2.0, 8.0)
+NOT_FOUND = (0.6, 0.85)
+"""The share of distinctive points that have no counterpart near their place."""
+
+
+def _residual(metrics: Mapping) -> Iterator[Evidence]:
+    found = metrics.get("residual_mm")
+    if found is None:
+        yield Evidence("residual estimate", "none", "check", "the images show too few distinctive points in common to "
+                       "estimate the error that is left")
+        return
+    voxels = found["median"] / metrics["voxel_mm"]
+    lost = 1 - found["found"]
+    yield _graded("distinctive points found again", f"{100 * found['found']:.0f} %", lost, NOT_FOUND,
+                  f"only {100 * found['found']:.0f} % of the distinctive points have a counterpart near their place")
+    yield _graded("residual estimate", f"{length(found['median'])} ({voxels:.1f} voxels)", voxels, RESIDUAL_VOXELS,
+                  f"the error that is left is estimated at {voxels:.1f} voxels")
+
+
+NOT_MET = (0.4, 0.8)
+"""The share of one image that lands outside the other."""
+
+
+def _overlap(metrics: Mapping) -> Iterator[Evidence]:
+    met = max(metrics["overlap"].values())
+    yield _graded("overlap", f"{100 * met:.0f} %", 1 - met, NOT_MET,
+                  f"the images (or their masks) have only {100 * met:.0f} % in common")
+
+
+def _similarity(metrics: Mapping) -> Iterator[Evidence]:
+    """Correlation can change sign between contrasts; mutual information cannot."""
+    before, after = metrics["similarity"]["before"], metrics["similarity"]["after"]
+    if before is None or after is None:
+        return
+    text = f"{before['nmi']:.3f} → {after['nmi']:.3f}"
+    if after["nmi"] > before["nmi"]:
+        yield Evidence("shared information", text)
+    else:
+        yield Evidence("shared information", text, "check",
+                       f"the similarity did not improve (shared information {text})")
+
+
+def _linear(provenance: Mapping) -> Iterator[Evidence]:
+    return iter(())
+
+
+def _judges(metrics: Mapping) -> Iterator[Evidence]:
+    """What the user's own landmarks and labels say."""
+    tre, dice = metrics.get("tre_mm"), metrics.get("dice")
+    if tre:
+        text = f"{length(tre['before'])} → {length(tre['mean'])}"
+        yield Evidence("landmark error", text) if tre["mean"] < tre["before"] else Evidence(
+            "landmark error", text, "check", f"the landmark error did not improve ({text})")
+    if dice:
+        text = f"{dice['before']:.3f} → {dice['mean']:.3f}"
+        yield Evidence("label overlap", text) if dice["mean"] > dice["before"] else Evidence(
+            "label overlap", text, "check", f"the label overlap did not improve (Dice {text})")
+
+
+CONSISTENCY_VOXELS = (0.5, 2.0)
+EXTREME_PERCENT = (2.0, 15.0)
+FOLDS_PERCENT = (0.0, 5.0)
+
+
+def _map(metrics: Mapping) -> Iterator[Evidence]:
+    folds = _worst_folds(metrics)
+    yield _graded("folds", f"{folds:.2g} %", folds, FOLDS_PERCENT,
+                  f"the map folds in up to {folds:.2g} % of the voxels")
+    extreme = metrics["volume_change"]["extreme_percent"]
+    yield _graded("volume changed more than threefold", f"{extreme:.2g} %", extreme, EXTREME_PERCENT,
+                  f"{extreme:.2g} % of the volume changes more than threefold")
     consistency = metrics["inverse_consistency_mm"]["mean"]
-    if consistency > CONSISTENCY_LIMIT_MM:
-        found.append(f"the mean inverse-consistency error is {consistency:.2f} mm")
+    voxels = consistency / metrics["voxel_mm"]
+    yield _graded("inverse-consistency error", f"{length(consistency)} ({voxels:.2g} voxels)", voxels,
+                  CONSISTENCY_VOXELS, f"the mean inverse-consistency error is {voxels:.2g} voxels")
+
+
+def _exports(transforms: Sequence[Mapping]) -> Iterator[Evidence]:
     for export in transforms:
         if not export.get("within_tolerance", True):
-            found.append(f"{export['file']} deviates from the map by up to {export['error_mm']['max']:.2g} mm")
-    return found
+            error = length(export["error_mm"]["max"])
+            yield Evidence(export["file"], error, "check", f"{export['file']} deviates from the map by up to {error}")
 
 
-def _comparisons(metrics: Mapping) -> list[tuple[str, float, float, str]]:
-    """(name, before, after, which is better) of the landmarks and labels, or of the similarity if there are none."""
-    rows = []
-    if metrics.get("tre_mm"):
-        rows.append(("the landmark error", metrics["tre_mm"]["before"], metrics["tre_mm"]["mean"], "lower"))
-    if metrics.get("dice"):
-        rows.append(("the label overlap", metrics["dice"]["before"], metrics["dice"]["mean"], "higher"))
-    if not rows:
-        # Correlation can change sign between contrasts; mutual information cannot.
-        before, after = metrics["similarity"]["before"], metrics["similarity"]["after"]
-        name = "nmi" if "nmi" in before and "nmi" in after else next(iter(after))
-        rows.append(("the similarity", before[name], after[name], "higher"))
-    return rows
+def _worst_folds(metrics: Mapping) -> float:
+    return max(value for side in metrics["folds_percent"].values() for value in side.values())
 
 
-def _alignment_figures(metrics: Mapping) -> list[str]:
-    figures = []
-    if metrics.get("tre_mm"):
-        figures.append(f"mean landmark error {metrics['tre_mm']['before']:.2f} → {metrics['tre_mm']['mean']:.2f} mm")
-    if metrics.get("dice"):
-        figures.append(f"mean Dice {metrics['dice']['before']:.3f} → {metrics['dice']['mean']:.3f}")
+def _alignment_figures(metrics: Mapping) -> Iterator[str]:
+    tre, dice = metrics.get("tre_mm"), metrics.get("dice")
     before, after = metrics["similarity"]["before"], metrics["similarity"]["after"]
-    if not figures and "ncc" in before and "ncc" in after:
-        figures.append(f"correlation {before['ncc']:.3f} → {after['ncc']:.3f}")
-    return figures
+    if tre:
+        yield f"mean landmark error {length(tre['before'])} → {length(tre['mean'])}"
+    if dice:
+        yield f"mean Dice {dice['before']:.3f} → {dice['mean']:.3f}"
+    if metrics.get("residual_mm"):
+        yield f"estimated error {length(metrics['residual_mm']['median'])}"
+    elif before and after:
+        yield f"correlation {before['ncc']:.3f} → {after['ncc']:.3f}"
 
 
-def _map_figures(metrics: Mapping) -> list[str]:
-    worst = max(value for side in metrics["folds_percent"].values() for value in side.values())
-    return ["no folds" if worst == 0 else f"{worst:.2g} % folded",
-            f"mean inverse-consistency error {metrics['inverse_consistency_mm']['mean']:.2f} mm"]
+def _map_figures(metrics: Mapping) -> Iterator[str]:
+    folds = _worst_folds(metrics)
+    yield "no folds" if folds == 0 else f"{folds:.2g} % folded"
+    yield f"mean inverse-consistency error {length(metrics['inverse_consistency_mm']['mean'])}"
 
 
 def _runtime_figure(runtime: Mapping) -> str:
     return f"{runtime['seconds']:.0f} s on the {str(runtime['device']).upper()}"
+
+
+def length(mm: float) -> str:
+    """A length in the unit that shows it, two or three digits."""
+    units = ((mm, "mm"), (1e3 * mm, "µm"), (1e6 * mm, "nm"))
+    value, unit = next((pair for pair in units if pair[0] == 0 or abs(pair[0]) >= 0.01), units[-1])
+    return f"{value:.{2 - (abs(value) >= 10) - (abs(value) >= 100)}f} {unit}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

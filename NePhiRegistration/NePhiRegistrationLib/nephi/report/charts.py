@@ -6,7 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 import torch
@@ -104,6 +104,35 @@ def deformation_grid(plane: Plane, deform: Callable[[torch.Tensor], torch.Tensor
     return (f'<svg class="lines" viewBox="0 0 {width:.2f} {height:.2f}" preserveAspectRatio="none" aria-hidden="true">'
             f'<g fill="none" stroke="#1d4f86" stroke-width="{max(width, height) / 420:.2f}">'
             + "".join(f'<path d="{stroke}"/>' for stroke in strokes) + "</g></svg>")
+
+
+ERRORS = ((1.0, "#2b7bba", "within a voxel"), (3.0, "#e69f00", "1 to 3 voxels"), (math.inf, "#d03b2b", "more"))
+"""(up to so many voxels, colour, words) of an error."""
+NOT_FOUND_COLOUR = "#8a949e"
+
+
+def error_points(plane: Plane, points: torch.Tensor, errors: Sequence[Optional[float]]) -> str:
+    """Points near a plane, coloured by their error: an SVG in mm to lay over the picture.
+
+    Args:
+        points: (n, d) LPS mm.
+        errors: voxels; None for a ring.
+    """
+    width, height = plane.size_mm
+    radius = max(width, height) / 90
+    x, y = plane.to_picture(points)
+    near = torch.ones(len(points), dtype=torch.bool)
+    if plane.normal is not None:
+        index = plane.grid.to_index(points.double())[:, plane.normal]
+        near = (index - plane.index).abs() <= plane.grid.size[plane.normal] / 12
+    marks = []
+    for a, b, error, shown in zip(x.tolist(), y.tolist(), errors, near.tolist()):
+        if shown:
+            style = f'fill="none" stroke="{NOT_FOUND_COLOUR}" stroke-width="{radius / 3:.2f}"' if error is None else \
+                f'fill="{next(colour for limit, colour, _ in ERRORS if error <= limit)}"'
+            marks.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius:.2f}" {style}/>')
+    return (f'<svg class="lines" viewBox="0 0 {width:.2f} {height:.2f}" preserveAspectRatio="none" aria-hidden="true">'
+            + "".join(marks) + "</svg>")
 
 
 def _steps(records: list) -> tuple[np.ndarray, list[tuple[str, int, int]]]:

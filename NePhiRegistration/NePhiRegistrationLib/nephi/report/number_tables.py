@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from ..judge.verdict import length
+
 _SIDES = ("forward", "inverse")
 _SIMILARITIES = {"ncc": "Correlation (NCC)", "nmi": "Normalised mutual information",
                  "mean_absolute_difference": "Mean absolute difference"}
@@ -37,10 +39,13 @@ def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
         figures.append(("Landmark error", number(metrics["tre_mm"]["mean"], 2), "mm"))
     if metrics.get("dice"):
         figures.append(("Mean Dice", number(metrics["dice"]["mean"], 3), ""))
-    figures.append(("Correlation", number(metrics["similarity"]["after"].get("ncc"), 3), ""))
+    if metrics.get("residual_mm"):
+        figures.append(("Estimated error", *length(metrics["residual_mm"]["median"]).split()))
+    else:
+        figures.append(("Correlation", number((metrics["similarity"]["after"] or {}).get("ncc"), 3), ""))
     worst = max(v for side in metrics["folds_percent"].values() for v in side.values())
     figures.append(("Folds", number(worst, 3), "%") if worst else ("Folds", "none", ""))
-    figures.append(("Inverse consistency", number(metrics["inverse_consistency_mm"]["mean"], 2), "mm"))
+    figures.append(("Inverse consistency", *length(metrics["inverse_consistency_mm"]["mean"]).split()))
     figures.append(("Time", number(runtime["seconds"], 0 if (runtime["seconds"] or 0) >= 10 else 1), "s"))
     if runtime["peak_memory_gb"] and len(figures) < 6:
         figures.append(("Peak memory", number(runtime["peak_memory_gb"], 2), "GB"))
@@ -50,7 +55,8 @@ def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
 def number_tables(report: Mapping) -> list[Table]:
     """All numbers of a report except those of each label."""
     metrics = report["metrics"]
-    return [*_landmarks(metrics.get("tre_mm")), *_overlap(metrics), _similarity(metrics["similarity"]), _folds(metrics),
+    return [*_landmarks(metrics.get("tre_mm")), *_residual(metrics.get("residual_mm")), *_overlap(metrics),
+            _similarity(metrics["similarity"]), _folds(metrics),
             _consistency(metrics["inverse_consistency_mm"]), *_jacobian(metrics.get("jacobian")),
             *_files(report.get("transforms")), _runtime(report["runtime"])]
 
@@ -96,6 +102,13 @@ def _landmarks(tre: Optional[Mapping]) -> Iterator[Table]:
         yield Table(f"Landmark error{points}", ("", "mm"), _statistics(2, tre))
 
 
+def _residual(residual: Optional[Mapping]) -> Iterator[Table]:
+    if residual:
+        yield Table(f"Estimated error, {residual['count']} points", ("", "mm"), [
+            ("Median", number(residual["median"], 3)), ("90th percentile", number(residual["p90"], 3)),
+            ("Points found again", f"{100 * residual['found']:.0f} %")])
+
+
 def _overlap(metrics: Mapping) -> Iterator[Table]:
     overlap, surface = metrics.get("dice"), metrics.get("surface_distance_mm")
     if overlap:
@@ -107,9 +120,10 @@ def _overlap(metrics: Mapping) -> Iterator[Table]:
 
 
 def _similarity(similarity: Mapping) -> Table:
-    rows = [(_SIMILARITIES.get(key, key), number(similarity["before"].get(key), 3), number(value, 3))
-            for key, value in similarity["after"].items()]
-    return Table("Image similarity", ("", "before", "after"), rows)
+    stages = [similarity.get(when) or {} for when in ("before", "linear", "after")]
+    rows = [(title, *(number(stage.get(key), 3) for stage in stages)) for key, title in _SIMILARITIES.items()
+            if any(key in stage for stage in stages)]
+    return Table("Image similarity", ("", "before", "linear", "after"), rows)
 
 
 def _folds(metrics: Mapping) -> Table:

@@ -38,7 +38,8 @@ def render_html(report: Mapping, pictures: Pictures, history: Sequence[Mapping] 
                                      undefined=jinja2.StrictUndefined)
     views, log_jacobian = views_of(pictures), inside(pictures, pictures.log_jacobian)
     return environment.get_template("report.html.j2").render(
-        title=f"{pictures.fixed_name} ← {pictures.moving_name}", verdict=report["verdict"], figures=key_figures(report),
+        title=f"{pictures.fixed_name} ← {pictures.moving_name}", verdict=report["verdict"],
+        figures=key_figures(report),
         views=views, layout=layout(views), sections=picture_sections(pictures, views), gradient=diverging_css(),
         loss_chart=loss_chart(history), histogram=jacobian_histogram(log_jacobian, jacobian_limit(pictures)),
         masked=pictures.mask is not None, tables=number_tables(report), labels=label_rows(report["metrics"]),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from ..maps.determinant import LOG_FLOOR
-from .charts import deformation_grid, factor_label, factor_ticks
+from .charts import ERRORS, NOT_FOUND_COLOUR, deformation_grid, error_points, factor_label, factor_ticks
 from .planes import FOLD_COLOUR, Plane, checkerboard, data_uri, diverging, magenta_green, planes, window
 
 _SAMPLE = 200_000
@@ -33,6 +33,7 @@ class Pictures:
         log_jacobian: the log-Jacobian of the forward map; folds at log(LOG_FLOOR).
         mask: (*grid.shape) bool; where slices are placed and the histogram counts.
         deform: the deformation without its affine, points (n, d) LPS mm -> (n, d), for the picture of the grid.
+        errors: distinctive points (n, d) LPS mm, and the error estimated at each, voxels or None.
         fixed_name, moving_name: for the title.
     """
 
@@ -45,6 +46,7 @@ class Pictures:
     deform: Optional[Callable[[Tensor], Tensor]] = None
     fixed_name: str = "fixed image"
     moving_name: str = "moving image"
+    errors: Optional[tuple[Tensor, Sequence[Optional[float]]]] = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def layout(views: list[Plane]) -> str:
 
 def picture_sections(pictures: Pictures, views: list[Plane]) -> list[Section]:
     """Everything that is shown as slices."""
-    return [*_alignment(pictures, views), _volume_change(pictures, views), *_deformation(pictures, views)]
+    return [*_alignment(pictures, views), *_errors(pictures, views), _volume_change(pictures, views),
+            *_deformation(pictures, views)]
 
 
 def inside(pictures: Pictures, values: Tensor) -> np.ndarray:
@@ -121,6 +124,18 @@ def _alignment(pictures: Pictures, views: list[Plane]) -> list[Section]:
         Section("Difference", f"Moving minus fixed, {ranges}; full colour at half the scale.",
                 rows(lambda fixed, moving, _: diverging(moving - fixed, 0.5)), light=True,
                 bar=[(0, "fixed brighter"), (50, "equal"), (100, "moving brighter")])]
+
+
+def _errors(pictures: Pictures, views: list[Plane]) -> list[Section]:
+    if pictures.errors is None:
+        return []
+    grey = _Grey.of(pictures)
+    cells = [(data_uri(grey.fixed(view.pixels(pictures.fixed))), error_points(view, *pictures.errors))
+             for view in views]
+    return [Section("Estimated error", "Distinctive points of the fixed image near each plane, looked for in the "
+                    "warped moving image: how far from their place they were found.", {"": cells}, light=True,
+                    swatches=[*((colour, words) for _, colour, words in ERRORS),
+                              (NOT_FOUND_COLOUR, "ring: not found nearby")])]
 
 
 def _volume_change(pictures: Pictures, views: list[Plane]) -> Section:

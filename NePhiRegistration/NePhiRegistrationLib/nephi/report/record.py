@@ -28,7 +28,7 @@ def make_report(*, runtime: Mapping, provenance: Mapping, transforms: Sequence[M
         provenance: what made the result: version, options, inputs and their geometry, seed.
         transforms: :meth:`nephi.files.itk.ExportInfo.to_dict` of each exported file.
         files: role -> file name of the outputs.
-        measurements: the arguments of :func:`make_metrics`, both similarities among them.
+        measurements: the arguments of :func:`make_metrics`.
 
     Returns:
         Plain dictionaries, lists, strings and numbers, with None for numbers that are not finite.
@@ -36,31 +36,26 @@ def make_report(*, runtime: Mapping, provenance: Mapping, transforms: Sequence[M
     metrics = make_metrics(**measurements)
     return plain({
         "schema": {"name": SCHEMA_NAME, "version": SCHEMA_VERSION},
-        "verdict": asdict(verdict(metrics, runtime, transforms)), "metrics": metrics, "runtime": runtime,
+        "verdict": asdict(verdict(metrics, runtime, transforms, provenance)), "metrics": metrics, "runtime": runtime,
         "transforms": transforms, "files": files or {}, "provenance": provenance,
     })
 
 
-def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity_before: Optional[Mapping] = None,
-                 similarity_after: Optional[Mapping] = None, tre: Optional[Mapping] = None,
-                 dice: Optional[Mapping] = None, surface_distance: Optional[Mapping] = None,
-                 jacobian: Optional[Mapping] = None) -> dict:
-    """The ``metrics`` of a report.
+def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity: Mapping, overlap: Mapping,
+                 volume_change: Mapping, voxel: float, residual: Optional[Mapping] = None,
+                 jacobian: Optional[Mapping] = None, **judges: Optional[Mapping]) -> dict:
+    """The ``metrics`` of a report, from what :func:`nephi.judge.evidence.evaluate` measures.
 
     Args:
-        folds: from :func:`nephi.judge.folds.folds`.
-        inverse_consistency: from :func:`nephi.judge.point_errors.inverse_consistency`.
-        similarity_before, similarity_after: from :func:`nephi.judge.likeness.similarity`, if there are images.
-        tre: from :func:`nephi.judge.point_errors.tre`, if there are landmarks.
-        dice: from :func:`nephi.judge.labels.overlap`, if there are labels.
-        surface_distance: from :func:`nephi.judge.labels.surface_distance`, if there are labels.
         jacobian: direction -> :func:`nephi.judge.folds.summary`.
+        judges: ``tre``, ``dice``, ``surface_distance``; None or absent without landmarks or labels.
     """
     return {
-        "tre_mm": tre, "dice": dice, "surface_distance_mm": _surfaces(surface_distance),
+        "voxel_mm": voxel, "tre_mm": judges.get("tre"), "residual_mm": residual, "dice": judges.get("dice"),
+        "surface_distance_mm": _surfaces(judges.get("surface_distance")),
         "folds_percent": folds["inside"], "folds_percent_whole": folds["whole"], "jacobian": jacobian,
-        "inverse_consistency_mm": inverse_consistency,
-        "similarity": {"before": similarity_before, "after": similarity_after},
+        "volume_change": volume_change, "inverse_consistency_mm": inverse_consistency, "overlap": overlap,
+        "similarity": similarity,
     }
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ..align.objective import Level, Side
 from ..align.patches import PatchLattice
-from ..align.similarity import similarity_named
 from ..align.volume import Volume
 from ..geometry import Grid
 from ..images.resampling import sample
+from ..images.similarity import similarity_named
 from ..maps.displacement_map import DisplacementMap
 from ..maps.neural import NePhi
 from ..options import Options

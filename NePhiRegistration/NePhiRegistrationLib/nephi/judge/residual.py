@@ -1,0 +1,161 @@
+"""The error that is left, estimated from the images alone.
+
+Distinctive points of the fixed image are looked for in the moving image around where the map takes them. Where it is
+right they are found in their place; how far from it they are found is what it has wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..geometry import Grid
+from ..images.image import Image, normalise
+from ..images.resampling import downsample, sample
+from ..images.similarity import mind_ssc
+from ..maps.map import CPU, Map
+from ..maps.resampled import through_splines
+from .distinctive_points import distinctive_points
+
+POINTS = 300
+FEWEST = 12  # points; fewer tell nothing
+VOXELS = {2: 256**2, 3: 64**3}  # inside the mask on the grid that is searched: few enough for seconds
+REACH = {2: 6, 3: 4}  # voxels of that grid that the search goes along each axis
+AGREES = 1.0  # voxels of that grid within which the way back has to end
+PATCH = (-2, 0, 2)  # voxels along each axis of which the descriptors are compared; each covers 5 itself
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Distinctive points of the fixed image, and where the moving image, carried by a map, shows the same.
+
+    Attributes:
+        points: (n, d) LPS mm, in the fixed image.
+        displacements: (n, d) mm, from each point to the place whose surroundings look most like its own.
+        found: (n,) bool: that place is not at the end of the reach, and the search back from it ends at the point.
+        reach: mm along each axis that was searched.
+    """
+
+    points: Tensor
+    displacements: Tensor
+    found: Tensor
+    reach: float
+
+    def to_dict(self) -> dict:
+        """``median`` and ``p90`` of the points' distances in mm, those not found counting as the reach; ``found``, the
+        share that was; ``count``; ``reach``; ``at``, the points, (n, d) LPS mm; ``distances``, None where not found.
+        """
+        lengths = self.displacements.norm(dim=1)
+        counted = torch.where(self.found, lengths, torch.tensor(self.reach))
+        distances = [mm if found else None for mm, found in zip(lengths.tolist(), self.found.tolist())]
+        return {"median": float(counted.median()), "p90": float(counted.quantile(0.9)),
+                "found": float(self.found.float().mean()), "count": len(counted), "reach": self.reach,
+                "at": self.points.tolist(),
+                "distances": distances}
+
+
+def residual(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor] = None) -> Optional[Residual]:
+    """Estimate the error of a map from the images.
+
+    Points by Förstner's measure; descriptors MIND-SSC (Heinrich et al., MICCAI 2013), which see shapes whatever the
+    contrast; a full search with a parabola through the best place and its neighbours; and the same search back.
+
+    Args:
+        fixed, moving: the images.
+        forward: fixed to moving LPS mm.
+        mask: (k, j, i) bool on the fixed image; where to look.
+
+    Returns:
+        None where the images show too few distinctive points in common.
+    """
+    scene = _scene(fixed, moving, forward, mask)
+    if scene is None:
+        return None
+    at = distinctive_points(scene.fixed, scene.inside, POINTS)
+    if len(at) < FEWEST:
+        return None
+    reach = REACH[scene.grid.dim]
+    here, there = (mind_ssc(values[None]).movedim(0, -1).contiguous() for values in (scene.fixed, scene.warped))
+    steps, within = _search(here, there, at, reach)
+    back, _ = _search(there, here, at + steps.round().long(), reach)
+    agrees = (steps.round() + back + (steps - steps.round())).norm(dim=1) <= AGREES
+    points, places = scene.grid.to_world(torch.stack([at, at + steps]).flip(-1).float())
+    return Residual(points, places - points, within & agrees, reach * min(scene.grid.spacing))
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Both images on one isotropic grid around the mask, in [0, 1], and where both have values, (k, j, i) each."""
+
+    fixed: Tensor
+    warped: Tensor
+    inside: Tensor
+    grid: Grid
+
+
+def _scene(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor]) -> Optional[_Scene]:
+    inside = torch.ones(fixed.grid.shape, dtype=torch.bool) if mask is None else mask.cpu()
+    volume = math.prod(fixed.grid.spacing) * int(inside.sum())
+    spacing = max(volume / VOXELS[fixed.grid.dim], math.prod(fixed.grid.spacing)) ** (1 / fixed.grid.dim)
+    share, grid = downsample(inside.float(), fixed.grid, spacing)
+    values, _ = downsample(fixed.values.cpu(), fixed.grid, spacing)
+    box, grid = _around(share > 0, grid, REACH[grid.dim] + 4)
+    values, share = values[box], share[box]
+    points = grid.points(CPU) + through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
+    coarse = moving.values.cpu(), moving.grid
+    if spacing > min(moving.grid.spacing):
+        coarse = downsample(*coarse, spacing)
+    warped = sample(*coarse, points, fill=float(moving.values.min())).view(grid.shape)
+    inside = (share > 0.5) & moving.grid.contains(points).view(grid.shape)
+    if not all(bool(part[inside].numel()) and float(part[inside].min()) < float(part[inside].max())
+               for part in (values, warped)):
+        return None
+    return _Scene(normalise(values, inside), normalise(warped, inside), inside, grid)
+
+
+def _around(inside: Tensor, grid: Grid, margin: int) -> tuple[tuple[slice, ...], Grid]:
+    """The box of what is inside, with a margin of voxels within the grid: as array slices and as a grid."""
+    voxels = inside.nonzero()
+    low = (voxels.amin(0) - margin).clamp_min(0)
+    high = (voxels.amax(0) + margin + 1).minimum(torch.tensor(grid.shape))
+    box = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist()))
+    return box, grid.window(low.flip(0).tolist(), (high - low).flip(0).tolist())
+
+
+def _search(here: Tensor, there: Tensor, at: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """The steps (n, d), in voxels, from voxels ``at`` (n, d) to the places of ``there`` most like ``here`` at them.
+
+    Args:
+        here, there: descriptors, (k, j, i, channels).
+
+    Returns:
+        Also (n,) bool: the best place is not at the end of the reach.
+    """
+    dim = at.shape[1]
+    patch = torch.tensor(list(itertools.product(PATCH, repeat=dim)))
+    steps = torch.tensor(list(itertools.product(range(-reach, reach + 1), repeat=dim)))
+    wanted = _rows(here, at[:, None] + patch)
+    cost = torch.stack([(_rows(there, at[:, None] + step + patch) - wanted).square_().mean((1, 2)) for step in steps])
+    best = cost.argmin(0)
+    result = steps[best].float()
+    columns = torch.arange(len(at))
+    for axis in range(dim):
+        stride = (2 * reach + 1) ** (dim - 1 - axis)
+        low, middle, high = (cost[(best + n * stride).clamp(0, len(steps) - 1), columns] for n in (-1, 0, 1))
+        top = (low - high) / (2 * (low - 2 * middle + high)).clamp_min(1e-12)
+        result[:, axis] += torch.where(steps[best][:, axis].abs() < reach, top.clamp(-0.5, 0.5), 0.0)
+    return result, (steps[best].abs() < reach).all(1)
+
+
+def _rows(descriptors: Tensor, at: Tensor) -> Tensor:
+    """Descriptors (k, j, i, c) at voxels (n, m, d), the nearest ones for those outside: (n, m, c)."""
+    last = torch.tensor(descriptors.shape[:-1]) - 1
+    index = at.clamp_min(0).minimum(last)
+    strides = torch.tensor([math.prod(descriptors.shape[axis + 1:-1]) for axis in range(at.shape[-1])])
+    flat = (index * strides).sum(-1)
+    return descriptors.flatten(0, -2)[flat.flatten()].view(*flat.shape, -1)
