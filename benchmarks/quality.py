@@ -1,7 +1,7 @@
 """The verdict and the estimate of the residual error, judged by pairs whose truth is known.
 
-Every image of ../shared/data is deformed, turned, shifted, spoiled and recoloured at random and registered to itself; the
-maps found are then also displaced on purpose. The true mean error stands beside what the program says of itself.
+Every image of ../shared/data is deformed, turned, shifted, spoiled and recoloured at random and registered to itself.
+The maps found are then also displaced on purpose. The true mean error stands beside what the program says of itself.
 
     python benchmarks/quality.py register FOLDER   makes and registers the trials; what is there already stays
     python benchmarks/quality.py judge FOLDER      judges them and writes FOLDER/trials.json
@@ -65,14 +65,14 @@ def sources() -> dict[str, Path]:
 def trials(repeat: int) -> Iterator[Trial]:
     """All trials, each the same whenever it is made."""
     files = list(sources().items())
-    for turn in range(repeat):
-        for number, (name, file) in enumerate(files):
-            fixed = _small(read_image(file))
-            yield _trial(f"{name}-{turn}", fixed, np.random.default_rng([number, turn]))
     for number, (name, file) in enumerate(files):
         fixed, other = (_small(read_image(path)) for path in (file, files[(number + 3) % len(files)][1]))
         if other.grid.dim == fixed.grid.dim:
             yield Trial(f"{name}-{UNRELATED}", {"kind": UNRELATED}, fixed, other, None)
+    for turn in range(repeat):
+        for number, (name, file) in enumerate(files):
+            fixed = _small(read_image(file))
+            yield _trial(f"{name}-{turn}", fixed, np.random.default_rng([number, turn]))
 
 
 def _small(image: Image) -> Image:
@@ -196,12 +196,12 @@ def main() -> None:
         elif args.step == "judge" and file.exists():
             transform = Transform.load(file)
             rows.append(judged(trial, transform))
+            print(trial.name, rows[-1]["verdict"], rows[-1]["error"], flush=True)
             rng = np.random.default_rng(len(rows))
             if trial.truth is not None:
                 by = float(rng.choice(DISPLACED))
                 rows.append({**judged(trial, displaced(transform, by, rng)), "kind": f"displaced by {by:g} voxels"})
-            print(trial.name, rows[-1]["verdict"], flush=True)
-    if rows:
+    if args.step == "judge":
         (args.folder / "trials.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 

@@ -38,25 +38,34 @@ class Residual:
         points: (n, d) LPS mm, in the fixed image.
         displacements: (n, d) mm, from each point to the place whose surroundings look most like its own.
         found: (n,) bool: that place is not at the end of the reach, and the search back from it ends at the point.
+        seen: (n,) bool: the map takes the point into the moving image.
         reach: mm along each axis that was searched.
     """
 
     points: Tensor
     displacements: Tensor
     found: Tensor
+    seen: Tensor
     reach: float
 
+    @property
+    def agreement(self) -> Tensor:
+        """(n,) how well the images agree at each point: 1 where it is found in its place, 0 at the end of the reach,
+        where it is not found and where it is not seen."""
+        agreed = (1 - self.displacements.norm(dim=1) / self.reach).clamp_min(0)
+        return torch.where(self.found & self.seen, agreed, 0.0)
+
     def to_dict(self) -> dict:
-        """``median`` and ``p90`` of the points' distances in mm, those not found counting as the reach; ``found``, the
-        share that was; ``count``; ``reach``; ``at``, the points, (n, d) LPS mm; ``distances``, None where not found.
+        """Of the points that are seen: ``median`` and ``p90`` of their distances in mm, those not found counting as the
+        reach; ``found``, the share that was; ``count``; ``reach``; ``at``, the points, (n, d) LPS mm; ``distances``,
+        None where not found.
         """
-        lengths = self.displacements.norm(dim=1)
-        counted = torch.where(self.found, lengths, torch.tensor(self.reach))
-        distances = [mm if found else None for mm, found in zip(lengths.tolist(), self.found.tolist())]
+        lengths, found = self.displacements.norm(dim=1)[self.seen], self.found[self.seen]
+        counted = torch.where(found, lengths, torch.tensor(self.reach))
         return {"median": float(counted.median()), "p90": float(counted.quantile(0.9)),
-                "found": float(self.found.float().mean()), "count": len(counted), "reach": self.reach,
-                "at": self.points.tolist(),
-                "distances": distances}
+                "found": float(found.float().mean()), "count": len(counted), "reach": self.reach,
+                "at": self.points[self.seen].tolist(),
+                "distances": [mm if there else None for mm, there in zip(lengths.tolist(), found.tolist())]}
 
 
 def residual(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor] = None) -> Optional[Residual]:
@@ -77,24 +86,29 @@ def residual(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor] =
     if scene is None:
         return None
     at = distinctive_points(scene.fixed, scene.inside, POINTS)
-    if len(at) < FEWEST:
+    seen = scene.seen[tuple(at.T)]
+    if int(seen.sum()) < FEWEST:
         return None
     reach = REACH[scene.grid.dim]
     here, there = (mind_ssc(values[None]).movedim(0, -1).contiguous() for values in (scene.fixed, scene.warped))
     steps, within = _search(here, there, at, reach)
     back, _ = _search(there, here, at + steps.round().long(), reach)
-    agrees = (steps.round() + back + (steps - steps.round())).norm(dim=1) <= AGREES
+    agrees = (steps + back).norm(dim=1) <= AGREES
+    steps = (steps - back) / 2  # a parabola's bias is the same both ways
     points, places = scene.grid.to_world(torch.stack([at, at + steps]).flip(-1).float())
-    return Residual(points, places - points, within & agrees, reach * min(scene.grid.spacing))
+    return Residual(points, places - points, within & agrees, seen, reach * min(scene.grid.spacing))
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """Both images on one isotropic grid around the mask, in [0, 1], and where both have values, (k, j, i) each."""
+    """Both images on one isotropic grid around the mask, in [0, 1]; what is inside the fixed mask, and what of the grid
+    the map takes into the moving image; (k, j, i) each.
+    """
 
     fixed: Tensor
     warped: Tensor
     inside: Tensor
+    seen: Tensor
     grid: Grid
 
 
@@ -111,11 +125,14 @@ def _scene(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor]) ->
     if spacing > min(moving.grid.spacing):
         coarse = downsample(*coarse, spacing)
     warped = sample(*coarse, points, fill=float(moving.values.min())).view(grid.shape)
-    inside = (share > 0.5) & moving.grid.contains(points).view(grid.shape)
-    if not all(bool(part[inside].numel()) and float(part[inside].min()) < float(part[inside].max())
-               for part in (values, warped)):
+    inside, seen = share > 0.5, moving.grid.contains(points).view(grid.shape)
+    if not all(_varied(values[where]) for values, where in ((values, inside), (warped, inside & seen))):
         return None
-    return _Scene(normalise(values, inside), normalise(warped, inside), inside, grid)
+    return _Scene(normalise(values, inside), normalise(warped, inside & seen), inside, seen, grid)
+
+
+def _varied(values: Tensor) -> bool:
+    return values.numel() > 0 and float(values.min()) < float(values.max())
 
 
 def _around(inside: Tensor, grid: Grid, margin: int) -> tuple[tuple[slice, ...], Grid]:
