@@ -6,16 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Optional
 
-import SimpleITK as sitk
 import torch
 from torch import Tensor
 
-from ..errors import InputError, reason
+from ..errors import InputError
 from ..files.points import read_landmark_pairs
 from ..geometry import Grid
 from ..images.image import Image
 from ..images.pair import Pair, check_pair
-from ..images.reading import read_image, read_labels, read_mask
+from ..images.reading import read_grid, read_image, read_labels, read_mask
 from ..maps.transform import Transform
 
 
@@ -100,22 +99,6 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
     if not 0 < args.spacing < float("inf"):
         raise InputError(f"The spacing {args.spacing:g} mm is not positive; give a spacing in mm.")
     return grid.with_spacing(args.spacing)
-
-
-def read_grid(path: str) -> Grid:
-    """The grid of an image file, of any voxel type, or of a folder of DICOM files."""
-    if Path(path).is_dir():
-        return read_image(path, "reference").grid
-    if not Path(path).exists():
-        raise InputError(f"The reference {path} does not exist; check the path.")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(path)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(f"The reference {Path(path).name} cannot be read as an image ({reason(error)}); "
-                         "give a NIfTI, NRRD or MetaImage file or a DICOM folder.") from error
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
 def _mask(path: Optional[str], image: Optional[Image], grid: Optional[Grid], role: str) -> Optional[Tensor]:

@@ -231,7 +231,7 @@ def _stack(files: Sequence[_File], name: str) -> sitk.Image:
     angle = np.degrees(np.arctan2(np.linalg.norm(across), step @ normal))
     log.warning("The %s has slices tilted by %.1f degrees against their row (a tilted gantry): resampled once onto a "
                 "grid at right angles, which it does not fill.", name, angle)
-    return straightened(image)
+    return straightened(image, name)
 
 
 def _step(origins: Sequence[np.ndarray], name: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import Grid
 from .checks import check_finite, check_header
+from .shear import at_right_angles
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,13 @@ class Image:
 
     @classmethod
     def from_sitk(cls, image: sitk.Image, name: str = "image") -> Image:
-        """A registrable image: scalar, 2D or 3D, not constant; NaN and infinite voxels are left out, which is logged.
+        """A registrable image: scalar, 2D or 3D, not constant; NaN and infinite voxels are left out, and a shear is
+        taken out, which is logged.
 
         Raises:
             InputError: it is not one; the message says why and what to do.
         """
-        result = _without_unknown(_scalar(image, name))
+        result = _without_unknown(_scalar(at_right_angles(image, name), name))
         if float(result.values.min()) == float(result.values.max()):
             raise InputError(f"The {name} is constant ({float(result.values.flatten()[0]):g} everywhere); "
                              "choose an image that shows something.")
@@ -68,7 +70,7 @@ def scalar_image(image: sitk.Image, name: str) -> Image:
     Raises:
         InputError: it is not 2D or 3D, not scalar, complex, without a sound geometry or not finite everywhere.
     """
-    result = _scalar(image, name)
+    result = _scalar(at_right_angles(image, name, sitk.sitkNearestNeighbor), name)
     check_finite(name, result.values.numel() - int(torch.isfinite(result.values).sum()), result.values.numel())
     return result
 

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import logging
 import math
 import shutil
 import struct
 import tempfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Optional
 
 import numpy as np
 
 from ..errors import InputError
+from ..geometry import Grid
 from .checks import check_spacing
+from .shear import SEEN, farthest, grid_from
+
+log = logging.getLogger(__name__)
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 _CHUNK = 1 << 20  # bytes, whole voxels of any type
+_ITK_ORTHOGONAL = 1e-5  # cosines between axes that ITK takes for right angles, on the safe side
+_SAME_AXES, _SAME_ORIGIN = 0.02, 0.5  # cosines, voxels: a qform further from its sform means another place
 
 
 @dataclass(frozen=True)
@@ -29,19 +36,49 @@ class Nifti:
 
     Attributes:
         version: 1 or 2.
+        size: voxels along (i, j, k), as many axes as there are up to three.
         unknown: (n,) flat indices, in (k, j, i) order, of the NaN and infinite voxels, which ITK reads as zeros.
+        sform: (4, 4) from voxel indices (i, j, k) to LPS mm, if that is what places the image, else None.
     """
 
     version: int
+    size: tuple[int, ...]
     unknown: np.ndarray
+    sform: Optional[np.ndarray]
+
+    @property
+    def readable(self) -> bool:
+        """Whether ITK reads such a file: NIfTI-1, with axes at right angles."""
+        if self.sform is None:
+            return self.version == 1
+        cosines = self.sform[:3, :3] / np.linalg.norm(self.sform[:3, :3], axis=0)
+        return self.version == 1 and bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < _ITK_ORTHOGONAL)
+
+    def placed(self, grid: Grid, name: str) -> Grid:
+        """Where the image is, from where ITK has it: ITK drops a shear without a word where there is a qform too, and
+        takes the voxel size from another field."""
+        d = grid.dim
+        if self.sform is None or grid.size != self.size:
+            return grid
+        if self.sform[:d, d:3].any() or self.sform[d:3, :d].any():  # a picture that is not in the plane z = 0
+            return grid
+        at = [*range(d), 3]
+        found = grid_from(self.sform[np.ix_(at, at)], grid.size)
+        if farthest(found, grid) <= SEEN:
+            return grid
+        if self.readable:
+            log.warning("The %s is placed as its sform says, up to %.3g mm from where its qform or its voxel size has "
+                        "it.", name, np.linalg.norm(found.corners() - grid.corners(), axis=1).max())
+        return found
 
 
-def check_nifti(path: Path, name: str) -> Optional[Nifti]:
+def check_nifti(path: Path, name: str, voxels: bool = True) -> Optional[Nifti]:
     """Refuse what ITK's NIfTI reader repairs silently: zero spacing and missing voxels.
 
     Args:
         path: a .nii, or either file of a .hdr and .img.
         name: what the message calls the image.
+        voxels: look at them too, and not only at the header.
 
     Returns:
         None for a file that is no NIfTI, which is left to ITK.
@@ -68,6 +105,9 @@ def check_nifti(path: Path, name: str) -> Optional[Nifti]:
         check_spacing(name, spacing[1 : min(dims[0], 3) + 1])
         if not 0 <= offset < 2**53:
             raise InputError(f"The {name} has the voxel offset {offset:g} in its header; copy the file again.")
+        axes, sform = tuple(dims[1 : min(dims[0], 3) + 1]), _sform(header, order, version, spacing)
+        if not voxels:
+            return Nifti(version, axes, np.zeros(0, np.int64), sform)
         with _opened(body) as file:
             file.seek(int(offset))
             size, unknown = _read_through(file, {16: order + "f4", 64: order + "f8"}.get(kind))
@@ -76,42 +116,100 @@ def check_nifti(path: Path, name: str) -> Optional[Nifti]:
     needed = math.prod(dims[1 : dims[0] + 1]) * bits // 8
     if size < needed:
         raise InputError(f"The {name} is truncated ({size} of {needed} bytes of voxels); copy the file again.")
-    return Nifti(version, unknown)
+    return Nifti(version, axes, unknown, sform)
 
 
 _LAYOUT = {1: (("8h", 40), ("2h", 70), ("8f", 76), ("f", 108)), 2: (("8q", 16), ("2h", 12), ("8d", 104), ("q", 168))}
 """Where dim, datatype and bitpix, pixdim and vox_offset stand, for each version."""
 
 
+def _sform(header: bytes, order: str, version: int, spacing: Sequence[float]) -> Optional[np.ndarray]:
+    """The sform, (4, 4) to LPS mm, if that is what places the image.
+
+    The codes decide as they do for ITK, and so for most other programs: the sform holds if it means the scanner's space
+    (code 1) or there is no qform. It also holds, whatever its code, if the qform is no other place but the same less
+    its shear, which a qform cannot express and ITK drops.
+    """
+    if version == 1 and header[344:348] not in (b"n+1\0", b"ni1\0"):  # Analyze
+        return None
+    codes, numbers, (units,) = (struct.unpack_from(order + form, header, at) for form, at in _GEOMETRY[version])
+    matrix = np.eye(4)
+    matrix[:3] = np.reshape(numbers[6:], (3, 4))
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    if codes[1] <= 0 or not np.isfinite(matrix).all() or not lengths.min() > 0:
+        return None
+    if codes[0] > 0 and codes[1] != 1:
+        cosines = matrix[:3, :3] / lengths
+        left, _, right = np.linalg.svd(cosines)
+        shear = np.abs(cosines.T @ cosines - np.eye(3)).max()
+        turn = np.abs(left @ right - _rotation(numbers[:3], spacing[0])).max()
+        shift = np.abs(matrix[:3, 3] - numbers[3:6]).max() / lengths.min()
+        if turn > shear + _SAME_AXES or shift > _SAME_ORIGIN:
+            return None
+    matrix[:3] *= {1: 1e3, 3: 1e-3}.get(units & 7, 1.0)  # metres and micrometres
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+
+
+def _rotation(quaternion: Sequence[float], sign: float) -> np.ndarray:
+    """The axes of a qform, (3, 3): its quaternion without the real part, and the sign of its third axis."""
+    b, c, d = quaternion
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    axes = np.array([[a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+                     [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+                     [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c]])
+    return axes * (1, 1, -1 if sign < 0 else 1)
+
+
+_GEOMETRY = {1: (("2h", 252), ("18f", 256), ("B", 123)), 2: (("2i", 344), ("18d", 352), ("i", 500))}
+"""Where the codes of qform and sform, both of these, and the units stand, for each version."""
+
+
 @contextlib.contextmanager
-def as_version_1(path: Path, name: str) -> Iterator[Path]:
-    """A NIfTI-2 file as a NIfTI-1 file, for ITK, which reads no other; it is gone afterwards.
+def for_itk(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
+    """The file, or if ITK does not read such a file a copy that it reads, which is gone afterwards.
+
+    A copy is NIfTI-1, and has no geometry where ITK refuses it: :meth:`Nifti.placed` knows it.
 
     Raises:
         InputError: it has more than 32767 voxels along an axis.
         OSError: there is no space.
     """
+    if nifti.readable:
+        yield path
+        return
     head, body = _files(path)
     with _opened(head) as file:
         old = file.read(540)
-    order = "<" if int.from_bytes(old[:4], "little") == 540 else ">"
-    dims, (offset,) = (struct.unpack_from(order + form, old, at) for form, at in (_LAYOUT[2][0], _LAYOUT[2][3]))
-    if max(dims) > 2**15 - 1:
-        raise InputError(f"The {name} has {max(dims)} voxels along an axis, more than NIfTI-1 can hold; give it as "
-                         ".nrrd.")
-    new = bytearray(352)
-    struct.pack_into(order + "i", new, 0, 348)
-    for form, at, form_2, at_2 in _SHARED:
-        struct.pack_into(order + form, new, at, *struct.unpack_from(order + form_2, old, at_2))
+    order = "<" if int.from_bytes(old[:4], "little") in (348, 540) else ">"
+    new, (offset,) = bytearray(352), struct.unpack_from(order + _LAYOUT[nifti.version][3][0], old,
+                                                        _LAYOUT[nifti.version][3][1])
+    if nifti.version == 1:
+        new[:348] = old[:348]
+    else:
+        _as_version_1(old, new, order, name)
+    if not replace(nifti, version=1).readable:
+        struct.pack_into(order + "2h", new, 252, 0, 0)
     struct.pack_into(order + "f", new, 108, 352)
-    new[123], new[344:348] = old[500 if order == "<" else 503], b"n+1\0"
+    new[344:348] = b"n+1\0"
     with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
         copy = Path(folder) / "image.nii"
         with open(copy, "wb") as out, _opened(body) as file:
             out.write(new)
-            file.seek(offset)
+            file.seek(int(offset))
             shutil.copyfileobj(file, out, _CHUNK)
         yield copy
+
+
+def _as_version_1(old: bytes, new: bytearray, order: str, name: str) -> None:
+    """Put a NIfTI-2 header into a NIfTI-1 header."""
+    longest = max(struct.unpack_from(order + "8q", old, 16))
+    if longest > 2**15 - 1:
+        raise InputError(f"The {name} has {longest} voxels along an axis, more than NIfTI-1 can hold; give it as "
+                         ".nrrd.")
+    struct.pack_into(order + "i", new, 0, 348)
+    for form, at, form_2, at_2 in _SHARED:
+        struct.pack_into(order + form, new, at, *struct.unpack_from(order + form_2, old, at_2))
+    new[123] = old[500 if order == "<" else 503]
 
 
 _SHARED = (("8h", 40, "8q", 16), ("2h", 70, "2h", 12), ("8f", 76, "8d", 104), ("2f", 112, "2d", 176),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Optional
 
@@ -11,12 +10,14 @@ import SimpleITK as sitk
 from torch import Tensor
 
 from ..errors import InputError, reason
+from ..geometry import Grid
 from ..storage import PathLike
 from . import dicom
 from .checks import check_header
 from .image import Image, scalar_image
 from .masks import mask_on
-from .nifti import as_version_1, check_nifti
+from .nifti import Nifti, check_nifti, for_itk
+from .shear import grid_at_right_angles, grid_from
 
 
 def read_image(path: PathLike, role: str = "fixed", series: Optional[str] = None) -> Image:
@@ -76,8 +77,9 @@ def _read(path: PathLike, name: str, series: Optional[str] = None) -> sitk.Image
         nifti = check_nifti(path, name)
         if nifti is None:
             return _read_file(path, name)
-        with as_version_1(path, name) if nifti.version == 2 else contextlib.nullcontext(path) as readable:
-            return _with_unknown(_read_file(readable, name), nifti.unknown)
+        with for_itk(path, name, nifti) as readable:
+            image = _with_unknown(_read_file(readable, name), nifti.unknown)
+        return _placed(image, nifti, name)
     except (RuntimeError, OSError) as error:
         raise InputError(f"The {name} cannot be read as an image ({reason(error)}); "
                          "give a whole NIfTI, NRRD or MetaImage file or a DICOM folder, or correct its header."
@@ -94,6 +96,44 @@ def _read_file(path: Path, name: str) -> sitk.Image:
     check_header(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(),
                  reader.GetDirection())
     return reader.Execute()
+
+
+def read_grid(path: PathLike, role: str = "reference") -> Grid:
+    """The grid of an image file, of any voxel type, or of a folder of DICOM files; only the header of a file is read.
+
+    A grid that is not at right angles becomes the one that its image would be brought onto.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = Path(path)
+    name = f"{role} {path.name}"
+    if path.is_dir():
+        return read_image(path, role).grid
+    if not path.exists():
+        raise InputError(f"The {role} {path} does not exist; check the path.")
+    nifti = check_nifti(path, name, voxels=False)
+    if nifti is not None and nifti.sform is not None and not nifti.readable and len(nifti.size) == 3:
+        return grid_at_right_angles(grid_from(nifti.sform, nifti.size), name)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"The {name} cannot be read as an image ({reason(error)}); "
+                         "give a NIfTI, NRRD or MetaImage file or a DICOM folder.") from error
+    grid = Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return grid_at_right_angles(grid if nifti is None else nifti.placed(grid, name), name)
+
+
+def _placed(image: sitk.Image, nifti: Nifti, name: str) -> sitk.Image:
+    """The image where its own header has it."""
+    if image.GetDimension() in (2, 3):
+        grid = nifti.placed(Grid.from_sitk(image), name)
+        image.SetSpacing(grid.spacing)
+        image.SetOrigin(grid.origin)
+        image.SetDirection(grid.direction)
+    return image
 
 
 def _with_unknown(image: sitk.Image, unknown: np.ndarray) -> sitk.Image:
