@@ -155,6 +155,35 @@ def test_under_shear_and_nonlinear_parents_the_volume_is_resampled_in_place_and_
         assert (inside > -0.5).all() and (inside < np.array(image.GetSize()) - 0.5).all()
 
 
+def test_axes_off_right_angles_by_rounding_are_turned_and_it_is_said(caplog):
+    exact = oblique_matrix()
+    node = smooth_volume(np.vstack([np.round(exact[:3], 3), exact[3:]]))
+    data = volume_nodes.read_volume(node, "moving")
+    assert "turned to right angles" in caplog.text
+    assert data.array.shape == slicer.util.arrayFromVolume(node).shape
+    axes = np.reshape(data.geometry["direction"], (3, 3))
+    assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-9)
+    steps = axes * data.geometry["spacing"]
+    for index in [(0, 0, 0), (27, 25, 23), (27, 0, 23)]:
+        assert np.allclose(steps @ index + data.geometry["origin"], world_lps(node, index), atol=0.1)
+
+
+def test_a_volume_whose_own_axes_are_sheared_is_resampled_where_it_is(caplog):
+    matrix = oblique_matrix()
+    matrix[:3, 2] += 0.3 * matrix[:3, 1]
+    node = smooth_volume(matrix)
+    data = volume_nodes.read_volume(node, "moving")
+    assert "resampled" in caplog.text
+    image = sitk.GetImageFromArray(data.array)
+    image.SetSpacing(data.geometry["spacing"])
+    image.SetOrigin(data.geometry["origin"])
+    image.SetDirection(data.geometry["direction"])
+    original = slicer.util.arrayFromVolume(node)
+    for index in [(10, 9, 8), (5, 20, 17), (22, 6, 12)]:
+        assert image.EvaluateAtPhysicalPoint(world_lps(node, index).tolist()) == pytest.approx(
+            original[index[::-1]], abs=0.06)
+
+
 def test_reading_leaves_the_node_alone():
     node = add_volume(noise(), oblique_matrix())
     sheared(node)

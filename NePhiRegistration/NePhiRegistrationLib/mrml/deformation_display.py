@@ -55,8 +55,9 @@ def show_moving(node: Any, moving: Any, transform: Any, applied: Any = None) -> 
 
 def _resampled(node: Any, moving: Any) -> Gradual[tuple[Any, np.ndarray]]:
     """The voxels of a volume under a transform that bends its grid; those that the node has, while nothing changed."""
-    state = f"{moving.GetID()} {moving.GetImageData().GetMTime()} " \
-            f"{moving.GetParentTransformNode().GetTransformToWorldMTime()} {volume_matrix(moving).tolist()}"
+    parent = moving.GetParentTransformNode()  # none over axes that are themselves sheared
+    bent = 0 if parent is None else parent.GetTransformToWorldMTime()
+    state = f"{moving.GetID()} {moving.GetImageData().GetMTime()} {bent} {volume_matrix(moving).tolist()}"
     if node.GetAttribute(_RESAMPLED) == state and node.GetImageData() is not None:
         return node.GetImageData(), volume_matrix(node)
     data = yield from read_volume_gradually(moving, "moving")

@@ -7,6 +7,7 @@ A geometry is the dictionary of :meth:`nephi.geometry.Grid.to_dict`: ``size`` an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional
 
 import numpy as np
 import vtk
@@ -16,6 +17,8 @@ FLIP = np.array([-1.0, -1.0, 1.0])
 
 _FLIP_MATRIX = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ORTHOGONAL = 1e-4  # the largest cosine between axes of a grid; NRRD and NIfTI headers are this far off in practice
+
+_ROUNDING = 0.25  # voxels: if turning the axes to right angles moves no voxel further, they were rounded and not sheared
 
 
 def ijk_to_ras(geometry: dict) -> np.ndarray:
@@ -42,6 +45,22 @@ def is_grid(matrix: np.ndarray) -> bool:
         return False
     cosines = (axes / lengths).T @ (axes / lengths) - np.eye(3)
     return bool(np.abs(cosines).max() < _ORTHOGONAL)
+
+
+def turned(matrix: np.ndarray, size: Sequence[int]) -> Optional[np.ndarray]:
+    """A (4, 4) matrix of ``size`` (i, j, k) voxels with the nearest axes at right angles, about the middle; None where
+    that would move a voxel by more than a quarter of a voxel: the axes are sheared then, not rounded."""
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not (np.isfinite(matrix).all() and lengths.min() > 1e-9):
+        return None
+    left, _lengths, right = np.linalg.svd(matrix[:3, :3] / lengths)
+    half = (np.asarray(size) - 1) / 2
+    result = matrix.copy()
+    result[:3, :3] = left @ right * lengths
+    result[:3, 3] += (matrix[:3, :3] - result[:3, :3]) @ half
+    # The move is linear in the index, so no voxel is further off than this.
+    farthest = np.linalg.norm(np.abs(result[:3, :3] - matrix[:3, :3]) @ half)
+    return result if farthest <= _ROUNDING * lengths.min() else None
 
 
 def same_geometry(first: dict, second: dict, tolerance: float = 1e-3) -> bool:

@@ -14,7 +14,7 @@ import vtk
 from ..i18n import tr as _
 from . import protected_images
 from .node_error import NodeError
-from .node_geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, vtk_matrix
+from .node_geometry import geometry_from, ijk_to_ras, is_grid, numpy_matrix, turned, vtk_matrix
 from .slabs import SLAB, Gradual, fill_slabs, run_now, slab_geometry
 from .vtk_images import image_array, new_image, onto, oriented, transform_to_world, volume_matrix
 
@@ -46,8 +46,9 @@ def read_volume(node: Any, role: str) -> VolumeData:
 def read_volume_gradually(node: Any, role: str) -> Gradual[VolumeData]:
     """The voxels of a scalar volume node and their place in the world.
 
-    Linear parent transforms that keep the voxels on a grid change only the geometry. Under any other (shear, nonlinear)
-    the volume is resampled, linearly, on a box along the world's axes at its own spacing.
+    Linear parent transforms that keep the voxels on a grid change only the geometry. Axes that are off right angles by
+    rounding are turned to right angles. Under any other transform (shear, nonlinear), or with sheared axes of its own,
+    the volume is resampled, linearly, on a box along the world's axes at its own spacing. Both are logged.
 
     Args:
         node: a vtkMRMLScalarVolumeNode.
@@ -74,14 +75,20 @@ def place(node: Any, without: Any = None) -> tuple[Optional[np.ndarray], Optiona
         without: a transform node of the world that is left out where it is all that the volume lies under.
 
     Returns:
-        (4, 4) from voxel indices to RAS mm, or None where its parent transforms bend or shear its grid; and those.
+        (4, 4) from voxel indices to RAS mm, or None where its parent transforms bend or shear its grid, or its own
+        axes are sheared; and those transforms.
     """
     matrix, transform = volume_matrix(node), transform_to_world(node)
     if without is not None and node.GetParentTransformNode() is without and without.GetParentTransformNode() is None:
         transform = None
     linear = np.eye(4) if transform is None else _linear_to_world(node)
     there = None if linear is None else linear @ matrix
-    return (there if there is not None and is_grid(there) else None), transform
+    if there is not None and not is_grid(there):
+        there = turned(there, node.GetImageData().GetDimensions())
+        if there is not None:
+            log.warning("The volume '%s' has axes that are off right angles, as rounding leaves them: they are turned "
+                        "to right angles, which moves no voxel by more than a quarter of a voxel.", node.GetName())
+    return there, transform
 
 
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> None:
@@ -223,8 +230,8 @@ def _resampled(node: Any, transform: Optional[vtk.vtkAbstractTransform], name: s
     """The volume on a box along the world's axes, at its own spacing."""
     image, matrix = node.GetImageData(), volume_matrix(node)
     geometry = _bounding_geometry(image.GetDimensions(), matrix, transform)
-    log.info("The %s lies under a transform that bends or shears its grid; it is resampled to %s voxels.",
-             name, geometry["size"])
+    log.warning("The %s is bent or sheared, by its own axes or a transform above it: it is resampled to %s voxels.",
+                name, geometry["size"])
     source = oriented(image, matrix)
     values = np.empty(tuple(reversed(geometry["size"])), image_array(image).dtype)
     yield from fill_slabs(values, lambda part: onto(source, slab_geometry(geometry, part), transform, True, background),
