@@ -81,6 +81,7 @@ class NePhiRegistrationParameterNode:
     """What the user chose; it is saved with the scene.
 
     fixedSegment, movingSegment - the id of the segment that is the mask; empty for all visible ones.
+    fixedExcludeSegment, movingExcludeSegment - the same for what is excluded.
     guideByLandmarks - landmarks pull the registration instead of judging it.
     createOutputs - make the outputs that are not chosen.
     preset - the name of a file in Resources/Presets; options - what differs from it, as JSON.
@@ -93,6 +94,10 @@ class NePhiRegistrationParameterNode:
     movingMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]
     fixedSegment: str = ""
     movingSegment: str = ""
+    fixedExclude: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]
+    movingExclude: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]
+    fixedExcludeSegment: str = ""
+    movingExcludeSegment: str = ""
     initialTransform: vtkMRMLTransformNode
     fixedLandmarks: vtkMRMLMarkupsFiducialNode
     movingLandmarks: vtkMRMLMarkupsFiducialNode

@@ -44,7 +44,7 @@ def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: st
         node: a vtkMRMLSegmentationNode or vtkMRMLLabelMapVolumeNode, or None for no mask.
         segment_id: one segment of a segmentation; without it all that are visible. Label maps count where not zero.
         volume: whose grid the mask is for.
-        role: "fixed" or "moving", for messages.
+        role: "fixed", "moving", "fixed exclusion" or "moving exclusion", for messages.
 
     Returns:
         (k, j, i) uint8 of 0 and 1, or None.

@@ -18,7 +18,7 @@ FLIP = np.array([-1.0, -1.0, 1.0])
 _FLIP_MATRIX = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ORTHOGONAL = 1e-4  # the largest cosine between axes of a grid; NRRD and NIfTI headers are this far off in practice
 
-_ROUNDING = 0.25  # voxels: if turning the axes to right angles moves no voxel further, they were rounded and not sheared
+_ROUNDING = 0.25  # voxels: axes that are turned to right angles without moving one further were rounded, not sheared
 
 
 def ijk_to_ras(geometry: dict) -> np.ndarray:

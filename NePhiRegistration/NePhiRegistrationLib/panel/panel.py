@@ -39,8 +39,10 @@ class Panel:
         self._closed = False
         preset_files.fill(ui.presetComboBox)
         ui.presetComboBox.connect("currentIndexChanged(int)", self.onPreset)
-        self.segments = [self._segments("fixed", ui.fixedSegmentComboBox),
-                         self._segments("moving", ui.movingSegmentComboBox)]
+        self.segments = [self._segments("fixedMask", "fixedSegment", ui.fixedSegmentComboBox),
+                         self._segments("movingMask", "movingSegment", ui.movingSegmentComboBox),
+                         self._segments("fixedExclude", "fixedExcludeSegment", ui.fixedExcludeSegmentComboBox),
+                         self._segments("movingExclude", "movingExcludeSegment", ui.movingExcludeSegmentComboBox)]
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
         self.run = RunSection(ui, self.start, self.resume, parameters, self.torch.obstacle)
@@ -66,7 +68,7 @@ class Panel:
         if parameters is None:
             return
         self.inputs.follow(getattr(parameters, side + kind) for side in ("fixed", "moving")
-                           for kind in ("Volume", "Mask", "Landmarks", "Labels"))
+                           for kind in ("Volume", "Mask", "Exclude", "Landmarks", "Labels"))
         combo = self._ui.presetComboBox
         if combo.currentData != parameters.preset:
             before = combo.blockSignals(True)
@@ -194,20 +196,18 @@ class Panel:
     def _say(self, message: str) -> None:
         self.run.say(message)
 
-    def _segments(self, side: str, combo: Any) -> SegmentChoice:
-        return SegmentChoice(combo, lambda: self._mask(side), lambda segment: self._choose(side, segment),
-                             _("all visible segments"))
+    def _segments(self, node: str, segment: str, combo: Any) -> SegmentChoice:
+        """The choice of a segment, from the names of the parameters that hold the node and the segment."""
+        def read() -> tuple[Any, str]:
+            parameters = self._parameters()
+            return (None, "") if parameters is None else (getattr(parameters, node), getattr(parameters, segment))
 
-    def _mask(self, side: str) -> tuple[Any, str]:
-        parameters = self._parameters()
-        if parameters is None:
-            return None, ""
-        return getattr(parameters, f"{side}Mask"), getattr(parameters, f"{side}Segment")
+        def write(chosen: str) -> None:
+            parameters = self._parameters()
+            if parameters is not None:
+                setattr(parameters, segment, chosen)
 
-    def _choose(self, side: str, segment: str) -> None:
-        parameters = self._parameters()
-        if parameters is not None:
-            setattr(parameters, f"{side}Segment", segment)
+        return SegmentChoice(combo, read, write, _("all visible segments"))
 
 
 OUTPUTS = {"forward": "forwardTransform", "inverse": "inverseTransform", "warped": "warpedVolume",

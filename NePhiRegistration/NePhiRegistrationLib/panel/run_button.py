@@ -92,7 +92,9 @@ def inputs(parameters: Any) -> Inputs:
     return Inputs(
         parameters.fixedVolume, parameters.movingVolume, fixedMask=parameters.fixedMask,
         fixedSegment=parameters.fixedSegment or None, movingMask=parameters.movingMask,
-        movingSegment=parameters.movingSegment or None, initialTransform=parameters.initialTransform,
+        movingSegment=parameters.movingSegment or None, fixedExclude=parameters.fixedExclude,
+        fixedExcludeSegment=parameters.fixedExcludeSegment or None, movingExclude=parameters.movingExclude,
+        movingExcludeSegment=parameters.movingExcludeSegment or None, initialTransform=parameters.initialTransform,
         fixedLabels=parameters.fixedLabels, movingLabels=parameters.movingLabels,
         **{f"{role}Fixed": parameters.fixedLandmarks, f"{role}Moving": parameters.movingLandmarks})
 

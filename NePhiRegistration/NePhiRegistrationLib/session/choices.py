@@ -11,6 +11,7 @@ from .values import KINDS, Inputs, Outputs
 
 _ROLES = {
     "fixed": "fixed volume", "moving": "moving volume", "fixedMask": "fixed mask", "movingMask": "moving mask",
+    "fixedExclude": "fixed exclusion", "movingExclude": "moving exclusion",
     "initialTransform": "initial transform", "guideFixed": "fixed guide points", "guideMoving": "moving guide points",
     "landmarksFixed": "fixed landmarks", "landmarksMoving": "moving landmarks", "fixedLabels": "fixed labels",
     "movingLabels": "moving labels", "forward": "forward transform", "inverse": "inverse transform",

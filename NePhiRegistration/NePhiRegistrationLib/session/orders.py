@@ -95,16 +95,21 @@ class Registration(Order):
             self.fields["names"][role] = getattr(inputs, role).GetName()
             yield
         for role, volume in read.items():
-            node = getattr(inputs, f"{role}Mask")
-            segment = _segment_id(node, getattr(inputs, f"{role}Segment"))
-            mask = yield from mask_nodes.read_mask(node, segment, volume, role)
-            if mask is not None:
-                self.arrays[f"{role}_mask"] = mask
-            yield
+            yield from self._region(f"{role}_mask", f"{role}Mask", f"{role}Segment", volume, role)
+            yield from self._region(f"{role}_exclude", f"{role}Exclude", f"{role}ExcludeSegment", volume,
+                                    f"{role} exclusion")
         self._points("guide", inputs.guideFixed, inputs.guideMoving, read)
         self._points("landmarks", inputs.landmarksFixed, inputs.landmarksMoving, read)
         if inputs.fixedLabels is not None:
             yield from self._labels(read)
+
+    def _region(self, array: str, node: str, segment: str, volume: volume_nodes.VolumeData, role: str) -> Gradual[None]:
+        chosen = getattr(self._inputs, node)
+        segment_id = _segment_id(chosen, getattr(self._inputs, segment))
+        mask = yield from mask_nodes.read_mask(chosen, segment_id, volume, role)
+        if mask is not None:
+            self.arrays[array] = mask
+        yield
 
     def _points(self, name: str, fixed: Any, moving: Any, read: dict[str, volume_nodes.VolumeData]) -> None:
         pairs = landmark_nodes.read_landmark_pairs(fixed, moving, read["fixed"], read["moving"])

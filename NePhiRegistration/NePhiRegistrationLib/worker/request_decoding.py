@@ -14,6 +14,7 @@ from torch import Tensor
 from ..nephi.errors import InputError
 from ..nephi.geometry import Grid
 from ..nephi.images.image import Image
+from ..nephi.images.masks import mask_on
 from ..nephi.images.pair import Pair
 from ..nephi.maps.transform import Transform
 from .messages import Message
@@ -29,8 +30,9 @@ def read_pair(request: Message) -> Pair:
     """
     sides = {}
     for role in ("fixed", "moving"):
-        sides[role] = read_image(request, role) if role in request.arrays else None
-        sides[f"{role}_mask"] = _mask(request, role)
+        image = read_image(request, role) if role in request.arrays else None
+        sides[f"{role}_mask"], hole = (_mask(request, role, kind, image) for kind in ("mask", "exclude"))
+        sides[role] = image if image is None or hole is None else image.without(hole)
         sides[f"{role}_labels"] = _labels(request, role)
     return Pair(**sides, landmarks=read_points(request, "landmarks"))
 
@@ -108,14 +110,16 @@ def transform_bytes(transform: Transform) -> np.ndarray:
         return np.frombuffer(path.read_bytes(), np.uint8)
 
 
-def _mask(request: Message, role: str) -> Optional[Tensor]:
-    array = request.arrays.get(f"{role}_mask")
+def _mask(request: Message, role: str, kind: str, image: Optional[Image]) -> Optional[Tensor]:
+    """For the voxels of the image, which are no longer those of the request if these were sheared."""
+    array, name = request.arrays.get(f"{role}_{kind}"), f"{'exclusion ' * (kind == 'exclude')}mask of the {role} image"
     if array is None:
         return None
-    _check_shape(array, read_grid(request, role), f"mask of the {role} image")
-    if not array.any():
-        raise InputError(f"The mask of the {role} image is empty; draw a region in it or leave it out.")
-    return torch.from_numpy(array != 0)
+    grid, mask = read_grid(request, role), torch.from_numpy(array != 0)
+    _check_shape(array, grid, name)
+    if not mask.any():
+        raise InputError(f"The {name} is empty; draw a region in it or leave it out.")
+    return mask if image is None or image.grid.shape == grid.shape else mask_on(Image(mask, grid, name), image)
 
 
 def _labels(request: Message, role: str) -> Optional[Image]:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.masks import dilate
-from ..images.resampling import downsample, sample
+from ..images.resampling import downsample, filled, sample
 from ..images.similarity import similarity_named
 from ..maps.field import Architecture
 from ..maps.neural import NePhi, latent_grid
@@ -34,7 +34,7 @@ class AlignedPair:
     """Two images ready to be registered, on the device, with the linear map between them.
 
     Attributes:
-        fixed, moving: intensities in [0, 1].
+        fixed, moving: intensities in [0, 1], with the voxels that count.
         fixed_mask, moving_mask: bool on the image's grid, or None.
         affine: (d + 1, d + 1) fixed to moving LPS mm.
         landmarks: fixed and moving points, (m, d) LPS mm, or None.
@@ -99,12 +99,17 @@ def make_level(pair: AlignedPair, transform: Transform, spacing: float, options:
 
 def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Optional[Tensor], grid: Grid,
           spacing: float, options: Options) -> Side:
-    """One image read at the points of a level's grid, moved by ``shift`` and then taken to the image's world."""
-    device = image.values.device
-    values, coarse = image.values, image.grid
+    """One image read at the points of a level's grid, moved by ``shift`` and then taken to the image's world.
+
+    Voxels that do not count are holes in its field of view, a sample wider than they are, and as much more as the
+    similarity looks around.
+    """
+    device, similarity = image.values.device, similarity_named(options.similarity)
+    values, coarse = filled(image.values, image.known), image.grid
     if spacing > min(coarse.spacing):
         values, coarse = downsample(values, coarse, max(spacing, min(coarse.spacing)))
     near = None if mask is None else dilate(mask, image.grid, options.mask_margin).to(device)
+    hole = None if image.known is None else dilate(~image.known, image.grid, (1 + similarity.reach) * spacing)
     intensity = torch.empty(grid.count, device=device)
     inside, wanted = (torch.empty(grid.count, dtype=torch.bool, device=device) for _ in range(2))
     for start, stop in grid.chunks(POINTS_AT_ONCE):
@@ -112,11 +117,12 @@ def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Opt
         world = apply_affine(to_world, points if shift is None else points + shift[start:stop])
         intensity[start:stop] = sample(values, coarse, world)
         inside[start:stop] = image.grid.contains(world)
+        if hole is not None:
+            inside[start:stop] &= ~sample(hole, image.grid, world, mode="nearest", fill=False)
         within = inside[start:stop] if near is None else sample(near, image.grid, world, mode="nearest", fill=False)
         wanted[start:stop] = inside[start:stop] & within
     intensity = intensity.view(1, *grid.shape)
-    prepare = similarity_named(options.similarity).prepare
-    channels = [intensity] if prepare is None else [intensity, prepare(intensity)]
+    channels = [intensity] if similarity.prepare is None else [intensity, similarity.prepare(intensity)]
     volume = Volume(torch.cat([*channels, wanted.to(intensity.dtype).view(1, *grid.shape)]), grid)
     margin = (slice(options.patch + 1, -options.patch - 1),) * grid.dim
     view = inside.view(1, *grid.shape)

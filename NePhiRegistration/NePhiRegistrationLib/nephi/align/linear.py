@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import apply_matrix
 from ..images.image import Image, normalise
 from ..images.masks import region
-from ..images.resampling import downsample
+from ..images.resampling import downsample, filled
 from .matching import MaskedImage, Matcher
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ def _spacing(image: Image, mask: Optional[Tensor]) -> float:
 
 
 def _level(image: Image, mask: Optional[Tensor], spacing: float) -> MaskedImage:
-    values, grid = downsample(normalise(image.values, mask, image.name), image.grid, spacing)
+    values = filled(normalise(image.values, mask, image.name), image.known)
+    values, grid = downsample(values, image.grid, spacing)
     if mask is None:
         return MaskedImage(values, torch.ones_like(values, dtype=torch.bool), grid)
     share, _ = downsample(mask.float(), image.grid, spacing)

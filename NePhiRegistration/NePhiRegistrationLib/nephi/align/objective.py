@@ -40,7 +40,8 @@ class Side:
     Attributes:
         volume: (1 + C + 1, k, j, i): the intensity in [0, 1], the C channels that the similarity compares if those
             are not the intensity, and where to sample, 1 within the dilated mask and the field of view.
-        view: its field of view, (1, k, j, i), or None if that covers everything sampled.
+        view: its field of view less the voxels that do not count, (1, k, j, i), or None if that covers everything
+            sampled.
     """
 
     volume: Volume

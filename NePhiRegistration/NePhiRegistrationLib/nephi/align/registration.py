@@ -257,7 +257,7 @@ def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_m
              affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> AlignedPair:
     def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
         mask = region(image, mask)
-        return Image(normalise(image.values, mask, image.name), image.grid, image.name).to(device), mask
+        return replace(image, values=normalise(image.values, mask, image.name)).to(device), mask
 
     images, masks = zip(ready(fixed, fixed_mask), ready(moving, moving_mask))
     return AlignedPair(images[0], images[1], masks[0], masks[1], affine, landmarks)

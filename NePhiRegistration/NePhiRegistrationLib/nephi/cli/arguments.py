@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..files.points import read_landmark_pairs
 from ..geometry import Grid
 from ..images.image import Image
+from ..images.masks import seated
 from ..images.pair import Pair, check_pair
 from ..images.reading import read_grid, read_image, read_labels, read_mask
 from ..maps.transform import Transform
@@ -44,6 +45,9 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
     for role in ("fixed", "moving"):
         parser.add_argument(f"--{role}-mask", metavar="IMAGE", help=f"mask of the {role} image; non-zero voxels are "
                             "inside")
+    for role in ("fixed", "moving"):
+        parser.add_argument(f"--{role}-exclude", metavar="IMAGE", help=f"mask of what is not compared in the {role} "
+                            "image, such as a resection cavity, metal or a tumour; the map goes on smoothly there")
     parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points for measuring the error, LPS "
                         "mm, with the columns fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide "
                         "the registration")
@@ -66,24 +70,19 @@ def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, movin
     Args:
         fixed_grid, moving_grid: the grid of the mask and the landmarks if there is no image.
     """
-    fixed, moving = (read_image(path, role, series) if path else None
-                     for path, role, series in ((args.fixed, "fixed", args.fixed_series),
-                                                (args.moving, "moving", args.moving_series)))
-    if fixed is not None and moving is not None:
-        check_pair(fixed, moving)
-    fixed_grid, moving_grid = (image.grid if image is not None else grid
-                               for image, grid in ((fixed, fixed_grid), (moving, moving_grid)))
-    pair = Pair(
-        fixed, moving,
-        _mask(args.fixed_mask, fixed, fixed_grid, "fixed"), _mask(args.moving_mask, moving, moving_grid, "moving"),
-        read_landmark_pairs(args.landmarks, fixed_grid, moving_grid) if args.landmarks else None,
-        read_labels(args.fixed_labels, "fixed") if args.fixed_labels else None,
-        read_labels(args.moving_labels, "moving") if args.moving_labels else None, args.labels)
-    for labels in (pair.fixed_labels, pair.moving_labels):
-        if labels is not None and labels.grid.dim != fixed_grid.dim:
-            raise InputError(f"The {labels.name} is {labels.grid.dim}D but the images are {fixed_grid.dim}D; "
-                             "give label maps of these images.")
-    return pair
+    images = {role: read_image(path, role, getattr(args, f"{role}_series")) if (path := getattr(args, role)) else None
+              for role in ("fixed", "moving")}
+    if None not in images.values():
+        check_pair(**images)
+    grids, parts = {"fixed": fixed_grid, "moving": moving_grid}, {}
+    for role, image in images.items():
+        beside = image or Image(torch.empty(0), grids[role], f"{role} image")  # only its grid is used
+        grids[role] = beside.grid
+        parts[role], parts[f"{role}_mask"] = _regions(args, role, image, beside)
+        if path := getattr(args, f"{role}_labels"):
+            parts[f"{role}_labels"] = seated(read_labels(path, role), beside)
+    landmarks = read_landmark_pairs(args.landmarks, *grids.values()) if args.landmarks else None
+    return Pair(**parts, landmarks=landmarks, labels=args.labels)
 
 
 def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
@@ -101,12 +100,17 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
     return grid.with_spacing(args.spacing)
 
 
-def _mask(path: Optional[str], image: Optional[Image], grid: Optional[Grid], role: str) -> Optional[Tensor]:
-    if not path:
-        return None
-    if image is None:
-        image = Image(torch.empty(0), grid, f"{role} image")  # only its grid is used
-    return read_mask(path, image, role)
+def _regions(args: argparse.Namespace, role: str, image: Optional[Image], beside: Image
+             ) -> tuple[Optional[Image], Optional[Tensor]]:
+    """An image without what is excluded from it, and its mask; if there is no image, the mask alone says both."""
+    mask, exclude = getattr(args, f"{role}_mask"), getattr(args, f"{role}_exclude")
+    inside = read_mask(mask, beside, role) if mask else None
+    if not exclude:
+        return image, inside
+    hole = read_mask(exclude, beside, f"{role} exclusion")
+    if image is not None:
+        return image.without(hole), inside
+    return None, ~hole if inside is None else inside & ~hole
 
 
 def _label_list(text: str) -> tuple[int, ...]:

@@ -24,8 +24,8 @@ from .display import Silent, reporter
 from .option_flags import add_options, given_options
 
 HELP = "register two images and write all outputs into a folder"
-_SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "initial_transform", "landmarks", "guide_landmarks",
-            "fixed_labels", "moving_labels")
+_SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_exclude", "moving_exclude", "initial_transform",
+            "landmarks", "guide_landmarks", "fixed_labels", "moving_labels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,8 +28,9 @@ class Image:
         values: float32, shaped ``grid.shape`` (k, j, i).
         grid: where the voxels are.
         name: what messages call it, for instance ``fixed image ct.nii.gz``.
-        known: bool of that shape, which voxels have a value; None means all. The others hold the lowest value, and
-            masks leave them out.
+        known: bool of that shape, which voxels have a value that counts; None means all. Those that are NaN or infinite
+            in a file hold the lowest value; those that were excluded (:meth:`without`) keep theirs. Nothing of either
+            is compared.
     """
 
     values: Tensor
@@ -61,7 +62,28 @@ class Image:
 
     def to(self, device: Union[str, torch.device]) -> Image:
         """The same image on another device."""
-        return replace(self, values=self.values.to(device))
+        known = None if self.known is None else self.known.to(device)
+        return replace(self, values=self.values.to(device), known=known)
+
+    def without(self, hole: Tensor) -> Image:
+        """The same image with voxels excluded: a cavity, metal, a tumour that the other image does not have.
+
+        Nothing inside the hole or on its rim is compared with the other image; there the map goes on smoothly.
+
+        Args:
+            hole: bool, shaped ``grid.shape``.
+
+        Raises:
+            InputError: it is of another shape, or nothing would be left.
+        """
+        if tuple(hole.shape) != self.grid.shape:
+            raise InputError(f"The exclusion mask of the {self.name} has shape {tuple(hole.shape)} and the image "
+                             f"{self.grid.shape}; give one on the image's grid.")
+        known = ~hole.to(self.values.device, torch.bool)
+        known = known if self.known is None else known & self.known
+        if not known.any():
+            raise InputError(f"The exclusion mask of the {self.name} leaves nothing of it; give a smaller one.")
+        return replace(self, known=known)
 
 
 def scalar_image(image: sitk.Image, name: str) -> Image:

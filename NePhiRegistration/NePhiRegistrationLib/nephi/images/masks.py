@@ -3,43 +3,106 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Optional
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..geometry import Grid, random_points
 from .image import Image
 
 log = logging.getLogger(__name__)
 
 
+_MOST = 0.5  # of a mask, or of a field of view
+_POINTS = 20_000  # random ones in a mask tell which share of it is where, to a percent
+
+
 def mask_on(labels: Image, image: Image) -> Tensor:
     """The non-zero voxels of a label image for the voxels of an image, (k, j, i) bool.
 
-    A mask on another grid is resampled, nearest neighbour; outside its own field of view nothing is inside.
+    A mask on another grid is resampled, nearest neighbour; outside its own field of view nothing is inside. What is
+    done about a header that cannot be right, :func:`seated` says.
 
     Raises:
-        InputError: the mask is empty, of another dimension, or has nothing inside the image.
+        InputError: the mask is empty, of another dimension, or lies mostly outside the image.
     """
-    inside = labels.values != 0
-    if not inside.any():
+    if not (labels.values != 0).any():
         raise InputError(f"The {labels.name} is empty; draw a region in it or leave the mask out.")
-    if labels.grid.dim != image.grid.dim:
-        raise InputError(f"The {labels.name} is {labels.grid.dim}D and the {image.name} is {image.grid.dim}D; "
-                         "use a mask of the same dimension.")
-    if labels.grid.same_as(image.grid):
+    labels = seated(labels, image)
+    inside, grid = labels.values != 0, image.grid
+    if labels.grid is grid or labels.grid.same_as(grid):
         return inside
     log.info("The %s is on another grid than the %s: resampled, nearest neighbour.", labels.name, image.name)
-    grid, identity = image.grid, sitk.Transform(image.grid.dim, sitk.sitkIdentity)
-    resampled = sitk.Resample(Image(inside, labels.grid).to_sitk(sitk.sitkUInt8), grid.size, identity,
-                              sitk.sitkNearestNeighbor, grid.origin, grid.spacing, grid.direction)
+    resampled = sitk.Resample(Image(inside, labels.grid).to_sitk(sitk.sitkUInt8), grid.size,
+                              sitk.Transform(grid.dim, sitk.sitkIdentity), sitk.sitkNearestNeighbor, grid.origin,
+                              grid.spacing, grid.direction)
     inside = torch.from_numpy(sitk.GetArrayFromImage(resampled) > 0)
     if not inside.any():
         raise InputError(f"The {labels.name} does not overlap the {image.name}; use a mask drawn on that image.")
     return inside
+
+
+def seated(labels: Image, image: Image) -> Image:
+    """A mask or label image where it belongs beside an image; any grid in the image's space is right.
+
+    A header is believed unless it was lost: it says nothing (origin 0, spacing 1 or the image's, axes along the
+    world's), the numbers of voxels are the image's, and yet the fields of view have less than half in common. Then the
+    labels are taken voxel by voxel, which is logged. If only the order of the axes differs they are refused, for
+    nothing says which way they go. What a header that does say something puts mostly outside the image is refused too:
+    it belongs to another image, or has a wrong sign or direction that cannot be guessed.
+
+    Args:
+        image: only its grid and its name are used.
+
+    Raises:
+        InputError: the labels are of another dimension, or one of these.
+    """
+    own, grid = labels.grid, image.grid
+    if own.dim != grid.dim:
+        raise InputError(f"The {labels.name} is {own.dim}D and the {image.name} is {grid.dim}D; "
+                         "use one of the same dimension.")
+    if own.same_as(grid):
+        return labels
+    if _says_nothing(own, grid) and sorted(own.size) == sorted(grid.size) and \
+            min(_share(own, grid), _share(grid, own)) < _MOST:
+        if own.size != grid.size:
+            raise InputError(f"The {labels.name} has lost its header (origin 0) and the axes of the {image.name} in "
+                             f"another order ({_sizes(own)} voxels, not {_sizes(grid)}); save it with that image's "
+                             "header.")
+        log.warning("The %s has lost its header (origin 0) and as many voxels along each axis as the %s: it is taken "
+                    "voxel by voxel; check in a viewer that its axes are in the same order.", labels.name, image.name)
+        return replace(labels, grid=grid)
+    inside = labels.values != 0
+    share = 1.0
+    if inside.any() and not grid.contains(torch.from_numpy(own.corners())).all():
+        share = float(grid.contains(random_points(own, _POINTS, inside)).double().mean())
+    if share < _MOST:
+        where = f"lies mostly outside the {image.name} ({share:.0%} of it are inside)" if share else \
+            f"does not overlap the {image.name}"
+        raise InputError(f"The {labels.name} {where}; use one drawn on that image, or correct the origin and direction "
+                         "in its header.")
+    return labels
+
+
+def _says_nothing(grid: Grid, beside: Grid) -> bool:
+    """Whether a header is what programs write that were told no geometry, or only the voxel size."""
+    plain = np.allclose(grid.origin, 0) and np.allclose(np.abs(grid.axes), np.eye(grid.dim))
+    return plain and (np.allclose(grid.spacing, 1) or np.allclose(grid.spacing, beside.spacing, rtol=1e-3))
+
+
+def _share(grid: Grid, other: Grid) -> float:
+    """The share of a grid's field of view that lies in another's."""
+    coarse = grid.with_spacing(grid.extent / np.minimum(grid.size, 32))
+    return float(other.contains(coarse.points("cpu")).double().mean())
+
+
+def _sizes(grid: Grid) -> str:
+    return " x ".join(map(str, grid.size))
 
 
 def dilate(mask: Tensor, grid: Grid, mm: float) -> Tensor:
@@ -50,20 +113,23 @@ def dilate(mask: Tensor, grid: Grid, mm: float) -> Tensor:
 
 
 def foreground(image: Image) -> Optional[Tensor]:
-    """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else those that have
-    a value; None if all have one.
+    """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else those that
+    count; None if all do.
     """
-    inside = image.values > image.values.min()
-    seen, known = image.values[inside], inside.numel() if image.known is None else int(image.known.sum())
-    padded = seen.numel() < 0.9 * known and bool(seen.min() < seen.max())
+    counted = image.values if image.known is None else image.values[image.known]
+    inside = image.values > counted.min()
+    if image.known is not None:
+        inside &= image.known
+    seen = image.values[inside]
+    padded = seen.numel() < 0.9 * counted.numel() and bool(seen.min() < seen.max())
     return inside if padded else image.known
 
 
 def region(image: Image, mask: Optional[Tensor]) -> Optional[Tensor]:
-    """Where to look in an image: its mask, without voxels that have no value; without a mask its foreground.
+    """Where to look in an image: its mask, without voxels that do not count; without a mask its foreground.
 
     Raises:
-        InputError: no voxel of the mask has a value.
+        InputError: no voxel of the mask counts.
     """
     if mask is None:
         return foreground(image)
@@ -71,5 +137,6 @@ def region(image: Image, mask: Optional[Tensor]) -> Optional[Tensor]:
         return mask
     inside = mask & image.known.to(mask.device)
     if not inside.any():
-        raise InputError(f"The mask of the {image.name} holds only NaN or infinite voxels; use another mask.")
+        raise InputError(f"The mask of the {image.name} holds only voxels that are excluded, NaN or infinite; use "
+                         "another mask.")
     return inside

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import Grid
@@ -28,6 +31,24 @@ def downsample(values: Tensor, grid: Grid, spacing: float) -> tuple[Tensor, Grid
             weights = _axis_weights(n, m).to(values)
             values = (values.movedim(axis, -1) @ weights.T).movedim(-1, axis)
     return values.contiguous(), coarse
+
+
+def filled(values: Tensor, known: Optional[Tensor]) -> Tensor:
+    """An array whose unknown values are replaced by averages of the known ones nearby.
+
+    Whatever is made of it, filtered or between voxels, then has nothing of what the unknown voxels held.
+
+    Args:
+        values: (k, j, i) or (j, i) floating point.
+        known: bool of that shape, some of them true; None for all.
+    """
+    if known is None or bool(known.all()):
+        return values
+    mean = F.avg_pool3d if values.dim() == 3 else F.avg_pool2d
+    both = torch.stack([values.where(known, values.new_zeros(())), known.to(values.dtype)])
+    summed, share = mean(both[None], 2, ceil_mode=True)[0]
+    coarse = filled(summed / share.clamp(min=1e-6), share > 0)
+    return values.where(known, F.interpolate(coarse[None, None], size=values.shape)[0, 0])
 
 
 def _axis_weights(old: int, new: int) -> Tensor:

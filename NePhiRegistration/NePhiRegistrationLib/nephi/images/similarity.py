@@ -130,17 +130,19 @@ class Similarity:
             the intensities themselves.
         loss: the comparison of sampled channels.
         scale: what brings the loss to the size of the others', so that one set of weights suits all.
+        reach: how far from a sample the intensities lie that its channels are made of, in samples.
     """
 
     prepare: Optional[Callable[[Tensor], Tensor]]
     loss: Loss
     scale: float = 1.0
+    reach: int = 0
 
 
 SIMILARITIES = {
     "ncc": Similarity(None, ncc),
     "lncc": Similarity(None, local_ncc),
-    "mind": Similarity(mind_ssc, squared_difference, 10.0),
+    "mind": Similarity(mind_ssc, squared_difference, 10.0, reach=3),
     "nmi": Similarity(None, normalised_mutual_information),
 }
 

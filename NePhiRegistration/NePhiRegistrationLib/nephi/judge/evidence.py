@@ -117,7 +117,7 @@ def _labels(forward: Map, pair: Pair) -> dict:
 
 def _similarity(forward: Map, affine: np.ndarray, pair: Pair) -> dict:
     """``before``, after the ``linear`` part and ``after`` the whole map: over voxels of the fixed mask that land inside
-    the moving image each time; None where they are too few, or without images.
+    the moving image, where it counts, each time; None where they are too few, or without images.
     """
     maps = {"before": lambda points: points, "linear": lambda points: apply_affine(affine, points),
             "after": lambda points: forward.map(points.to(forward.device)).to(CPU)}
@@ -130,13 +130,15 @@ def _similarity(forward: Map, affine: np.ndarray, pair: Pair) -> dict:
     fixed = pair.fixed.values.cpu().flatten()[voxels]
     index = np.stack(np.unravel_index(voxels.numpy(), grid.shape)[::-1], axis=-1)
     points = grid.to_world(torch.from_numpy(index).float())
-    moving = Image(pair.moving.values.cpu(), pair.moving.grid)
+    moving = pair.moving.to(CPU)
     return {when: _compared(fixed, moving, torch.cat([way(part) for part in points.split(POINTS_AT_ONCE)]))
             for when, way in maps.items()}
 
 
 def _compared(fixed: Tensor, moving: Image, points: Tensor) -> Optional[dict]:
     inside = moving.grid.contains(points)
+    if moving.known is not None:
+        inside &= sample((~moving.known).float(), moving.grid, points) == 0
     if int(inside.sum()) < FEWEST_VOXELS:
         return None
     return similarity(fixed[inside], sample(moving.values, moving.grid, points[inside]))

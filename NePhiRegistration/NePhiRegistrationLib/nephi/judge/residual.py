@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from ..images.image import Image, normalise
-from ..images.resampling import downsample, sample
+from ..images.resampling import downsample, filled, sample
 from ..images.similarity import mind_ssc
 from ..maps.map import CPU, Map
 from ..maps.resampled import through_splines
@@ -117,15 +117,18 @@ def _scene(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor]) ->
     volume = math.prod(fixed.grid.spacing) * int(inside.sum())
     spacing = max(volume / VOXELS[fixed.grid.dim], math.prod(fixed.grid.spacing)) ** (1 / fixed.grid.dim)
     share, grid = downsample(inside.float(), fixed.grid, spacing)
-    values, _ = downsample(fixed.values.cpu(), fixed.grid, spacing)
+    fixed, moving = fixed.to(CPU), moving.to(CPU)
+    values, _ = downsample(filled(fixed.values, fixed.known), fixed.grid, spacing)
     box, grid = _around(share > 0, grid, REACH[grid.dim] + 4)
     values, share = values[box], share[box]
     points = grid.points(CPU) + through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
-    coarse = moving.values.cpu(), moving.grid
+    coarse = filled(moving.values, moving.known), moving.grid
     if spacing > min(moving.grid.spacing):
         coarse = downsample(*coarse, spacing)
     warped = sample(*coarse, points, fill=float(moving.values.min())).view(grid.shape)
     inside, seen = share > 0.5, moving.grid.contains(points).view(grid.shape)
+    if moving.known is not None:
+        seen &= sample(moving.known.float(), moving.grid, points).view(grid.shape) > 0.5
     if not all(_varied(values[where]) for values, where in ((values, inside), (warped, inside & seen))):
         return None
     return _Scene(normalise(values, inside), normalise(warped, inside & seen), inside, seen, grid)
