@@ -108,7 +108,7 @@ def test_voxels_without_a_value_are_a_hole_like_any_other():
 
 def test_similarity_is_measured_where_both_images_count():
     transform = run(FIXED, MOVING, options(iterations=(40, 30)))
-    plain, wrong, right = (evaluate(transform, Pair(FIXED, moving), whole=False)["similarity_after"]["ncc"]
+    plain, wrong, right = (evaluate(transform, Pair(FIXED, moving), whole=False)["similarity"]["after"]["ncc"]
                            for moving in (MOVING, spoilt(), spoilt().without(HOLE)))
     assert right == pytest.approx(plain, abs=0.01)
     assert wrong < right - 0.1
@@ -118,7 +118,7 @@ def test_an_excluded_region_is_no_part_of_a_mask_nor_of_the_foreground():
     one = spoilt().without(HOLE)
     assert not (region(one, torch.ones(GRID.shape, dtype=torch.bool)) & HOLE).any()
     assert not (foreground(one) & HOLE).any()
-    with pytest.raises(InputError, match="holds only voxels that are excluded"):
+    with pytest.raises(InputError, match="holds only NaN"):
         region(one, HOLE)
 
 

@@ -33,12 +33,12 @@ class Inputs:
         fixed, moving: scalar volume nodes.
         fixedMask, movingMask: segmentation or label map nodes: where to look.
         fixedSegment, movingSegment: the ID or name of the one segment that counts; without it all visible ones do.
-        fixedExclude, movingExclude: segmentation or label map nodes: what is not compared, such as a resection cavity.
-        fixedExcludeSegment, movingExcludeSegment: as for the masks.
         initialTransform: a linear transform node that, applied to the moving volume, brings it near the fixed one.
         guideFixed, guideMoving: markups nodes whose points, in their order, pull the registration.
         landmarksFixed, landmarksMoving: markups nodes whose points only judge it.
         fixedLabels, movingLabels: segmentation or label map nodes whose overlap judges it; segments are paired by name.
+        fixedExclude, movingExclude: segmentation or label map nodes: what is not compared, such as a resection cavity.
+        fixedExcludeSegment, movingExcludeSegment: as for the masks.
     """
 
     fixed: Any = None
@@ -47,10 +47,6 @@ class Inputs:
     fixedSegment: Optional[str] = None
     movingMask: Any = None
     movingSegment: Optional[str] = None
-    fixedExclude: Any = None
-    fixedExcludeSegment: Optional[str] = None
-    movingExclude: Any = None
-    movingExcludeSegment: Optional[str] = None
     initialTransform: Any = None
     guideFixed: Any = None
     guideMoving: Any = None
@@ -58,6 +54,10 @@ class Inputs:
     landmarksMoving: Any = None
     fixedLabels: Any = None
     movingLabels: Any = None
+    fixedExclude: Any = None
+    fixedExcludeSegment: Optional[str] = None
+    movingExclude: Any = None
+    movingExcludeSegment: Optional[str] = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

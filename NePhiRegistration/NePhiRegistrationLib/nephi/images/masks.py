@@ -137,6 +137,5 @@ def region(image: Image, mask: Optional[Tensor]) -> Optional[Tensor]:
         return mask
     inside = mask & image.known.to(mask.device)
     if not inside.any():
-        raise InputError(f"The mask of the {image.name} holds only voxels that are excluded, NaN or infinite; use "
-                         "another mask.")
+        raise InputError(f"The mask of the {image.name} holds only NaN, infinite or excluded voxels; use another mask.")
     return inside

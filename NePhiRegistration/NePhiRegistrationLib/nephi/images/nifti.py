@@ -20,13 +20,14 @@ import numpy as np
 from ..errors import InputError
 from ..geometry import Grid
 from .checks import check_spacing
-from .shear import SEEN, farthest, grid_from
+from .shear import farthest, grid_from
 
 log = logging.getLogger(__name__)
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 _CHUNK = 1 << 20  # bytes, whole voxels of any type
 _ITK_ORTHOGONAL = 1e-5  # cosines between axes that ITK takes for right angles, on the safe side
+_NOTHING = 0.01  # voxels that an sform may be off what ITK has before it is believed instead
 _SAME_AXES, _SAME_ORIGIN = 0.02, 0.5  # cosines, voxels: a qform further from its sform means another place
 
 
@@ -64,7 +65,7 @@ class Nifti:
             return grid
         at = [*range(d), 3]
         found = grid_from(self.sform[np.ix_(at, at)], grid.size)
-        if farthest(found, grid) <= SEEN:
+        if farthest(found, grid) <= _NOTHING:
             return grid
         if self.readable:
             log.warning("The %s is placed as its sform says, up to %.3g mm from where its qform or its voxel size has "

@@ -16,7 +16,7 @@ from .checks import check_header
 log = logging.getLogger(__name__)
 
 ROUNDING = 0.25  # voxels: if turning the axes to right angles moves no voxel further, they were rounded and not sheared
-SEEN = 0.01  # voxels: a smaller move is not worth a word, nor a change
+RIGHT = 1e-4  # cosines between axes that are at right angles; headers with enough digits are this far off in practice
 _LARGEST = 8  # times the voxels: a shear that needs more is a mistake in a header
 
 
@@ -35,7 +35,7 @@ def at_right_angles(image: sitk.Image, name: str, how: int = sitk.sitkLinear) ->
         The same image where nothing is to be done; after :func:`straightened` it has NaN, or label 0, at its edges.
 
     Raises:
-        InputError: a header that is not sound, or a shear that nearly makes one plane of the image.
+        InputError: a header that is not sound, or a shear that needs many times the voxels.
     """
     check_header(name, image.GetDimension(), image.GetNumberOfComponentsPerPixel(), image.GetSpacing(),
                  image.GetDirection())
@@ -56,7 +56,7 @@ def grid_at_right_angles(grid: Grid, name: str) -> Grid:
     """The grid that an image on this grid is brought onto by :func:`at_right_angles`.
 
     Raises:
-        InputError: a shear that nearly makes one plane of the grid.
+        InputError: a shear that needs many times the voxels.
     """
     turned = _turned(grid, name)
     return _around(grid, name) if turned is None else turned
@@ -72,7 +72,7 @@ def straightened(image: sitk.Image, name: str, how: int = sitk.sitkLinear) -> si
         float32, NaN where the image has nothing; with nearest neighbours the image's own type, and 0.
 
     Raises:
-        InputError: a shear that nearly makes one plane of the image.
+        InputError: a shear that needs many times the voxels.
     """
     grid, labels = _around(Grid.from_sitk(image), name), how == sitk.sitkNearestNeighbor
     return sitk.Resample(image, grid.size, sitk.Transform(grid.dim, sitk.sitkIdentity), how, grid.origin, grid.spacing,
@@ -104,10 +104,10 @@ def _turned(grid: Grid, name: str) -> Optional[Grid]:
     matrix[:-1, :-1] = left @ right * lengths
     matrix[:-1, -1] = grid.center - matrix[:-1, :-1] @ ((np.asarray(grid.size) - 1) / 2)
     turned = grid_from(matrix, grid.size)
-    moved = farthest(grid, turned)
-    if moved <= SEEN:
-        return grid if np.allclose(lengths, grid.spacing, rtol=1e-4) else turned
-    angle = np.degrees(np.arcsin(np.abs(cosines.T @ cosines - np.eye(grid.dim)).max().clip(max=1)))
+    moved, off = farthest(grid, turned), np.abs(cosines.T @ cosines - np.eye(grid.dim)).max()
+    if off <= RIGHT:
+        return grid if np.allclose(lengths, grid.spacing, rtol=RIGHT) else turned
+    angle = np.degrees(np.arcsin(min(1.0, off)))
     if moved <= ROUNDING:
         log.warning("The %s has axes up to %.2g degrees off right angles, as rounding leaves them: they are turned to "
                     "right angles, which moves no voxel by more than %.2g voxels.", name, angle, moved)
@@ -128,7 +128,8 @@ def _around(grid: Grid, name: str) -> Grid:
     low, high = np.floor(corners.min(0) + 1e-6), np.ceil(corners.max(0) - 1e-6)
     size = high - low + 1
     if size.prod() > _LARGEST * grid.count:
-        raise InputError(f"The {name} has axes that are nearly parallel; correct its header.")
+        raise InputError(f"The {name} is so sheared that a grid at right angles around it has "
+                         f"{size.prod() / grid.count:.0f} times its voxels; correct its header or resample it.")
     matrix = np.eye(grid.dim + 1)
     matrix[:-1, :-1] = axes * spacing
     matrix[:-1, -1] = np.asarray(grid.origin) + matrix[:-1, :-1] @ low
