@@ -264,7 +264,15 @@ def _landmarks(text: str):
     return write
 
 
+def _everything(pair: Path, folder: Path) -> Path:
+    image = sitk.ReadImage(str(pair / "fixed.nii.gz"))
+    sitk.WriteImage(sitk.Cast(image * 0 + 1, sitk.sitkUInt8), str(folder / "mask.nii.gz"))
+    return folder / "mask.nii.gz"
+
+
 BAD_OPTIONS = {
+    "empty exclusion": (["--fixed-exclude", _empty], "fixed exclusion mask mask.nii.gz is empty"),
+    "everything excluded": (["--fixed-exclude", _everything], "leaves nothing"),
     "empty mask": (["--fixed-mask", _empty], "is empty"),
     "mask elsewhere": (["--moving-mask", _elsewhere], "does not overlap"),
     "mask missing": (["--moving-mask", "nowhere.nrrd"], "does not exist"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+import SimpleITK as sitk
 import torch
 from nephi.align.registration import run
+from nephi.cli.main import main
 from nephi.errors import InputError
 from nephi.geometry import Grid
 from nephi.images.image import Image
 from nephi.images.masks import foreground, region
 from nephi.images.pair import Pair
 from nephi.images.resampling import filled
+from nephi.images.writing import write_image
 from nephi.judge.evidence import evaluate
 from nephi.options import Options
 
@@ -139,3 +143,23 @@ def test_unknown_values_are_filled_from_the_known_ones_nearby(dim):
     assert torch.equal(result[known], values[known])
     assert (result[~known] >= 0).all() and (result[~known] <= 10).all()
     assert filled(values, None) is values
+
+
+def test_the_command_line_leaves_out_what_is_excluded_when_it_registers_and_when_it_evaluates(tmp_path):
+    for kind in ("bright", "empty"):
+        write_image(spoilt(kind).to_sitk(), tmp_path / f"{kind}.nrrd")
+    write_image(FIXED.to_sitk(), tmp_path / "fixed.nrrd")
+    write_image(Image(HOLE, GRID).to_sitk(sitk.sitkUInt8), tmp_path / "hole.nrrd")
+    exclude = ["--moving-exclude", str(tmp_path / "hole.nrrd"), "-q"]
+    few = ["--resolution", "12", "--iterations", "3", "--affine", "none", "--weights", "none", "--device", "cpu"]
+    reports = []
+    for kind in ("bright", "empty"):
+        images, out = [str(tmp_path / "fixed.nrrd"), str(tmp_path / f"{kind}.nrrd")], tmp_path / kind
+        assert main(["register", *images, "-o", str(out), *exclude, *few]) == 0
+        reports.append(json.loads((out / "report.json").read_text(encoding="utf-8")))
+        assert main(["evaluate", str(out / "transform.nephi"), "--fixed", images[0], "--moving", images[1], *exclude,
+                     "-o", str(out / "metrics.json")]) == 0
+        reports.append(json.loads((out / "metrics.json").read_text(encoding="utf-8")))
+    for first, second in (reports[::2], reports[1::2]):
+        assert first["metrics"]["similarity"]["after"] == second["metrics"]["similarity"]["after"]
+    assert reports[0]["provenance"]["sources"]["moving_exclude"] == str(tmp_path / "hole.nrrd")

@@ -178,6 +178,17 @@ def test_the_moving_volume_is_seen_settling_into_place_and_stays_as_it_is():
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == count
 
 
+def test_a_moving_volume_with_sheared_axes_of_its_own_is_shown():
+    matrix = straight()
+    matrix[0, 2] += 0.4
+    moving, shown = anatomy(matrix, "moving"), add_node("ScalarVolume", "shown")
+    run_now(deformation_display.show_moving(shown, moving, shifted((0, 0, 0))))
+    first = shown.GetImageData()
+    run_now(deformation_display.show_moving(shown, moving, shifted((0, 0, 0))))
+    assert first.GetNumberOfPoints() > moving.GetImageData().GetNumberOfPoints()
+    assert shown.GetImageData() is first  # resampled once
+
+
 def test_the_deformation_amount_moves_what_is_shown():
     matrix = straight()
     fixed, moving, forward, part = anatomy(matrix), anatomy(matrix), shifted((-20, 14, 0)), add_node("Transform")

@@ -181,22 +181,25 @@ def test_a_script_that_sets_parameters_moves_the_panel(opened):
         node, "Brain MRI", 77)
 
 
-def test_segments_of_a_mask_can_be_chosen_and_go_with_it(opened):
+@pytest.mark.parametrize(("region", "segment"), [("fixedMask", "fixedSegment"), ("movingMask", "movingSegment"),
+                                                 ("fixedExclude", "fixedExcludeSegment"),
+                                                 ("movingExclude", "movingExcludeSegment")])
+def test_segments_of_a_region_can_be_chosen_and_go_with_it(opened, region, segment):
     opened.choose_pair()
     mask = add_segmentation({"Left lung": np.ones((4, 4, 4), bool)}, np.eye(4), "Lungs")
     left = mask.GetSegmentation().GetNthSegmentID(0)
-    ui = opened.ui
-    assert not ui.fixedSegmentComboBox.enabled
-    ui.fixedMaskSelector.setCurrentNode(mask)
-    combo = ui.fixedSegmentComboBox
+    selector, combo = getattr(opened.ui, f"{region}Selector"), getattr(opened.ui, f"{segment}ComboBox")
+    assert not combo.enabled
+    selector.setCurrentNode(mask)
     assert (combo.enabled, combo.itemText(0), combo.itemText(1)) == (True, "all visible segments", "Left lung")
     combo.setCurrentIndex(1)
-    assert opened.parameters.fixedSegment == left
+    assert getattr(opened.parameters, segment) == left
     opened.press()
-    assert (opened.logic.calls[-1][1].fixedMask, opened.logic.calls[-1][1].fixedSegment) == (mask, left)
+    inputs = opened.logic.calls[-1][1]
+    assert (getattr(inputs, region), getattr(inputs, segment)) == (mask, left)
     opened.logic.tasks[-1].fail("x")
-    ui.fixedMaskSelector.setCurrentNode(None)
-    assert (opened.parameters.fixedSegment, combo.enabled) == ("", False)
+    selector.setCurrentNode(None)
+    assert (getattr(opened.parameters, segment), combo.enabled) == ("", False)
 
 
 def test_the_console_reaches_the_logic_through_the_module(opened):

@@ -136,6 +136,11 @@ class SplineMap(Map):
         """Where the coefficients are."""
         return self.spline.coefficients.device
 
+    @property
+    def linear(self) -> np.ndarray:
+        """The identity: its lattice knows the dimension also where there is no domain."""
+        return np.eye(self.lattice.dim + 1)
+
     def displacement(self, points: Tensor) -> Tensor:
         """s at points (n, d), (n, d)."""
         own = points.to(self.spline.coefficients)
