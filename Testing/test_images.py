@@ -420,6 +420,15 @@ def test_a_margin_of_three_voxels_is_three_voxels(spacing):
     assert line.nonzero().flatten().tolist() == list(range(4, 11))
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3, 1e6])
+def test_a_margin_does_not_depend_on_the_unit_of_length(unit):
+    mask = torch.zeros((15, 16, 17), dtype=torch.bool)
+    mask[3:6, 8, 2:9] = mask[12, 3, 3] = True
+    grids = (Grid((17, 16, 15), (0.8 * k, 1.7 * k, 2.9 * k), (5 * k, -900 * k, 0.0), IDENTITY) for k in (1.0, unit))
+    plain, other = (dilate(mask, grid, 3 * grid.spacing[1]) for grid in grids)
+    assert torch.equal(plain, other) and plain.sum() > 3 * mask.sum()
+
+
 def test_a_mask_of_all_voxels_or_of_none_stays_as_it_is():
     grid = Grid((9, 9, 9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
     for mask in (torch.ones(grid.shape, dtype=torch.bool), torch.zeros(grid.shape, dtype=torch.bool)):

@@ -46,7 +46,7 @@ class Image:
         Raises:
             InputError: it is not one; the message says why and what to do.
         """
-        result = _without_unknown(_scalar(at_right_angles(image, name), name))
+        result = _without_unknown(_scalar(image, name))
         if float(result.values.min()) == float(result.values.max()):
             raise InputError(f"The {name} is constant ({float(result.values.flatten()[0]):g} everywhere); "
                              "choose an image that shows something.")
@@ -92,16 +92,17 @@ def scalar_image(image: sitk.Image, name: str) -> Image:
     Raises:
         InputError: it is not 2D or 3D, not scalar, complex, without a sound geometry or not finite everywhere.
     """
-    result = _scalar(at_right_angles(image, name, sitk.sitkNearestNeighbor), name)
+    result = _scalar(image, name, sitk.sitkNearestNeighbor)
     check_finite(name, result.values.numel() - int(torch.isfinite(result.values).sum()), result.values.numel())
     return result
 
 
-def _scalar(image: sitk.Image, name: str) -> Image:
+def _scalar(image: sitk.Image, name: str, how: int = sitk.sitkLinear) -> Image:
     components = image.GetNumberOfComponentsPerPixel()
     check_header(name, image.GetDimension(), components, image.GetSpacing(), image.GetDirection())
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"The {name} has complex voxels; register its magnitude.")
+    image = at_right_angles(image, name, how)
     values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)))
     return Image(values, Grid.from_sitk(image), name)
 

@@ -11,7 +11,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Optional
 
@@ -48,12 +48,12 @@ class Nifti:
     sform: Optional[np.ndarray]
 
     @property
-    def readable(self) -> bool:
-        """Whether ITK reads such a file: NIfTI-1, with axes at right angles."""
+    def straight(self) -> bool:
+        """Whether the sform, if there is one, has axes at right angles; ITK reads no other."""
         if self.sform is None:
-            return self.version == 1
+            return True
         cosines = self.sform[:3, :3] / np.linalg.norm(self.sform[:3, :3], axis=0)
-        return self.version == 1 and bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < _ITK_ORTHOGONAL)
+        return bool(np.abs(cosines.T @ cosines - np.eye(3)).max() < _ITK_ORTHOGONAL)
 
     def placed(self, grid: Grid, name: str) -> Grid:
         """Where the image is, from where ITK has it: ITK drops a shear without a word where there is a qform too, and
@@ -67,7 +67,7 @@ class Nifti:
         found = grid_from(self.sform[np.ix_(at, at)], grid.size)
         if farthest(found, grid) <= _NOTHING:
             return grid
-        if self.readable:
+        if self.straight:
             log.warning("The %s is placed as its sform says, up to %.3g mm from where its qform or its voxel size has "
                         "it.", name, np.linalg.norm(found.corners() - grid.corners(), axis=1).max())
         return found
@@ -166,16 +166,16 @@ _GEOMETRY = {1: (("2h", 252), ("18f", 256), ("B", 123)), 2: (("2i", 344), ("18d"
 
 
 @contextlib.contextmanager
-def for_itk(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
-    """The file, or if ITK does not read such a file a copy that it reads, which is gone afterwards.
+def readable(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
+    """The file, or where ITK would not read it a copy that ITK reads; the copy is gone afterwards.
 
-    A copy is NIfTI-1, and has no geometry where ITK refuses it: :meth:`Nifti.placed` knows it.
+    It is NIfTI-1, and has no geometry where ITK refuses that of the file: :meth:`Nifti.placed` knows it.
 
     Raises:
         InputError: it has more than 32767 voxels along an axis.
         OSError: there is no space.
     """
-    if nifti.readable:
+    if nifti.version == 1 and nifti.straight:
         yield path
         return
     head, body = _files(path)
@@ -188,7 +188,7 @@ def for_itk(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
         new[:348] = old[:348]
     else:
         _as_version_1(old, new, order, name)
-    if not replace(nifti, version=1).readable:
+    if not nifti.straight:
         struct.pack_into(order + "2h", new, 252, 0, 0)
     struct.pack_into(order + "f", new, 108, 352)
     new[344:348] = b"n+1\0"

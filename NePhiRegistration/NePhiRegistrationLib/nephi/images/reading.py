@@ -16,7 +16,7 @@ from . import dicom
 from .checks import check_header
 from .image import Image, scalar_image
 from .masks import mask_on
-from .nifti import Nifti, check_nifti, for_itk
+from .nifti import Nifti, check_nifti, readable
 from .shear import grid_at_right_angles, grid_from
 
 
@@ -77,8 +77,8 @@ def _read(path: PathLike, name: str, series: Optional[str] = None) -> sitk.Image
         nifti = check_nifti(path, name)
         if nifti is None:
             return _read_file(path, name)
-        with for_itk(path, name, nifti) as readable:
-            image = _with_unknown(_read_file(readable, name), nifti.unknown)
+        with readable(path, name, nifti) as file:
+            image = _with_unknown(_read_file(file, name), nifti.unknown)
         return _placed(image, nifti, name)
     except (RuntimeError, OSError) as error:
         raise InputError(f"The {name} cannot be read as an image ({reason(error)}); "
@@ -113,7 +113,8 @@ def read_grid(path: PathLike, role: str = "reference") -> Grid:
     if not path.exists():
         raise InputError(f"The {role} {path} does not exist; check the path.")
     nifti = check_nifti(path, name, voxels=False)
-    if nifti is not None and nifti.sform is not None and not nifti.readable and len(nifti.size) == 3:
+    if nifti is not None and nifti.sform is not None and len(nifti.size) == 3 and \
+            not (nifti.version == 1 and nifti.straight):  # ITK does not read it
         return grid_at_right_angles(grid_from(nifti.sform, nifti.size), name)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

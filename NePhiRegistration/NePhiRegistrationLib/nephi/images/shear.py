@@ -11,7 +11,6 @@ import SimpleITK as sitk
 
 from ..errors import InputError
 from ..geometry import Grid
-from .checks import check_header
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +27,7 @@ def at_right_angles(image: sitk.Image, name: str, how: int = sitk.sitkLinear) ->
     logged.
 
     Args:
+        image: 2D or 3D, with a sound header.
         name: what messages call the image.
         how: interpolation, ``sitk.sitkNearestNeighbor`` for labels, which then keep their type.
 
@@ -35,10 +35,8 @@ def at_right_angles(image: sitk.Image, name: str, how: int = sitk.sitkLinear) ->
         The same image where nothing is to be done; after :func:`straightened` it has NaN, or label 0, at its edges.
 
     Raises:
-        InputError: a header that is not sound, or a shear that needs many times the voxels.
+        InputError: a shear that needs many times the voxels.
     """
-    check_header(name, image.GetDimension(), image.GetNumberOfComponentsPerPixel(), image.GetSpacing(),
-                 image.GetDirection())
     grid = Grid.from_sitk(image)
     turned = _turned(grid, name)
     if turned is None:

@@ -6,6 +6,7 @@ import csv
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional, Protocol
 
@@ -81,7 +82,7 @@ class Folder:
         try:
             image = read_image(file, "training")
             if image.grid.dim == self._dim:
-                return Image(normalise(image.values, foreground(image), image.name), image.grid, file.name)
+                return replace(image, values=normalise(image.values, foreground(image), image.name), name=file.name)
         except InputError as error:
             if self._strict:
                 raise
@@ -157,6 +158,8 @@ class ImagePairs:
         cube, world, mask = self._sizes.grid, apply_affine(matrix, points), foreground(image)
         values = augment.intensities(on_cube(image, points, matrix, cube), self._data, generator)
         view = image.grid.contains(world).view(cube.shape)
+        if image.known is not None:
+            view &= sample(image.known, image.grid, world, mode="nearest", fill=False).view(cube.shape)
         wanted = view
         if mask is not None:
             seen = sample(mask, image.grid, world, mode="nearest", fill=False).view(cube.shape)
