@@ -102,7 +102,7 @@ def residual(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor] =
 @dataclass(frozen=True)
 class _Scene:
     """Both images on one isotropic grid around the mask, in [0, 1]; what is inside the fixed mask, and what of the grid
-    the map takes into the moving image; (k, j, i) each.
+    the map takes into the moving image, where it counts; (k, j, i) each.
     """
 
     fixed: Tensor
