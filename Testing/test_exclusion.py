@@ -142,7 +142,7 @@ def test_unknown_values_are_filled_from_the_known_ones_nearby(dim):
     result = filled(values, known)
     assert torch.equal(result[known], values[known])
     assert (result[~known] >= 0).all() and (result[~known] <= 10).all()
-    assert filled(values, None) is values
+    assert filled(values, None) is values and filled(values, known & False) is values
 
 
 def test_the_command_line_leaves_out_what_is_excluded_when_it_registers_and_when_it_evaluates(tmp_path):

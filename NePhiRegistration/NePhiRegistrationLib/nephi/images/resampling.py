@@ -40,9 +40,9 @@ def filled(values: Tensor, known: Optional[Tensor]) -> Tensor:
 
     Args:
         values: (k, j, i) or (j, i) floating point.
-        known: bool of that shape, some of them true; None for all.
+        known: bool of that shape; None for all. Where none is, the values stay as they are.
     """
-    if known is None or bool(known.all()):
+    if known is None or bool(known.all()) or not bool(known.any()):
         return values
     mean = F.avg_pool3d if values.dim() == 3 else F.avg_pool2d
     both = torch.stack([values.where(known, values.new_zeros(())), known.to(values.dtype)])
