@@ -6,16 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Optional
 
-import SimpleITK as sitk
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, reason
+from ..errors import InputError
 from ..files.points import read_landmark_pairs
 from ..geometry import Grid
 from ..images.image import Image
 from ..images.pair import Pair, check_pair
-from ..images.reading import read_image, read_labels, read_mask
+from ..images.pixel_types import PIXEL_TYPES
+from ..images.reading import read_channels, read_image, read_labels, read_mask
 from ..maps.transform import Transform
 
 
@@ -35,13 +36,21 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
     """The grid of an output image."""
     parser.add_argument("--reference", metavar="IMAGE", help="image that defines the output grid (default: the fixed "
                         "image, or with --direction inverse the moving image)")
+    add_series(parser, "--reference-series")
     parser.add_argument("--spacing", type=float, metavar="MM", help="approximate voxel spacing of the output")
 
 
+def add_pixel_type(parser: argparse.ArgumentParser, image: str) -> None:
+    """The type of the voxels of an image that is written."""
+    parser.add_argument("--pixel-type", type=_pixel_type, metavar="TYPE", help=f"type of the voxels of the {image}: "
+                        f"{', '.join(PIXEL_TYPES)}; integers are rounded, and what is beyond them becomes the nearest")
+
+
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """Masks, landmarks and labels, and which series the images are."""
+    """Masks, landmarks and labels, and which series the images, masks and labels are."""
     for role in ("fixed", "moving"):
-        add_series(parser, f"--{role}-series")
+        for what in ("", "-mask", "-labels"):
+            add_series(parser, f"--{role}{what}-series")
     for role in ("fixed", "moving"):
         parser.add_argument(f"--{role}-mask", metavar="IMAGE", help=f"mask of the {role} image; non-zero voxels are "
                             "inside")
@@ -76,10 +85,11 @@ def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, movin
                                for image, grid in ((fixed, fixed_grid), (moving, moving_grid)))
     pair = Pair(
         fixed, moving,
-        _mask(args.fixed_mask, fixed, fixed_grid, "fixed"), _mask(args.moving_mask, moving, moving_grid, "moving"),
+        _mask(args, fixed, fixed_grid, "fixed"), _mask(args, moving, moving_grid, "moving"),
         read_landmark_pairs(args.landmarks, fixed_grid, moving_grid) if args.landmarks else None,
-        read_labels(args.fixed_labels, "fixed") if args.fixed_labels else None,
-        read_labels(args.moving_labels, "moving") if args.moving_labels else None, args.labels)
+        *(read_labels(path, role, series) if path else None
+          for path, role, series in ((args.fixed_labels, "fixed", args.fixed_labels_series),
+                                     (args.moving_labels, "moving", args.moving_labels_series))), args.labels)
     for labels in (pair.fixed_labels, pair.moving_labels):
         if labels is not None and labels.grid.dim != fixed_grid.dim:
             raise InputError(f"The {labels.name} is {labels.grid.dim}D but the images are {fixed_grid.dim}D; "
@@ -91,7 +101,7 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
     """The grid that ``--reference``, ``--spacing`` and ``--direction`` define."""
     grid = transform.fixed_grid if args.direction == "forward" else transform.moving_grid
     if args.reference:
-        grid = read_grid(args.reference)
+        grid = read_channels(args.reference, "reference", args.reference_series, flag="--reference-series").grid
         if grid.dim != transform.fixed_grid.dim:
             raise InputError(f"The reference {Path(args.reference).name} is {grid.dim}D but the transform is "
                              f"{transform.fixed_grid.dim}D; give a reference of the same dimension.")
@@ -102,28 +112,19 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
     return grid.with_spacing(args.spacing)
 
 
-def read_grid(path: str) -> Grid:
-    """The grid of an image file, of any voxel type, or of a folder of DICOM files."""
-    if Path(path).is_dir():
-        return read_image(path, "reference").grid
-    if not Path(path).exists():
-        raise InputError(f"The reference {path} does not exist; check the path.")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(path)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(f"The reference {Path(path).name} cannot be read as an image ({reason(error)}); "
-                         "give a NIfTI, NRRD or MetaImage file or a DICOM folder.") from error
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-
-
-def _mask(path: Optional[str], image: Optional[Image], grid: Optional[Grid], role: str) -> Optional[Tensor]:
+def _mask(args: argparse.Namespace, image: Optional[Image], grid: Optional[Grid], role: str) -> Optional[Tensor]:
+    path = getattr(args, f"{role}_mask")
     if not path:
         return None
     if image is None:
         image = Image(torch.empty(0), grid, f"{role} image")  # only its grid is used
-    return read_mask(path, image, role)
+    return read_mask(path, image, role, getattr(args, f"{role}_mask_series"))
+
+
+def _pixel_type(text: str) -> np.dtype:
+    if text not in PIXEL_TYPES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(PIXEL_TYPES)}")
+    return PIXEL_TYPES[text]
 
 
 def _label_list(text: str) -> tuple[int, ...]:

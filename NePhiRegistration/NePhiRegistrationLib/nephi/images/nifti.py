@@ -29,11 +29,13 @@ class Nifti:
 
     Attributes:
         version: 1 or 2.
-        unknown: (n,) flat indices, in (k, j, i) order, of the NaN and infinite voxels, which ITK reads as zeros.
+        unknown: (n,) flat indices, in the order of the file, of the NaN and infinite numbers, which ITK reads as zeros.
+        shadowed: whether ITK would read the voxels of another file, the .nii beside a .nii.gz.
     """
 
     version: int
     unknown: np.ndarray
+    shadowed: bool
 
 
 def check_nifti(path: Path, name: str) -> Optional[Nifti]:
@@ -70,13 +72,17 @@ def check_nifti(path: Path, name: str) -> Optional[Nifti]:
             raise InputError(f"The {name} has the voxel offset {offset:g} in its header; copy the file again.")
         with _opened(body) as file:
             file.seek(int(offset))
-            size, unknown = _read_through(file, {16: order + "f4", 64: order + "f8"}.get(kind))
+            size, unknown = _read_through(file, {code: order + form for code, form in _REAL.items()}.get(kind))
     except (EOFError, OSError, zlib.error, struct.error) as error:
         raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
     needed = math.prod(dims[1 : dims[0] + 1]) * bits // 8
     if size < needed:
         raise InputError(f"The {name} is truncated ({size} of {needed} bytes of voxels); copy the file again.")
-    return Nifti(version, unknown)
+    return Nifti(version, unknown, body.suffix.lower() == ".gz" and body.with_suffix("").exists())
+
+
+_REAL = {16: "f4", 64: "f8", 32: "f4", 1792: "f8"}
+"""The numbers in voxels of these data types, real and complex."""
 
 
 _LAYOUT = {1: (("8h", 40), ("2h", 70), ("8f", 76), ("f", 108)), 2: (("8q", 16), ("2h", 12), ("8d", 104), ("q", 168))}
@@ -84,13 +90,31 @@ _LAYOUT = {1: (("8h", 40), ("2h", 70), ("8f", 76), ("f", 108)), 2: (("8q", 16), 
 
 
 @contextlib.contextmanager
-def as_version_1(path: Path, name: str) -> Iterator[Path]:
-    """A NIfTI-2 file as a NIfTI-1 file, for ITK, which reads no other; it is gone afterwards.
+def readable(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
+    """The file, or where ITK would not read it a copy that ITK reads; the copy is gone afterwards.
 
     Raises:
-        InputError: it has more than 32767 voxels along an axis.
+        InputError: a NIfTI-2 file has more than 32767 voxels along an axis.
         OSError: there is no space.
     """
+    if nifti.version == 1 and not nifti.shadowed:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
+        yield _as_version_1(path, name, Path(folder)) if nifti.version == 2 else _unzipped(path, Path(folder))
+
+
+def _unzipped(path: Path, folder: Path) -> Path:
+    head, body = _files(path)
+    for file, suffix in ((body, ".img"), (head, ".nii" if head == body else ".hdr")):
+        copy = folder / f"image{suffix}"
+        with open(copy, "wb") as out, _opened(file) as content:
+            shutil.copyfileobj(content, out, _CHUNK)
+    return copy
+
+
+def _as_version_1(path: Path, name: str, folder: Path) -> Path:
+    """A copy of a NIfTI-2 file as a NIfTI-1 file; ITK reads no other."""
     head, body = _files(path)
     with _opened(head) as file:
         old = file.read(540)
@@ -105,18 +129,17 @@ def as_version_1(path: Path, name: str) -> Iterator[Path]:
         struct.pack_into(order + form, new, at, *struct.unpack_from(order + form_2, old, at_2))
     struct.pack_into(order + "f", new, 108, 352)
     new[123], new[344:348] = old[500 if order == "<" else 503], b"n+1\0"
-    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
-        copy = Path(folder) / "image.nii"
-        with open(copy, "wb") as out, _opened(body) as file:
-            out.write(new)
-            file.seek(offset)
-            shutil.copyfileobj(file, out, _CHUNK)
-        yield copy
+    copy = folder / "image.nii"
+    with open(copy, "wb") as out, _opened(body) as file:
+        out.write(new)
+        file.seek(offset)
+        shutil.copyfileobj(file, out, _CHUNK)
+    return copy
 
 
-_SHARED = (("8h", 40, "8q", 16), ("2h", 70, "2h", 12), ("8f", 76, "8d", 104), ("2f", 112, "2d", 176),
-           ("2h", 252, "2i", 344), ("18f", 256, "18d", 352))
-"""Type and place in version 1, and in version 2, of dim, datatype, pixdim, the scaling, and the two geometries."""
+_SHARED = (("8h", 40, "8q", 16), ("h", 68, "i", 504), ("2h", 70, "2h", 12), ("8f", 76, "8d", 104),
+           ("2f", 112, "2d", 176), ("2h", 252, "2i", 344), ("18f", 256, "18d", 352))
+"""Type and place in version 1, and in version 2: dim, intent, datatype, pixdim, the scaling, and the two geometries."""
 
 
 def _files(path: Path) -> tuple[Path, Path]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,10 +12,11 @@ from torch import Tensor
 from ..errors import InputError, reason
 from ..storage import PathLike
 from . import dicom
-from .checks import check_header
-from .image import Image, scalar_image
+from .channels import Channels, as_channels, as_label_channels
+from .checks import check_header, check_place
+from .image import Image, label_image
 from .masks import mask_on
-from .nifti import as_version_1, check_nifti
+from .nifti import check_nifti, readable
 
 
 def read_image(path: PathLike, role: str = "fixed", series: Optional[str] = None) -> Image:
@@ -25,26 +25,50 @@ def read_image(path: PathLike, role: str = "fixed", series: Optional[str] = None
     Args:
         path: anything SimpleITK reads.
         role: "fixed" or "moving", for messages.
-        series: which series of a folder that holds several, as :func:`nephi.images.dicom.read_folder` names them.
+        series: which series of a folder that holds several, as :class:`nephi.images.dicom.Choice` names them.
 
     Raises:
         InputError: the file cannot be read or is no registrable image.
     """
     name = f"{role} image {Path(path).name}"
-    return Image.from_sitk(_read(path, name, series), name)
+    return Image.from_sitk(_read(path, name, dicom.Choice(series)), name)
 
 
-def read_labels(path: PathLike, role: str = "fixed") -> Image:
-    """Read a label image: whole numbers, zero is background.
+def read_labels(path: PathLike, role: str = "fixed", series: Optional[str] = None) -> Image:
+    """Read a label image: whole numbers, each exactly as the file has it, zero is background.
+
+    Args:
+        series: as :func:`read_image` takes it.
 
     Raises:
         InputError: the file cannot be read, or has voxels that are not whole numbers.
     """
-    return _labels(path, f"{role} labels {Path(path).name}")
+    name = f"{role} labels {Path(path).name}"
+    return label_image(_read(path, name, dicom.Choice(series, f"--{role}-labels-series")), name)
 
 
-def read_mask(path: PathLike, image: Image, role: str = "fixed") -> Tensor:
+def read_channels(path: PathLike, role: str = "input", series: Optional[str] = None, labels: bool = False,
+                  flag: str = "--series") -> Channels:
+    """Read any image, constant, in colour, of vectors or complex numbers, over time, with NaN: what can be carried.
+
+    Args:
+        role, series: as :func:`read_image` takes them.
+        labels: whether it has to be of whole numbers.
+        flag: how the command line chooses a series, for the message.
+
+    Raises:
+        InputError: the file cannot be read, is nowhere in the world, or is of no whole numbers where it has to be.
+    """
+    name = f"{role} {'labels' if labels else 'image'} {Path(path).name}"
+    image = _read(path, name, dicom.Choice(series, flag), check_place)
+    return as_label_channels(image, name) if labels else as_channels(image, name)
+
+
+def read_mask(path: PathLike, image: Image, role: str = "fixed", series: Optional[str] = None) -> Tensor:
     """Read a mask, any label image whose non-zero voxels are inside, for the voxels of ``image``.
+
+    Args:
+        series: as :func:`read_image` takes it.
 
     Returns:
         bool, shaped ``image.grid.shape``.
@@ -52,18 +76,11 @@ def read_mask(path: PathLike, image: Image, role: str = "fixed") -> Tensor:
     Raises:
         InputError: it cannot be read, is empty, or has nothing inside the image.
     """
-    return mask_on(_labels(path, f"{role} mask {Path(path).name}"), image)
+    name = f"{role} mask {Path(path).name}"
+    return mask_on(label_image(_read(path, name, dicom.Choice(series, f"--{role}-mask-series")), name), image)
 
 
-def _labels(path: PathLike, name: str) -> Image:
-    labels = scalar_image(_read(path, name), name)
-    fractions = int((labels.values != labels.values.round()).sum())
-    if fractions:
-        raise InputError(f"The {name} has {fractions} voxels that are not whole numbers; use a label image.")
-    return labels
-
-
-def _read(path: PathLike, name: str, series: Optional[str] = None) -> sitk.Image:
+def _read(path: PathLike, name: str, series: dicom.Choice, check: Callable[..., None] = check_header) -> sitk.Image:
     path = Path(path)
     if not path.exists():
         raise InputError(f"The {name} does not exist ({path}); check the path.")
@@ -75,33 +92,34 @@ def _read(path: PathLike, name: str, series: Optional[str] = None) -> sitk.Image
             return dicom.read_folder(path, name, series)
         nifti = check_nifti(path, name)
         if nifti is None:
-            return _read_file(path, name)
-        with as_version_1(path, name) if nifti.version == 2 else contextlib.nullcontext(path) as readable:
-            return _with_unknown(_read_file(readable, name), nifti.unknown)
+            return _read_file(path, name, check)
+        with readable(path, name, nifti) as file:
+            return _with_unknown(_read_file(file, name, check), nifti.unknown)
     except (RuntimeError, OSError) as error:
         raise InputError(f"The {name} cannot be read as an image ({reason(error)}); "
                          "give a whole NIfTI, NRRD or MetaImage file or a DICOM folder, or correct its header."
                          ) from error
 
 
-def _read_file(path: Path, name: str) -> sitk.Image:
+def _read_file(path: Path, name: str, check: Callable[..., None]) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     if dicom.is_dicom(reader):
         return dicom.read_file(reader, name)
     # The header first: ITK refuses bad geometry while reading, in words that do not say which value is wrong.
-    check_header(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(),
-                 reader.GetDirection())
+    check(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(), reader.GetDirection())
     return reader.Execute()
 
 
 def _with_unknown(image: sitk.Image, unknown: np.ndarray) -> sitk.Image:
-    """The image with NaN at some flat indices."""
+    """The image with NaN at some flat indices of its file, which has the components of voxels one after the other."""
     if not len(unknown):
         return image
-    array = sitk.GetArrayFromImage(image)
-    array.reshape(-1)[unknown] = np.nan
-    result = sitk.GetImageFromArray(array)
+    array, components = sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel()
+    numbers = array.view(array.real.dtype) if array.dtype.kind == "c" else array
+    in_file = numbers if components == 1 else np.moveaxis(numbers, -1, 0)
+    in_file[np.unravel_index(unknown, in_file.shape)] = np.nan
+    result = sitk.GetImageFromArray(array, isVector=components > 1)
     result.CopyInformation(image)
     return result
