@@ -169,7 +169,26 @@ def test_evaluate_agrees_with_the_report(pair, registered, tmp_path, capsys):
     metrics, expected = json.loads(out.read_text())["metrics"], _report(registered / "report.json")["metrics"]
     assert metrics["tre_mm"]["mean"] == pytest.approx(expected["tre_mm"]["mean"], abs=1e-3)
     assert metrics["dice"]["per_label"] == pytest.approx(expected["dice"]["per_label"])
-    assert metrics["similarity"] == {"before": None, "after": None}
+    assert metrics["similarity"] == dict.fromkeys(("before", "linear", "after"))
+
+
+def test_labels_of_an_atlas_are_carried_and_measured_by_their_own_numbers(pair, registered, tmp_path, capsys):
+    transform, atlas, out = str(registered / "transform.nephi"), tmp_path / "atlas.nrrd", tmp_path / "carried.nrrd"
+    image = sitk.ReadImage(str(pair / "moving_labels.nii.gz"))
+    array = sitk.GetArrayFromImage(image)
+    ids = np.where(array == 0, 0, np.where(np.arange(array.shape[0])[:, None, None] % 2, 614454277, 4000000001))
+    numbered = sitk.GetImageFromArray(ids.astype(np.uint32))
+    numbered.CopyInformation(image)
+    sitk.WriteImage(numbered, str(atlas))
+    assert main(["apply", transform, str(atlas), "-o", str(out), "--label-image", "-q"]) == 0
+    carried = sitk.ReadImage(str(out))
+    assert carried.GetPixelID() == sitk.sitkUInt32
+    assert set(np.unique(sitk.GetArrayFromImage(carried)).tolist()) == {0, 614454277, 4000000001}
+    assert main(["evaluate", transform, "--fixed-labels", str(out), "--moving-labels", str(atlas), "--json",
+                 "--labels", "4000000001"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert metrics["dice"]["per_label"] == {"4000000001": 1.0}
+    assert metrics["surface_distance_mm"]["per_label"] == {"4000000001": {"mean": 0.0, "hd95": 0.0}}
 
 
 @pytest.mark.parametrize("name", ["transform.nephi", "warped.nii.gz", None])

@@ -14,7 +14,10 @@ import SimpleITK as sitk
 import torch
 from nephi.cli.main import main
 from nephi.errors import InputError
-from nephi.images.reading import read_image
+from nephi.geometry import Grid
+from nephi.images.image import Image
+from nephi.images.reading import read_channels, read_image, read_labels, read_mask
+from nephi.maps.transform import Transform
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -28,7 +31,7 @@ def scene(points: np.ndarray) -> np.ndarray:
 
 
 def write_series(folder: Path, origins: np.ndarray, tilt: float = 0.0, series: str = "1.2.3.4",
-                 tags: Optional[Callable[[int], dict]] = None, start: int = 0) -> None:
+                 tags: Optional[Callable[[int], dict]] = None, start: int = 0, of: Callable = scene) -> None:
     """Slices of the scene at some origins, tilted about x by some degrees."""
     folder.mkdir(parents=True, exist_ok=True)
     angle = np.radians(tilt)
@@ -38,7 +41,7 @@ def write_series(folder: Path, origins: np.ndarray, tilt: float = 0.0, series: s
     writer.KeepOriginalImageUIDOn()
     for n, origin in enumerate(origins, start=start):
         points = origin + columns[..., None] * SPACING[0] * axes[:, 0] + rows[..., None] * SPACING[1] * axes[:, 1]
-        part = sitk.GetImageFromArray(np.rint(scene(points))[None].astype("int16"))
+        part = sitk.GetImageFromArray(np.rint(of(points))[None].astype("int16"))
         part.SetSpacing((*SPACING, 1.0))
         part.SetOrigin(origin.tolist())
         part.SetDirection(axes.ravel().tolist())
@@ -166,10 +169,61 @@ def test_the_command_line_takes_a_series(tmp_path, capsys):
     assert "moving image" in capsys.readouterr().err
 
 
-def write_dose(path: Path, dose: np.ndarray, scale: float, offsets) -> None:
-    """An RTDOSE file on a grid at the origin, with voxels of 3 x 3 mm."""
+@pytest.fixture
+def segmented(tmp_path) -> Path:
+    """A folder with a scan and, as another series, its segmentation, both as ordinary slices; and a transform."""
+    write_series(tmp_path / "both", along_z(range(8)), series="1.2.3.4")
+    write_series(tmp_path / "both", along_z(range(8)), series="1.2.3.5", of=lambda points: points[..., 0] > 4)
+    write_series(tmp_path / "labels", along_z(range(8)), series="1.2.3.5", of=lambda points: points[..., 0] > 4)
+    grid = read_image(tmp_path / "both", series="1.2.3.4").grid
+    Transform(grid, grid, np.eye(4)).save(tmp_path / "t.nephi")
+    return tmp_path
+
+
+def test_labels_and_masks_are_read_from_a_series(segmented):
+    image = read_image(segmented / "both", series="1.2.3.4")
+    expected = (image.grid.points("cpu")[:, 0] > 4).view(image.grid.shape)
+    for folder, series in ((segmented / "both", "1.2.3.5"), (segmented / "labels", None)):
+        labels = read_labels(folder, series=series)
+        assert torch.equal(labels.values > 0, expected) and labels.kind == np.int16
+        assert torch.equal(read_mask(folder, image, series=series), expected)
+    for read, flag in ((lambda: read_labels(segmented / "both", "moving"), "--moving-labels-series: 1.2.3.4"),
+                       (lambda: read_mask(segmented / "both", image), "--fixed-mask-series: 1.2.3.4")):
+        with pytest.raises(InputError, match=f"holds 2 DICOM volumes; choose one with {flag}"):
+            read()
+    with pytest.raises(InputError, match="series 1.2.3.6; choose one with --moving-labels-series"):
+        read_labels(segmented / "both", "moving", "1.2.3.6")
+
+
+def test_the_command_line_takes_labels_and_references_from_a_series(segmented, capsys):
+    both, transform, out = str(segmented / "both"), str(segmented / "t.nephi"), segmented / "out.nrrd"
+    assert main(["apply", transform, both, "--series", "1.2.3.5", "--label-image", "--reference", both,
+                 "--reference-series", "1.2.3.4", "-o", str(out), "-q"]) == 0
+    carried = sitk.ReadImage(str(out))
+    assert carried.GetPixelID() == sitk.sitkInt16
+    assert torch.equal(Image(torch.from_numpy(sitk.GetArrayFromImage(carried)), Grid.from_sitk(carried)).values,
+                       read_labels(segmented / "labels").values.to(torch.int16))
+    assert main(["jacobian", transform, "--reference", both, "-o", str(out), "-q"]) == 2
+    assert "reference both holds 2 DICOM volumes; choose one with --reference-series" in capsys.readouterr().err
+    assert main(["evaluate", transform, "--fixed-labels", both, "--fixed-labels-series", "1.2.3.5", "--fixed-mask",
+                 both, "--fixed-mask-series", "1.2.3.5", "--moving-labels", str(segmented / "labels"), "--json"]) == 0
+    assert '"mean": 1.0' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_segmentation_object_is_refused(tmp_path, whole):
+    write_dose(tmp_path / "seg.dcm", np.ones((4, 9, 9), np.uint16), 1.0, range(4), "1.2.840.10008.5.1.4.1.1.66.4")
+    path = tmp_path if whole else tmp_path / "seg.dcm"
+    for read in (read_labels, read_channels):
+        with pytest.raises(InputError, match=r"DICOM segmentation object \(SEG\).*convert it to a label image"):
+            read(path)
+
+
+def write_dose(path: Path, dose: np.ndarray, scale: float, offsets,
+               kind: str = "1.2.840.10008.5.1.4.1.1.481.2") -> None:
+    """An RTDOSE file, or what says that it is of another class, on a grid at the origin, with voxels of 3 x 3 mm."""
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.2", "1.2.3.4.5.1"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, "1.2.3.4.5.1"
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
     for name, value in {

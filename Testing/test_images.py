@@ -277,6 +277,53 @@ def test_labels_that_are_not_whole_numbers_are_refused(tmp_path):
         read_labels(saved(picture(), tmp_path / "l.nii.gz"))
 
 
+KINDS = {np.uint8: 255, np.int8: -128, np.uint16: 65535, np.int16: -32768, np.uint32: 2**32 - 1, np.int32: 614454277,
+         np.uint64: 2**63 - 1, np.int64: -2**53 - 1}
+"""Integer type -> a label that float32, or another integer type of that size, would change."""
+
+
+def ids(kind) -> sitk.Image:
+    """Two neighbouring labels, one of them the largest of its type or nearly so."""
+    array, label = np.zeros((8, 9, 10), kind), KINDS[kind]
+    array[2:5, 2:6, 2:7], array[5:7, 2:6, 2:7] = label, label - 1 if label > 0 else label + 1
+    return sitk.GetImageFromArray(array)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_are_read_and_written_in_their_own_type_and_to_the_last_digit(tmp_path, kind, suffix):
+    image = ids(kind)
+    write_image(read_labels(saved(image, tmp_path / f"in{suffix}")).stored(), tmp_path / f"out{suffix}")
+    back = sitk.ReadImage(str(tmp_path / f"out{suffix}"))
+    assert back.GetPixelID() == image.GetPixelID()
+    assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_is_where_the_labels_are_whatever_their_type(tmp_path, kind):
+    image = ids(kind)
+    mask = read_mask(saved(image, tmp_path / "m.nrrd"), Image.from_sitk(picture((8, 9, 10))))
+    assert np.array_equal(mask.numpy(), sitk.GetArrayFromImage(image) != 0)
+
+
+def test_labels_too_large_for_a_signed_integer_are_refused(tmp_path):
+    array = np.full((8, 9, 10), 2**63, np.uint64)
+    with pytest.raises(InputError, match="9223372036854775808, beyond signed 64-bit"):
+        read_labels(saved(sitk.GetImageFromArray(array), tmp_path / "l.nrrd"))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_nifti_file_is_read_and_not_the_uncompressed_one_of_its_name_beside_it(tmp_path, version):
+    """ITK reads the voxels of a.nii for a.nii.gz."""
+    affine, values = np.diag([1.5, 1.25, 3.0, 1.0]), np.random.default_rng(2).normal(size=(9, 10, 12))
+    kind = (nib.Nifti1Image, nib.Nifti2Image)[version - 1]
+    for suffix, factor in ((".nii.gz", 1.0), (".nii", -2.0)):
+        nib.save(kind((factor * values).astype("float32"), affine), tmp_path / f"a{suffix}")
+    for suffix, factor in ((".nii.gz", 1.0), (".nii", -2.0)):
+        image = read_image(tmp_path / f"a{suffix}")
+        assert np.allclose(image.values.numpy().T, factor * values) and image.grid.spacing == (1.5, 1.25, 3.0)
+
+
 # ---------------------------------------------------------------------------------------------------- writing
 
 

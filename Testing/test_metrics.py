@@ -8,6 +8,8 @@ import torch
 from closed_form import ClosedForm, oblique_grid, tilted_affine
 from nephi.errors import InputError
 from nephi.geometry import Grid, random_points
+from nephi.images.image import Image
+from nephi.images.pair import Pair
 from nephi.judge.folds import folds
 from nephi.judge.labels import dice, overlap, surface_distance
 from nephi.judge.likeness import similarity
@@ -52,6 +54,19 @@ def test_dice_of_shifted_boxes():
     assert dice(a * 7, a * 7) == {7: 1.0}
     assert dice(a * 7, b * 8) == {7: 0.0, 8: 0.0}
     assert dice(a * 7, b * 7, labels=[7, 99]) == {7: pytest.approx(0.5)}
+
+
+@pytest.mark.parametrize("label", [614454277, 2**32 - 1, 2**53 + 1])
+def test_labels_that_differ_by_one_are_two_labels_however_large(label):
+    box = _box(_PLAIN, slice(0, 10), slice(0, 5), slice(0, 5)).to(torch.int64)
+    a, b = box * label, box * (label - 1)
+    assert dice(a, b) == {label - 1: 0.0, label: 0.0}
+    assert overlap(a, b, a)["per_label"] == {label: 1.0}
+    assert surface_distance(a, a, _PLAIN) == {label: {"mean": 0.0, "hd95": 0.0}}
+    image = Image(a, _PLAIN)
+    assert Pair(fixed_labels=image, moving_labels=image, labels=[label]).labels == [label]
+    with pytest.raises(InputError, match=f"no label {label - 1};"):
+        Pair(fixed_labels=image, moving_labels=image, labels=[label - 1])
 
 
 def test_overlap_reports_before_mean_and_each_label_of_the_fixed_image():

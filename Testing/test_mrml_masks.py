@@ -185,6 +185,25 @@ def test_label_maps_keep_their_numbers_as_names():
     assert np.array_equal(labels.array, array) and labels.names == {2: "2", 7: "7"}
 
 
+@pytest.mark.parametrize("kind, label", [(np.uint8, 255), (np.int32, 614454277), (np.uint32, 4000000001),
+                                         (np.float64, 4000000001)])
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_large_labels_keep_their_numbers_on_the_same_grid_and_on_another(kind, label, shift):
+    matrix, array = oblique_matrix(), LUNG.astype(kind) * label
+    matrix[:3, 3] += shift * matrix[:3, 0]
+    node = add_volume(array - (HEART & LUNG).astype(kind), matrix, kind="LabelMapVolume")
+    labels = run_now(mask_nodes.read_labels(node, volume(), "fixed"))
+    assert labels.names == {label - 1: str(label - 1), label: str(label)}
+    fixed, moving = run_now(mask_nodes.match_labels(labels, labels))
+    assert fixed.names == {1: str(label - 1), 2: str(label)} and np.array_equal(fixed.array, moving.array)
+    assert np.array_equal(fixed.array, np.where(LUNG, np.where(HEART, 1, 2), 0))
+
+
+def test_label_maps_of_fractions_are_refused():
+    node = add_volume(LUNG * 0.5, oblique_matrix(), kind="LabelMapVolume", name="soft")
+    with pytest.raises(NodeError, match="labels 'soft' have 1120 voxels that are not whole numbers"):
+        run_now(mask_nodes.read_labels(node, volume(), "fixed"))
+
 
 @pytest.mark.parametrize("make", [lambda: add_segmentation({"lung": LUNG, "heart": HEART}, oblique_matrix()),
                                   lambda: add_volume(LUNG, oblique_matrix(), kind="LabelMapVolume", name="lung")])
@@ -207,6 +226,21 @@ def test_segments_are_carried_by_a_transform_with_names_and_colours(make):
     if source.IsA("vtkMRMLSegmentationNode"):
         color = [node.GetSegmentation().GetSegment(id_of(node, "heart")).GetColor() for node in (source, target)]
         assert color[0] == color[1] and not id_of(target, "old")
+
+
+def test_every_label_of_a_label_map_is_carried_as_a_segment_with_its_number():
+    first, second = 614454277, 4000000001
+    source = add_volume(np.where(HEART, second, np.where(LUNG, first, 0)).astype(np.uint32), oblique_matrix(), "atlas",
+                        "LabelMapVolume")
+    target, image = add_segmentation({"old": HEART}, np.eye(4), "target"), volume()
+    carried_segmentation.carry_segments(target, source, add_linear(np.eye(4)), image.geometry)
+    segmentation = target.GetSegmentation()
+    found = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
+    assert [segment.GetName() for segment in found] == [str(first), str(second)]
+    assert segmentation.GetNumberOfLayers() == 1 and found[0].GetColor() != found[1].GetColor()
+    for label, expected in ((first, LUNG > HEART), (second, HEART)):
+        mask = run_now(mask_nodes.read_mask(target, id_of(target, str(label)), image, "fixed"))
+        assert np.array_equal(mask, expected)
 
 
 @pytest.mark.parametrize("turned", [0.0, 1e-9, 0.4])

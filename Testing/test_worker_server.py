@@ -19,11 +19,13 @@ from nephi.images.image import Image
 from nephi.maps.displacement_map import DisplacementMap
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
+from NePhiRegistrationLib.nephi.errors import InputError
 from NePhiRegistrationLib.nephi.images.pair import Pair
 from NePhiRegistrationLib.nephi.images.phantom import lung_phantom
 from NePhiRegistrationLib.nephi.options import Options
-from NePhiRegistrationLib.worker.messages import encode
-from NePhiRegistrationLib.worker.registration_job import Job, align
+from NePhiRegistrationLib.worker.messages import Message, encode
+from NePhiRegistrationLib.worker.registration_job import Job, align, result
+from NePhiRegistrationLib.worker.request_decoding import read_pair
 from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of Unix")
@@ -157,6 +159,15 @@ def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():
     assert align(job.continued(first, 1), lambda *_: None, lambda: None).transform.provenance["weights"] == weights
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_the_warped_volume_has_the_integer_type_of_the_moving_one(kind):
+    fields, arrays = pair()
+    whole = {**arrays, "moving": arrays["moving"].astype(kind)}
+    job = Job(read_pair(Message("register", fields, whole)), Options.from_preset("lung-ct", **QUICK))
+    warped = result(job, align(job, lambda *_: None, lambda: None), lambda *_: None)[1]["warped"]
+    assert warped.dtype == kind and np.ptp(warped) > 0.5 * np.ptp(whole["moving"])
+
+
 # ------------------------------------------------------------------------------------- questions about a transform
 
 
@@ -202,6 +213,16 @@ def test_a_given_transform_is_evaluated_by_labels(pipe, registered):
     fields["fixed"] = {**fields["fixed"], "origin": [0, 0, 0]}
     request = pipe.finish(pipe.client.request("evaluate", fields, arrays))
     assert request.failure == "input" and "another geometry" in request.message
+
+
+@pytest.mark.parametrize("kind", [np.uint32, np.int64, np.float64])
+def test_labels_reach_the_engine_with_their_own_numbers(kind):
+    fields, arrays = pair()
+    numbers = PHANTOM.fixed_mask.numpy().astype(kind) * 4000000001
+    request = Message("evaluate", fields, {**arrays, "fixed_labels": numbers, "moving_labels": numbers})
+    assert read_pair(request).fixed_labels.values.unique().tolist() == [0, 4000000001]
+    with pytest.raises(InputError, match="fixed labels has .* voxels that are not whole numbers"):
+        read_pair(Message("evaluate", fields, {**arrays, "fixed_labels": numbers / 2, "moving_labels": numbers}))
 
 
 # --------------------------------------------------------------------------------------------------- cancelling

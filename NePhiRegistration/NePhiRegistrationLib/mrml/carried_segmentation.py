@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import slicer
 import vtk
 
-from .mask_nodes import parts
+from .mask_nodes import Part, parts
 from .node_geometry import ijk_to_ras, vtk_matrix
 from .vtk_images import new_image
 
@@ -21,28 +22,55 @@ def carry_segments(target: Any, source: Any, transform: Any, geometry: dict) -> 
 
     Args:
         target: a vtkMRMLSegmentationNode.
-        source: a vtkMRMLSegmentationNode or vtkMRMLLabelMapVolumeNode; a label map becomes one segment.
+        source: a vtkMRMLSegmentationNode, or a vtkMRMLLabelMapVolumeNode, of which each label becomes a segment that is
+            called by its number; if there is but one it has the name of the node.
         transform: the transform node.
         geometry: the grid of the result, LPS mm.
 
     Raises:
         NodeError: the source is neither, or has no segments.
     """
-    carried = [(part.name, part.color, _moved(part, transform).onto(geometry))
-               for part in parts(source, None, f"segmentation '{source.GetName()}'", visible=False)]
+    found = [_moved(part, transform)
+             for part in parts(source, None, f"segmentation '{source.GetName()}'", visible=False)]
+    is_map = source.IsA("vtkMRMLLabelMapVolumeNode")
+    layers = [_labels(found[0], geometry)] if is_map else \
+        [(part.onto(geometry), [(part.name, part.color)]) for part in found]
     modified = target.StartModify()
     try:
         target.SetAndObserveTransformNodeID(None)
         target.GetSegmentation().RemoveAllSegments()
         target.GetSegmentation().SetSourceRepresentationName("Binary labelmap")
-        for name, color, mask in carried:
-            image = new_image(mask, kind=slicer.vtkOrientedImageData)
+        if target.GetDisplayNode() is None:
+            target.CreateDefaultDisplayNodes()
+        for voxels, segments in layers:
+            image = new_image(voxels, kind=slicer.vtkOrientedImageData)
             image.SetImageToWorldMatrix(vtk_matrix(ijk_to_ras(geometry)))
-            target.AddSegmentFromBinaryLabelmapRepresentation(image, name, *([] if color is None else [color]))
+            for value, (name, color) in enumerate(segments, start=1):
+                _add(target, image, value, name, color)
     finally:
         target.EndModify(modified)
-    if target.GetDisplayNode() is None:
-        target.CreateDefaultDisplayNodes()
+
+
+def _labels(part: Part, geometry: dict) -> tuple[np.ndarray, list]:
+    """The labels of a label map on a grid, numbered from 1 in (k, j, i), and their (name, no colour)."""
+    values = part.values(geometry)(slice(None))
+    labels, at = np.unique(values, return_inverse=True)
+    numbers = np.where(labels != 0, np.cumsum(labels != 0), 0).astype(np.int16 if len(labels) < 2**15 else np.int32)
+    names = [f"{label:.0f}" for label in labels.tolist() if label != 0]
+    return numbers[at].reshape(values.shape), [(name, None) for name in (names if len(names) > 1 else [part.name])]
+
+
+def _add(target: Any, image: Any, value: int, name: str, color: Any) -> None:
+    """A segment of one value in an image, which others may share; without a colour it gets one of its own."""
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    if color is None:
+        color = [0.0, 0.0, 0.0]
+        target.GetDisplayNode().GenerateSegmentColor(color)
+    segment.SetColor(*color)
+    segment.AddRepresentation("Binary labelmap", image)
+    segment.SetLabelValue(value)
+    target.GetSegmentation().AddSegment(segment)
 
 
 def _moved(part: Any, transform: Any) -> Any:

@@ -27,7 +27,7 @@ class Labels:
     """Labels on the grid of a volume.
 
     Attributes:
-        array: (k, j, i) int32, 0 is background.
+        array: (k, j, i) of an integer type that holds them all, 0 is background.
         names: label -> name of the segment, or the number itself for a label map.
         name: what messages call them, for instance ``fixed labels 'Lobes'``.
     """
@@ -76,13 +76,14 @@ def read_labels(node: Any, volume: VolumeData, role: str) -> Gradual[Labels]:
     Where segments overlap the later one is taken.
 
     Raises:
-        NodeError: as :func:`read_mask` does.
+        NodeError: as :func:`read_mask` does, or a label map has voxels that are not whole numbers.
     """
     name = f"{role} labels '{node.GetName()}'"
-    array, found = np.zeros(volume.array.shape, dtype=np.int32), list(parts(node, None, name, visible=False))
-    is_map = node.IsA("vtkMRMLLabelMapVolumeNode")
+    found, is_map = list(parts(node, None, name, visible=False)), node.IsA("vtkMRMLLabelMapVolumeNode")
+    array = np.zeros(volume.array.shape, dtype=found[0].integer_type if is_map else np.int32)
     if is_map:
-        yield from fill_slabs(array, found[0].values(volume.geometry))
+        values = found[0].values(volume.geometry)
+        yield from fill_slabs(array, lambda slab: _whole(values(slab), name))
     else:
         for label, part in enumerate(found, start=1):
             inside = part.reader(volume.geometry)
@@ -114,7 +115,7 @@ def match_labels(fixed: Labels, moving: Labels) -> Gradual[tuple[Labels, Labels]
 
 
 def _renumbered(labels: Labels, numbers: dict[str, int]) -> Gradual[Labels]:
-    old = np.array(sorted(labels.names), dtype=np.int32)
+    old = np.array(sorted(labels.names), dtype=labels.array.dtype)
     new = np.array([numbers.get(labels.names[label], 0) for label in old.tolist()], dtype=np.int32)
 
     def renumber(part: slice) -> np.ndarray:
@@ -122,9 +123,19 @@ def _renumbered(labels: Labels, numbers: dict[str, int]) -> Gradual[Labels]:
         at = np.minimum(np.searchsorted(old, values), len(old) - 1)
         return np.where(old[at] == values, new[at], 0)
 
-    array = np.empty_like(labels.array)
+    array = np.empty(labels.array.shape, dtype=np.int32)
     yield from fill_slabs(array, renumber, SLAB // 4)
     return Labels(array, {number: name for name, number in numbers.items()}, labels.name)
+
+
+def _whole(values: np.ndarray, name: str) -> np.ndarray:
+    """The values, when none would change as an integer."""
+    if values.dtype.kind == "f":
+        fractions = int(np.count_nonzero(~(values == np.round(values)) | (np.abs(values) >= 2.0**63)))
+        if fractions:
+            raise NodeError(_("The {name} have {count} voxels that are not whole numbers; choose a label map or a "
+                              "segmentation.").format(name=name, count=fractions))
+    return values
 
 
 def _values(array: np.ndarray) -> Gradual[list[int]]:
@@ -165,6 +176,12 @@ class Part:
     def empty(self) -> bool:
         """Whether there is nothing in it."""
         return self._shapeless or (self.shape.IsA("vtkImageData") and not self._mine(image_array(self.shape)).any())
+
+    @property
+    def integer_type(self) -> np.dtype:
+        """In which the values of its voxels stay what they are: their own type, or int64 for floating point."""
+        kind = np.dtype(np.uint8) if self._shapeless else image_array(self.shape).dtype
+        return np.dtype(np.int64) if kind.kind == "f" else kind
 
     def onto(self, geometry: dict) -> np.ndarray:
         """On a grid, nearest voxel: (k, j, i) uint8 of 0 and 1."""

@@ -139,14 +139,15 @@ class Grid:
         last = torch.tensor(self.size, dtype=world.dtype, device=world.device) - 1
         return self.to_index(world).clamp_min(0).minimum(last)
 
-    def points(self, device: Union[str, torch.device], start: int = 0, stop: Optional[int] = None) -> Tensor:
-        """World coordinates of voxels start..stop in array order, (stop - start, d) float32 LPS mm, on a device."""
+    def points(self, device: Union[str, torch.device], start: int = 0, stop: Optional[int] = None,
+               dtype: torch.dtype = torch.float32) -> Tensor:
+        """World coordinates of voxels start..stop in array order, (stop - start, d) LPS mm, on a device."""
         flat = torch.arange(start, self.count if stop is None else min(stop, self.count), device=device)
         index = []
         for n in self.size:
             index.append(flat % n)
             flat = torch.div(flat, n, rounding_mode="floor")
-        return self.to_world(torch.stack(index, dim=-1).to(torch.float32))
+        return self.to_world(torch.stack(index, dim=-1).to(dtype))
 
     def chunks(self, size: int) -> Iterator[tuple[int, int]]:
         """Consecutive (start, stop) ranges over all voxels, at most ``size`` each."""

@@ -211,7 +211,8 @@ class RegistrationLogic:
         """Take a segmentation from one image to the other, by the displacement field in the transform node.
 
         Args:
-            segmentation: of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``.
+            segmentation: of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``; or a label map,
+                each label of which becomes a segment.
             transform: the transform node to apply; by default the last forward transform, or the inverse one
                 for ``to="moving"``.
             reference: the volume node on whose grid; by default the one of the registration.

@@ -16,6 +16,7 @@ from ..nephi.align.registration import Progress, register
 from ..nephi.files.displacements import Displacements, sample_displacements, spline_maps
 from ..nephi.files.outputs import Judged, Run, judge
 from ..nephi.images.pair import Pair, with_masks
+from ..nephi.images.pixel_types import as_type
 from ..nephi.maps.neural import NePhi
 from ..nephi.maps.transform import Transform
 from ..nephi.maps.warp import warp
@@ -145,8 +146,9 @@ def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
                for way, field in (("forward", forward), ("inverse", inverse))]
     judged = judge(transform, pair, outcome.run, maps, warped, exports, {}, announce)
     announce("result")
+    typed = as_type(warped.values.numpy(), warped.kind or np.dtype(np.float32))  # as the moving volume has its voxels
     return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {
-        "forward": forward.map.values.numpy(), "inverse": inverse.map.values.numpy(), "warped": warped.values.numpy(),
+        "forward": forward.map.values.numpy(), "inverse": inverse.map.values.numpy(), "warped": typed,
         "log_jacobian": judged.log_jacobian.values.numpy(), "transform": transform_bytes(transform)}
 
 

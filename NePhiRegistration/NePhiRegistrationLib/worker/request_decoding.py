@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..nephi.errors import InputError
 from ..nephi.geometry import Grid
-from ..nephi.images.image import Image
+from ..nephi.images.image import Image, whole_numbers
 from ..nephi.images.masks import mask_on
 from ..nephi.images.pair import Pair
 from ..nephi.maps.transform import Transform
@@ -128,7 +128,7 @@ def _labels(request: Message, role: str) -> Optional[Image]:
         return None
     grid, name = read_grid(request, role), f"{role} labels"
     _check_shape(array, grid, name)
-    return Image(torch.from_numpy(array.astype(np.float32)), grid, name)
+    return Image(whole_numbers(array, name), grid, name)
 
 
 def _check_shape(array: np.ndarray, grid: Grid, name: str) -> None:

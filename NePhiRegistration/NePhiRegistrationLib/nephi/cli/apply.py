@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files.points import read_points, write_points
-from ..images.reading import read_image, read_labels
-from ..images.writing import write_image, write_labels
+from ..images.reading import read_channels
+from ..images.writing import write_image
 from ..maps.transform import Transform
-from ..maps.warp import warp
-from .arguments import add_direction, add_reference, add_series, add_transform, read_output_grid
+from ..maps.warp import carry
+from .arguments import add_direction, add_pixel_type, add_reference, add_series, add_transform, read_output_grid
 
 HELP = "apply a transform to images, label maps or points"
 _POINT_SUFFIXES = (".csv", ".json", ".fcsv")
@@ -20,8 +20,9 @@ _POINT_SUFFIXES = (".csv", ".json", ".fcsv")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi apply``."""
     add_transform(parser)
-    parser.add_argument("input", metavar="INPUT", help="image, or points as .csv (LPS mm) or Slicer's .mrk.json "
-                        "or .fcsv")
+    parser.add_argument("input", metavar="INPUT", help="image of any kind, also in colour, of vectors, complex or 4D, "
+                        "whose components and volumes are carried one by one; or points as .csv (LPS mm) or Slicer's "
+                        ".mrk.json or .fcsv")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="output file; points are written as .csv "
                         "or .mrk.json")
     add_direction(parser)
@@ -30,7 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-image", action="store_true", help="treat the input as a label map: nearest-neighbour "
                         "interpolation, whole numbers")
     parser.add_argument("--fill", type=float, metavar="VALUE", help="value outside the input image (default: its "
-                        "minimum; 0 with --label-image)")
+                        "minimum; 0 with --label-image and where voxels have several values)")
+    add_pixel_type(parser, "output image (default: that of the input)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -44,16 +46,18 @@ def run(args: argparse.Namespace) -> None:
 
 def _carry_image(transform: Transform, args: argparse.Namespace) -> None:
     role = "moving" if args.direction == "forward" else "fixed"
-    image = read_labels(args.input, role) if args.label_image else read_image(args.input, role, args.series)
+    image = read_channels(args.input, role, args.series, args.label_image)
     grid = read_output_grid(args, transform)
     if image.grid.dim != transform.fixed_grid.dim:
         raise InputError(f"The {image.name} is {image.grid.dim}D but the transform is {transform.fixed_grid.dim}D; "
                          "give an image of the registered pair.")
-    way = getattr(transform, args.direction)
-    if args.label_image:
-        write_labels(warp(image, way, grid, "nearest", args.fill), args.output)
-    else:
-        write_image(warp(image, way, grid, fill=args.fill).to_sitk(), args.output)
+    fill = args.fill
+    if fill is None:
+        several = len(image.values) > (image.time[0] if image.time else 1)
+        fill = 0.0 if args.label_image or several else image.minimum
+    mode = "nearest" if args.label_image else "linear"
+    values = carry(image.values, image.grid, getattr(transform, args.direction), grid, mode, fill)
+    write_image(image.joined(values, grid, args.pixel_type), args.output)
 
 
 def _carry_points(transform: Transform, args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ..geometry import Grid
 from ..images.image import Image
 from ..images.masks import seated
 from ..images.pair import Pair, check_pair
+from ..images.pixel_types import PIXEL_TYPES
 from ..images.reading import read_grid, read_image, read_labels, read_mask
 from ..maps.transform import Transform
 
@@ -35,13 +37,21 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
     """The grid of an output image."""
     parser.add_argument("--reference", metavar="IMAGE", help="image that defines the output grid (default: the fixed "
                         "image, or with --direction inverse the moving image)")
+    add_series(parser, "--reference-series")
     parser.add_argument("--spacing", type=float, metavar="MM", help="approximate voxel spacing of the output")
 
 
+def add_pixel_type(parser: argparse.ArgumentParser, image: str) -> None:
+    """The type of the voxels of an image that is written."""
+    parser.add_argument("--pixel-type", type=_pixel_type, metavar="TYPE", help=f"type of the voxels of the {image}: "
+                        f"{', '.join(PIXEL_TYPES)}; integers are rounded, and what is beyond them becomes the nearest")
+
+
 def add_judges(parser: argparse.ArgumentParser) -> None:
-    """Masks, landmarks and labels, and which series the images are."""
+    """Masks, landmarks and labels, and which series the images, masks and labels are."""
     for role in ("fixed", "moving"):
-        add_series(parser, f"--{role}-series")
+        for what in ("", "-mask", "-exclude", "-labels"):
+            add_series(parser, f"--{role}{what}-series")
     for role in ("fixed", "moving"):
         parser.add_argument(f"--{role}-mask", metavar="IMAGE", help=f"mask of the {role} image; non-zero voxels are "
                             "inside")
@@ -80,7 +90,7 @@ def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, movin
         grids[role] = beside.grid
         parts[role], parts[f"{role}_mask"] = _regions(args, role, image, beside)
         if path := getattr(args, f"{role}_labels"):
-            parts[f"{role}_labels"] = seated(read_labels(path, role), beside)
+            parts[f"{role}_labels"] = seated(read_labels(path, role, getattr(args, f"{role}_labels_series")), beside)
     landmarks = read_landmark_pairs(args.landmarks, *grids.values()) if args.landmarks else None
     return Pair(**parts, landmarks=landmarks, labels=args.labels)
 
@@ -89,7 +99,7 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
     """The grid that ``--reference``, ``--spacing`` and ``--direction`` define."""
     grid = transform.fixed_grid if args.direction == "forward" else transform.moving_grid
     if args.reference:
-        grid = read_grid(args.reference)
+        grid = read_grid(args.reference, "reference", args.reference_series)
         if grid.dim != transform.fixed_grid.dim:
             raise InputError(f"The reference {Path(args.reference).name} is {grid.dim}D but the transform is "
                              f"{transform.fixed_grid.dim}D; give a reference of the same dimension.")
@@ -104,13 +114,19 @@ def _regions(args: argparse.Namespace, role: str, image: Optional[Image], beside
              ) -> tuple[Optional[Image], Optional[Tensor]]:
     """An image without what is excluded from it, and its mask; if there is no image, the mask alone says both."""
     mask, exclude = getattr(args, f"{role}_mask"), getattr(args, f"{role}_exclude")
-    inside = read_mask(mask, beside, role) if mask else None
+    inside = read_mask(mask, beside, role, getattr(args, f"{role}_mask_series")) if mask else None
     if not exclude:
         return image, inside
-    hole = read_mask(exclude, beside, f"{role} exclusion")
+    hole = read_mask(exclude, beside, role, getattr(args, f"{role}_exclude_series"), "exclude")
     if image is not None:
         return image.without(hole), inside
     return None, ~hole if inside is None else inside & ~hole
+
+
+def _pixel_type(text: str) -> np.dtype:
+    if text not in PIXEL_TYPES:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(PIXEL_TYPES)}")
+    return PIXEL_TYPES[text]
 
 
 def _label_list(text: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import torch
 from ..images.image import Image
 from ..images.pair import Pair
 from ..images.phantom import lung_phantom
-from ..images.writing import write_image
+from ..images.writing import own_format, write_image
 from ..storage import staged_folder
 from .display import reporter
 from .register import add_run_arguments, read_options, register_pair
@@ -37,16 +37,16 @@ def run(args: argparse.Namespace) -> None:
         phantom = lung_phantom(args.size, options.seed)
         pair = Pair(phantom.fixed, phantom.moving, phantom.fixed_mask, phantom.moving_mask,
                     (phantom.landmarks_fixed, phantom.landmarks_moving))
-        _write_pair(pair, staging)
-        report = register_pair(pair, options, staging, show, args.grid_spacing,
+        _write_pair(pair, staging, args.format or own_format(None, pair.fixed.grid))
+        report = register_pair(pair, options, staging, show, args,
                                sources={"phantom": f"lung_phantom(size={args.size}, seed={options.seed})"})
     show.done(report, args.output)
 
 
-def _write_pair(pair: Pair, folder: Path) -> None:
+def _write_pair(pair: Pair, folder: Path, format: str) -> None:
     for role, image, mask in (("fixed", pair.fixed, pair.fixed_mask), ("moving", pair.moving, pair.moving_mask)):
-        write_image(image.to_sitk(sitk.sitkInt16), folder / f"{role}.nii.gz")
-        write_image(Image(mask, image.grid).to_sitk(sitk.sitkUInt8), folder / f"{role}_mask.nii.gz")
+        write_image(image.to_sitk(sitk.sitkInt16), folder / f"{role}.{format}")
+        write_image(Image(mask, image.grid).to_sitk(sitk.sitkUInt8), folder / f"{role}_mask.{format}")
     axes = [f"{side}_{axis}" for side in ("fixed", "moving") for axis in "xyz"]
     np.savetxt(folder / "landmarks.csv", torch.cat(pair.landmarks, dim=1).numpy(), "%.3f", ",", header=",".join(axes),
                comments="")

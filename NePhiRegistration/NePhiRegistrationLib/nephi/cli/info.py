@@ -11,7 +11,7 @@ from typing import Optional
 import SimpleITK as sitk
 import torch
 
-from ..images.reading import read_image
+from ..images.reading import read_channels
 from ..maps.transform import Transform
 from ..options import preset_names
 from ..report import flattened, plain
@@ -60,7 +60,10 @@ def _transform(path: str) -> dict:
 
 
 def _image(path: str, series: Optional[str]) -> dict:
-    image = read_image(path, "input", series)
-    grid = {**image.grid.to_dict(), "extent": image.grid.extent, "center": image.grid.center}
-    return {"file": path, "grid": grid, "minimum": float(image.values.min()), "maximum": float(image.values.max()),
-            "mean": float(image.values.mean())}
+    image = read_channels(path, "input", series)
+    grid = {**image.place(image.grid), "extent": image.grid.extent, "center": image.grid.center}
+    known = image.values[torch.isfinite(image.values)].double()
+    minimum, maximum, mean = map(float, (known.min(), known.max(), known.mean())) if known.numel() else [None] * 3
+    return {"file": path, "grid": grid, "pixel type": image.kind.name, "components": image.components,
+            "minimum": minimum, "maximum": maximum, "mean": mean,
+            "NaN or infinite": image.values.numel() - known.numel()}

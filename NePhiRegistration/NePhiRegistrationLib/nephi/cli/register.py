@@ -14,12 +14,13 @@ from ..align.initial import read_initial_transform
 from ..align.registration import register
 from ..device import pick_device
 from ..errors import InputError
-from ..files.outputs import Run, write_outputs
+from ..files.outputs import ImageFiles, Run, write_outputs
 from ..files.points import read_landmark_pairs
 from ..images.pair import Pair, check_overlap
+from ..images.writing import FORMATS
 from ..options import Options, preset_names
 from ..storage import staged_folder
-from .arguments import add_judges, read_pair
+from .arguments import add_judges, add_pixel_type, read_pair
 from .display import Silent, reporter
 from .option_flags import add_options, given_options
 
@@ -49,6 +50,10 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
                         "forward.h5 and inverse.h5 (default: the coarsest with an error of at most 0.05 mm)")
+    parser.add_argument("--format", type=_format, metavar="NAME", help=f"format of the images that are written: "
+                        f"{', '.join(FORMATS)} (default: that of the fixed image, or nrrd where that cannot hold their "
+                        "place exactly)")
+    add_pixel_type(parser, "warped image (default: that of the moving image if it is an integer, else float32)")
     parser.add_argument("--json", action="store_true", help="print progress and result to stdout as JSON lines")
     add_options(parser)
 
@@ -65,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         if options.affine == "none":
             check_overlap(pair.fixed, pair.moving, initial)
         sources = {name: value for name in _SOURCES if (value := getattr(args, name))}
-        report = register_pair(pair, options, staging, show, args.grid_spacing, initial, guides, sources)
+        report = register_pair(pair, options, staging, show, args, initial, guides, sources)
     show.done(report, args.output)
 
 
@@ -81,10 +86,11 @@ def read_options(args: argparse.Namespace) -> Options:
     return options
 
 
-def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, grid_spacing: Optional[float] = None,
+def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args: argparse.Namespace,
                   initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
                   sources: Optional[dict] = None) -> dict:
-    """Register a pair, show the progress, write the outputs into a folder; returns the report."""
+    """Register a pair, show the progress, write the outputs into a folder as :func:`add_run_arguments` has it; returns
+    the report."""
     phases: dict[str, float] = {}
     before = time.perf_counter()
     steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial, guides)
@@ -96,4 +102,12 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, grid
             show.progress(state)
     run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
               sources or {})
-    return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step)
+    return write_outputs(state.transform, pair, run, folder, args.grid_spacing, show.step,
+                         ImageFiles(args.format, args.pixel_type))
+
+
+def _format(text: str) -> str:
+    name = text.lower().lstrip(".")
+    if name not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(FORMATS)}")
+    return name

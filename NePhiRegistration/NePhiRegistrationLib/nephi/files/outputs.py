@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional, Union
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..images.image import Image
 from ..images.pair import Pair, with_masks
-from ..images.writing import write_image
+from ..images.writing import own_format, write_image
 from ..judge.evidence import Sampled, evaluate
 from ..judge.folds import summary
 from ..maps.determinant import determinant_image, log_determinant
@@ -30,8 +31,8 @@ FILES = {
     "transform": "transform.nephi", "forward": "forward.h5", "inverse": "inverse.h5", "warped": "warped.nii.gz",
     "log_jacobian": "log_jacobian.nii.gz", "report": "report.json", "page": "report.html",
 }
-"""What a registration leaves in its folder, by role."""
-
+"""What a registration of NIfTI images leaves in its folder, by role; see :func:`file_names`."""
+_IMAGES = ("warped", "log_jacobian")
 
 Announce = Callable[[str], None]
 
@@ -57,14 +58,36 @@ class Run:
     sources: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ImageFiles:
+    """How images are written.
+
+    Attributes:
+        format: one of :data:`nephi.images.writing.FORMATS`; None is that of the fixed image's file, or NRRD where that
+            cannot hold the place of the voxels exactly.
+        kind: the type of the voxels of the warped image; None is that of the moving image if it is an integer, else
+            float32.
+    """
+
+    format: Optional[str] = None
+    kind: Optional[np.dtype] = None
+
+
+def file_names(format: str) -> dict[str, str]:
+    """What a registration leaves in its folder, by role, with the images in one of the formats."""
+    return {**FILES, **{role: f"{role}.{format}" for role in _IMAGES}}
+
+
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
-                  grid_spacing: Optional[float] = None, on_step: Optional[Announce] = None) -> dict:
-    """Write all of :data:`FILES` into a folder that exists; see :func:`nephi.storage.staged_folder` for all or nothing.
+                  grid_spacing: Optional[float] = None, on_step: Optional[Announce] = None,
+                  images: Optional[ImageFiles] = None) -> dict:
+    """Write all files into a folder that exists; see :func:`nephi.storage.staged_folder` for all or nothing.
 
     Args:
         pair: with both images.
         grid_spacing: mm between the nodes of the exported splines; None picks one.
         on_step: called with the name of each step before it begins; what it raises ends the writing.
+        images: how images are written; the fixed image's file is the one in ``run.sources``.
 
     Returns:
         The report (docs/report-schema.md).
@@ -73,6 +96,8 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
         InputError: the folder cannot be written or is full.
     """
     folder, announce, pair = Path(folder), on_step or (lambda name: None), with_masks(pair)
+    images = images or ImageFiles()
+    names = file_names(images.format or own_format(run.sources.get("fixed"), pair.fixed.grid))
     announce("transform")
     transform.save(folder / FILES["transform"])
     exports = []
@@ -84,10 +109,10 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     after = _warped(transform, pair, folder, exports[0])
     announce("sampling")
     maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
-    judged = judge(transform, pair, run, maps, after, exports, FILES, announce)
+    judged = judge(transform, pair, run, maps, after, exports, names, announce)
     announce("report")
-    write_image(judged.warped.to_sitk(), folder / FILES["warped"])
-    write_image(judged.log_jacobian.to_sitk(), folder / FILES["log_jacobian"])
+    write_image(judged.warped.stored(images.kind), folder / names["warped"])
+    write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
     write_report(judged.report, folder / FILES["report"])
     pictures = Pictures(
         transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
@@ -158,7 +183,8 @@ def _warped(transform: Transform, pair: Pair, folder: Path, export: dict) -> Ima
     moving, grid = pair.moving.to_sitk(), pair.fixed.grid
     result = sitk.Resample(moving, grid.size, sitk.ReadTransform(str(folder / FILES["forward"])), sitk.sitkLinear,
                            grid.origin, grid.spacing, grid.direction, float(pair.moving.values.min()))
-    return Image(torch.from_numpy(sitk.GetArrayFromImage(result)), grid, f"warped {pair.moving.name}")
+    return Image(torch.from_numpy(sitk.GetArrayFromImage(result)), grid, f"warped {pair.moving.name}",
+                 kind=pair.moving.kind)
 
 
 def _runtime(run: Run) -> dict:

@@ -1,4 +1,4 @@
-"""What an image must be before it is used: one 2D or 3D volume of finite numbers, with sound geometry."""
+"""What an image must be before it is used: somewhere in the world, and to be registered one 2D or 3D volume."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ def check_header(name: str, dim: int, components: int, spacing: Sequence[float],
         raise InputError(f"The {name} is {dim}D; extract one 2D or 3D volume from it.")
     if components != 1:
         raise InputError(f"The {name} has {components} values per voxel (colour or vectors); convert it to one.")
+    check_place(name, dim, components, spacing, direction)
+
+
+def check_place(name: str, dim: int, components: int, spacing: Sequence[float], direction: Sequence[float]) -> None:
+    """Refuse an image, of any number of values per voxel and perhaps over time, that is nowhere in the world.
+
+    Raises:
+        InputError: it is.
+    """
+    if dim not in (2, 3, 4):
+        raise InputError(f"The {name} is {dim}D; extract 2D, 3D or 4D images from it.")
     check_spacing(name, spacing)
     matrix = np.asarray(direction, dtype=np.float64).reshape(dim, dim)
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-6:

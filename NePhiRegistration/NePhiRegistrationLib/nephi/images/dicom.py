@@ -22,6 +22,7 @@ _OFFSETS, _DOSE_SCALING = "3004|000c", "3004|000e"
 _PHASES = {"0020|0100": "temporal position", "0020|9241": "cardiac phase", "0018|1060": "trigger time",
            "0018|0086": "echo", "0018|9087": "b-value", "0008|0008": "image type", "0020|0012": "acquisition",
            "0008|0032": "acquisition time", "0008|0031": "series time"}
+_CLASS, _SEGMENTATION = "0008|0016", "1.2.840.10008.5.1.4.1.1.66.4"
 _LISTED = 12  # volumes that a message names
 _UNEVEN = 0.1  # of the distance of slices: how far off its even place a slice may be
 _DRIFT = 0.25  # voxels over all slices: up to here a shear is rounding
@@ -61,12 +62,25 @@ class _Volume:
         return ", ".join(filter(None, (first.tag("0008|0060"), first.tag(_DESCRIPTION), self.what, slices)))
 
 
-def read_folder(folder: Path, name: str, series: Optional[str] = None) -> sitk.Image:
+@dataclass(frozen=True)
+class Choice:
+    """Which volume of a folder that holds several.
+
+    Attributes:
+        series: a series UID, with "/1", "/2" and so on for the phases of a series that has several; None for the only
+            one.
+        flag: how the command line chooses one, for the message.
+    """
+
+    series: Optional[str] = None
+    flag: str = "--fixed-series, --moving-series or --series"
+
+
+def read_folder(folder: Path, name: str, choice: Choice) -> sitk.Image:
     """The one volume of a folder of DICOM files, or of the folders in it where it holds none itself.
 
     Args:
         name: what messages call the image.
-        series: which volume: a series UID, with "/1", "/2" and so on for the phases of a series that has several.
 
     Raises:
         InputError: there is none, there are several, or its slices do not fill a volume.
@@ -76,14 +90,14 @@ def read_folder(folder: Path, name: str, series: Optional[str] = None) -> sitk.I
     if not volumes:
         raise InputError(f"The {name} holds no DICOM image, nor do the folders in it; give the folder of a DICOM "
                          "series, or an image file.")
+    series = choice.series
     if series is None and len(volumes) == 1:
         series = next(iter(volumes))
     if series not in volumes:
         listed = "; ".join(f"{key} ({volume})" for key, volume in list(volumes.items())[:_LISTED])
         more = f"; and {len(volumes) - _LISTED} more" if len(volumes) > _LISTED else ""
         found = f"holds {len(volumes)} DICOM volumes" if series is None else f"has no DICOM series {series}"
-        raise InputError(f"The {name} {found}; choose one with --fixed-series, --moving-series or --series: "
-                         f"{listed}{more}.")
+        raise InputError(f"The {name} {found}; choose one with {choice.flag}: {listed}{more}.")
     files = volumes[series].files
     if len(files) > 1:
         return _stack(files, name)
@@ -95,7 +109,7 @@ def read_folder(folder: Path, name: str, series: Optional[str] = None) -> sitk.I
 
 def is_dicom(reader: sitk.ImageFileReader) -> bool:
     """Whether the header that a reader has read is DICOM."""
-    return reader.HasMetaDataKey("0008|0016")
+    return reader.HasMetaDataKey(_CLASS)
 
 
 def read_file(reader: sitk.ImageFileReader, name: str) -> sitk.Image:
@@ -105,6 +119,9 @@ def read_file(reader: sitk.ImageFileReader, name: str) -> sitk.Image:
         InputError: it is a single slice, or its frames are not evenly apart.
         RuntimeError: it cannot be read.
     """
+    if is_dicom(reader) and reader.GetMetaData(_CLASS).strip(" \0") == _SEGMENTATION:
+        raise InputError(f"The {name} is a DICOM segmentation object (SEG), whose segments this program does not read; "
+                         "convert it to a label image, for instance .nrrd in 3D Slicer.")
     if reader.GetSize()[2:] == (1,):
         raise InputError(f"The {name} is a single DICOM slice; give the folder that holds all slices of its series, or "
                          "convert a 2D picture to .nrrd.")

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Optional, Union
 
+import numpy as np
 import SimpleITK as sitk
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import Grid
 from .checks import check_finite, check_header
+from .pixel_types import as_type, holding
 from .shear import at_right_angles
 
 log = logging.getLogger(__name__)
@@ -25,18 +27,21 @@ class Image:
     """A scalar image in the world.
 
     Attributes:
-        values: float32, shaped ``grid.shape`` (k, j, i).
+        values: shaped ``grid.shape`` (k, j, i): float32; of labels int32 or int64, see :func:`whole_numbers`.
         grid: where the voxels are.
         name: what messages call it, for instance ``fixed image ct.nii.gz``.
         known: bool of that shape, which voxels have a value that counts; None means all. Those that are NaN or infinite
             in a file hold the lowest value; those that were excluded (:meth:`without`) keep theirs. Nothing of either
             is compared.
+        kind: the integer type in which the file has the voxels, and files of the warped image will; None where it is
+            none.
     """
 
     values: Tensor
     grid: Grid
     name: str = "image"
     known: Optional[Tensor] = None
+    kind: Optional[np.dtype] = None
 
     @classmethod
     def from_sitk(cls, image: sitk.Image, name: str = "image") -> Image:
@@ -54,11 +59,23 @@ class Image:
 
     def to_sitk(self, pixel_type: int = sitk.sitkFloat32) -> sitk.Image:
         """This image for SimpleITK; label images want an integer ``pixel_type``."""
-        image = sitk.GetImageFromArray(self.values.detach().to("cpu", torch.float32).numpy())
+        whole = self.values.dtype in (torch.int32, torch.int64)  # exact, as labels have to be
+        values = self.values.detach().to("cpu", self.values.dtype if whole else torch.float32)
+        image = self._placed(values.numpy())
+        return image if pixel_type == image.GetPixelID() else sitk.Cast(image, pixel_type)
+
+    def stored(self, kind: Optional[np.dtype] = None) -> sitk.Image:
+        """This image as files have it: in a type, by default its own :attr:`kind`, by :func:`.pixel_types.as_type`."""
+        if not self.values.is_floating_point():
+            kind = kind or holding(self.values, self.kind)
+        return self._placed(as_type(self.values.detach().cpu().numpy(), kind or self.kind or np.dtype(np.float32)))
+
+    def _placed(self, array: np.ndarray) -> sitk.Image:
+        image = sitk.GetImageFromArray(array)
         image.SetSpacing(self.grid.spacing)
         image.SetOrigin(self.grid.origin)
         image.SetDirection(self.grid.direction)
-        return image if pixel_type == sitk.sitkFloat32 else sitk.Cast(image, pixel_type)
+        return image
 
     def to(self, device: Union[str, torch.device]) -> Image:
         """The same image on another device."""
@@ -86,25 +103,56 @@ class Image:
         return replace(self, known=known)
 
 
-def scalar_image(image: sitk.Image, name: str) -> Image:
-    """Any scalar finite image, also a constant one: label images may be that.
+def label_image(image: sitk.Image, name: str) -> Image:
+    """Any scalar image of whole numbers, also a constant one.
 
     Raises:
-        InputError: it is not 2D or 3D, not scalar, complex, without a sound geometry or not finite everywhere.
+        InputError: it is not 2D or 3D, not scalar, complex, without a sound geometry or not of whole numbers.
     """
-    result = _scalar(image, name, sitk.sitkNearestNeighbor)
-    check_finite(name, result.values.numel() - int(torch.isfinite(result.values).sum()), result.values.numel())
-    return result
+    image = _sound(image, name, sitk.sitkNearestNeighbor)
+    array = sitk.GetArrayViewFromImage(image)
+    return Image(whole_numbers(array, name), Grid.from_sitk(image), name, kind=_integer(array))
 
 
-def _scalar(image: sitk.Image, name: str, how: int = sitk.sitkLinear) -> Image:
+def whole_numbers(array: np.ndarray, name: str) -> Tensor:
+    """Labels of any type without rounding one of them: a copy as int32, or as int64 where they do not fit into that.
+
+    Args:
+        name: what messages call the label image.
+
+    Raises:
+        InputError: voxels that are not finite, not whole numbers, or too large for int64.
+    """
+    if array.dtype.kind == "f":
+        check_finite(name, array.size - int(np.count_nonzero(np.isfinite(array))), array.size)
+        fractions = int(np.count_nonzero(array != np.round(array)))
+        if fractions:
+            raise InputError(f"The {name} has {fractions} voxels that are not whole numbers; use a label image.")
+    low, high = int(array.min()), int(array.max())
+    if not -2**63 <= low <= high < 2**63:
+        raise InputError(f"The {name} has labels from {low} to {high}, beyond signed 64-bit integers; give its labels "
+                         "smaller numbers.")
+    return torch.from_numpy(array.astype(np.int32 if -2**31 <= low <= high < 2**31 else np.int64))
+
+
+def _scalar(image: sitk.Image, name: str) -> Image:
+    kind = _integer(sitk.GetArrayViewFromImage(image))
+    image = _sound(image, name, sitk.sitkLinear)
+    values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)))
+    return Image(values, Grid.from_sitk(image), name, kind=kind)
+
+
+def _integer(array: np.ndarray) -> Optional[np.dtype]:
+    return array.dtype if array.dtype.kind in "iu" else None
+
+
+def _sound(image: sitk.Image, name: str, how: int) -> sitk.Image:
+    """The image at right angles; refused where it is no scalar image in the world."""
     components = image.GetNumberOfComponentsPerPixel()
     check_header(name, image.GetDimension(), components, image.GetSpacing(), image.GetDirection())
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"The {name} has complex voxels; register its magnitude.")
-    image = at_right_angles(image, name, how)
-    values = torch.from_numpy(sitk.GetArrayFromImage(sitk.Cast(image, sitk.sitkFloat32)))
-    return Image(values, Grid.from_sitk(image), name)
+    return at_right_angles(image, name, how)
 
 
 def _without_unknown(image: Image) -> Image:

@@ -38,14 +38,16 @@ class Nifti:
     Attributes:
         version: 1 or 2.
         size: voxels along (i, j, k), as many axes as there are up to three.
-        unknown: (n,) flat indices, in (k, j, i) order, of the NaN and infinite voxels, which ITK reads as zeros.
+        unknown: (n,) flat indices, in the order of the file, of the NaN and infinite numbers, which ITK reads as zeros.
         sform: (4, 4) from voxel indices (i, j, k) to LPS mm, if that is what places the image, else None.
+        shadowed: whether ITK would read the voxels of another file, the .nii beside a .nii.gz.
     """
 
     version: int
     size: tuple[int, ...]
     unknown: np.ndarray
     sform: Optional[np.ndarray]
+    shadowed: bool
 
     @property
     def straight(self) -> bool:
@@ -107,17 +109,22 @@ def check_nifti(path: Path, name: str, voxels: bool = True) -> Optional[Nifti]:
         if not 0 <= offset < 2**53:
             raise InputError(f"The {name} has the voxel offset {offset:g} in its header; copy the file again.")
         axes, sform = tuple(dims[1 : min(dims[0], 3) + 1]), _sform(header, order, version, spacing)
+        shadowed = body.suffix.lower() == ".gz" and body.with_suffix("").exists()
         if not voxels:
-            return Nifti(version, axes, np.zeros(0, np.int64), sform)
+            return Nifti(version, axes, np.zeros(0, np.int64), sform, shadowed)
         with _opened(body) as file:
             file.seek(int(offset))
-            size, unknown = _read_through(file, {16: order + "f4", 64: order + "f8"}.get(kind))
+            size, unknown = _read_through(file, {code: order + form for code, form in _REAL.items()}.get(kind))
     except (EOFError, OSError, zlib.error, struct.error) as error:
         raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
     needed = math.prod(dims[1 : dims[0] + 1]) * bits // 8
     if size < needed:
         raise InputError(f"The {name} is truncated ({size} of {needed} bytes of voxels); copy the file again.")
-    return Nifti(version, axes, unknown, sform)
+    return Nifti(version, axes, unknown, sform, shadowed)
+
+
+_REAL = {16: "f4", 64: "f8", 32: "f4", 1792: "f8"}
+"""The numbers in voxels of these data types, real and complex."""
 
 
 _LAYOUT = {1: (("8h", 40), ("2h", 70), ("8f", 76), ("f", 108)), 2: (("8q", 16), ("2h", 12), ("8d", 104), ("q", 168))}
@@ -172,12 +179,30 @@ def readable(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
     It is NIfTI-1, and has no geometry where ITK refuses that of the file: :meth:`Nifti.placed` knows it.
 
     Raises:
-        InputError: it has more than 32767 voxels along an axis.
+        InputError: a NIfTI-2 file has more than 32767 voxels along an axis.
         OSError: there is no space.
     """
-    if nifti.version == 1 and nifti.straight:
+    if nifti.version == 1 and nifti.straight and not nifti.shadowed:
         yield path
         return
+    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
+        if nifti.version == 1 and nifti.straight:
+            yield _unzipped(path, Path(folder))
+        else:
+            yield _rewritten(path, name, nifti, Path(folder))
+
+
+def _unzipped(path: Path, folder: Path) -> Path:
+    head, body = _files(path)
+    for file, suffix in ((body, ".img"), (head, ".nii" if head == body else ".hdr")):
+        copy = folder / f"image{suffix}"
+        with open(copy, "wb") as out, _opened(file) as content:
+            shutil.copyfileobj(content, out, _CHUNK)
+    return copy
+
+
+def _rewritten(path: Path, name: str, nifti: Nifti, folder: Path) -> Path:
+    """A copy as one NIfTI-1 file, without a geometry that ITK refuses."""
     head, body = _files(path)
     with _opened(head) as file:
         old = file.read(540)
@@ -192,13 +217,12 @@ def readable(path: Path, name: str, nifti: Nifti) -> Iterator[Path]:
         struct.pack_into(order + "2h", new, 252, 0, 0)
     struct.pack_into(order + "f", new, 108, 352)
     new[344:348] = b"n+1\0"
-    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
-        copy = Path(folder) / "image.nii"
-        with open(copy, "wb") as out, _opened(body) as file:
-            out.write(new)
-            file.seek(int(offset))
-            shutil.copyfileobj(file, out, _CHUNK)
-        yield copy
+    copy = folder / "image.nii"
+    with open(copy, "wb") as out, _opened(body) as file:
+        out.write(new)
+        file.seek(int(offset))
+        shutil.copyfileobj(file, out, _CHUNK)
+    return copy
 
 
 def _as_version_1(old: bytes, new: bytearray, order: str, name: str) -> None:
@@ -213,9 +237,9 @@ def _as_version_1(old: bytes, new: bytearray, order: str, name: str) -> None:
     new[123] = old[500 if order == "<" else 503]
 
 
-_SHARED = (("8h", 40, "8q", 16), ("2h", 70, "2h", 12), ("8f", 76, "8d", 104), ("2f", 112, "2d", 176),
-           ("2h", 252, "2i", 344), ("18f", 256, "18d", 352))
-"""Type and place in version 1, and in version 2, of dim, datatype, pixdim, the scaling, and the two geometries."""
+_SHARED = (("8h", 40, "8q", 16), ("h", 68, "i", 504), ("2h", 70, "2h", 12), ("8f", 76, "8d", 104),
+           ("2f", 112, "2d", 176), ("2h", 252, "2i", 344), ("18f", 256, "18d", 352))
+"""Type and place in version 1, and in version 2: dim, intent, datatype, pixdim, the scaling, and the two geometries."""
 
 
 def _files(path: Path) -> tuple[Path, Path]:

@@ -77,7 +77,8 @@ class Pair:
             given, missing = ("fixed", "moving") if self.moving_labels is None else ("moving", "fixed")
             raise InputError(f"There are {given} labels but no {missing} ones; give both or neither.")
         if self.labels is not None and self.fixed_labels is not None:
-            absent = [label for label in self.labels if not (self.fixed_labels.values == label).any()]
+            present = set(self.fixed_labels.values.unique().tolist())
+            absent = [label for label in self.labels if label not in present]
             if absent:
                 raise InputError(f"The {self.fixed_labels.name} has no label {', '.join(map(str, absent))}; "
                                  "choose labels that it has.")

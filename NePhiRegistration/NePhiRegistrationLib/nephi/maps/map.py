@@ -141,17 +141,18 @@ class Composition(Map):
         return in_slabs(product, grid, grid.dim, grid.dim)
 
 
-def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int) -> Tensor:
-    """What a function gives for parts of a grid, together: (*grid.shape, *shape) float32 on the CPU.
+def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int, dtype: torch.dtype = torch.float32
+             ) -> Tensor:
+    """What a function gives for parts of a grid, together: (*grid.shape, *shape) on the CPU.
 
     Raises:
         DeviceMemoryError: there is not enough memory; at once, before any work.
     """
-    size, room = 4.0 * grid.count * math.prod(shape), free_memory()
+    size, room = 1.0 * dtype.itemsize * grid.count * math.prod(shape), free_memory()
     if size > room:
         raise DeviceMemoryError(f"A grid of {' x '.join(map(str, grid.size))} voxels needs {size / 1e9:.1f} GB and "
                                 f"{room / 1e9:.1f} GB of memory are free; choose a larger spacing or a smaller image.")
-    values, start = torch.empty(*grid.shape, *shape), 0
+    values, start = torch.empty(*grid.shape, *shape, dtype=dtype), 0
     for slab in grid.slabs(POINTS_AT_ONCE):
         stop = start + slab.shape[0]
         values[start:stop] = function(slab).view(*slab.shape, *shape)

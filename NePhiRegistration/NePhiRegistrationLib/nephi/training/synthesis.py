@@ -171,6 +171,10 @@ class _Head:
 def _read_map(file: Path) -> _Head:
     labels = read_labels(file, "training")
     grid = labels.grid
+    lowest, highest = int(labels.values.min()), int(labels.values.max())
+    if lowest < 0 or highest >= LABELS:
+        raise InputError(f"The label map {file} has labels from {lowest} to {highest}; use labels from 0 to "
+                         f"{LABELS - 1}.")
     values = labels.values.to(torch.int16)
     index = torch.nonzero((values > 0) & (values < SKULL))
     if len(index) == 0:
