@@ -189,6 +189,26 @@ def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
         Predictor.load(other)
 
 
+@pytest.mark.parametrize(("part", "changes"), [
+    ("sizes", {"widths": [10**9] * 3}), ("sizes", {"depth": 10**12}), ("sizes", {"size": 2**40}),
+    ("sizes", {"channels": 10**9}), ("sizes", {"shared": 10**12}), ("sizes", {"local_block": 0}), ("sizes", {"dim": 9}),
+    ("architecture", {"hidden": 10**9}), ("architecture", {"frequencies": 10**12})])
+def test_sizes_of_layers_that_a_file_does_not_hold_take_no_memory(tmp_path, part, changes):
+    _predictor().save(tmp_path / "tiny.npz")
+    other = _rewritten(tmp_path / "tiny.npz", tmp_path / "other.npz",
+                       lambda header, _: header["design"][part].update(changes))
+    with pytest.raises(InputError, match="do not fit their own description"):
+        Predictor.load(other)
+
+
+def test_weights_that_are_applied_without_end_are_refused(tmp_path):
+    _predictor().save(tmp_path / "tiny.npz")
+    other = _rewritten(tmp_path / "tiny.npz", tmp_path / "other.npz",
+                       lambda header, _: header["design"].update(passes=10**9))
+    with pytest.raises(InputError, match="There are 1000000000 passes; there can be 1 to 8"):
+        Predictor.load(other)
+
+
 def test_a_prediction_on_a_wider_latent_grid_is_the_same_map():
     fixed, moving = _pair()
     model = _predictor().predict(fixed, moving, np.eye(3))[0]
