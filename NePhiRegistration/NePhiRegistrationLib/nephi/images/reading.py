@@ -13,7 +13,7 @@ from ..errors import InputError, reason
 from ..geometry import Grid
 from ..storage import PathLike
 from . import dicom
-from .checks import check_header
+from .checks import check_header, check_size
 from .image import Image, scalar_image
 from .masks import mask_on
 from .nifti import Nifti, check_nifti, readable
@@ -95,6 +95,7 @@ def _read_file(path: Path, name: str) -> sitk.Image:
     # The header first: ITK refuses bad geometry while reading, in words that do not say which value is wrong.
     check_header(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(),
                  reader.GetDirection())
+    check_size(name, reader.GetSize(), reader.GetNumberOfComponents())
     return reader.Execute()
 
 
