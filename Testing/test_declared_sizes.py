@@ -1,4 +1,4 @@
-"""Files that claim to hold more than there is memory, or inflate to it, are refused in a sentence before it is taken."""
+"""Files that claim to hold more than there is memory are refused in a sentence before any of it is taken."""
 
 from __future__ import annotations
 

@@ -110,8 +110,9 @@ def test_a_node_that_cannot_be_put_back_is_named_and_all_others_are(logic, monke
     assert transform_nodes.grid_transform(forward) is None
     assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
     assert content() - before == ({"out warped"} if made else set())
-    assert task.message == (f"The registration was cancelled. {'out warped, ' if made else ''}back could not be put back "
-                            "and must be corrected by hand; see the log for details.")
+    names = "out warped, back" if made else "back"
+    assert task.message == (f"The registration was cancelled. {names} could not be put back and must be corrected by "
+                            "hand; see the log for details.")
     assert task.result.error == task.message
 
 

@@ -117,9 +117,8 @@ def test_every_similarity_stays_on_the_device(second, similarity):
 
 
 @pytest.mark.parametrize(("preset", "changes"), [
-    *((preset, {"weights": "auto"}) for preset in preset_names()),
-    ("generic", {"weights": "auto", "affine": "affine"}), ("lung-ct", {"weights": "universal", "refinement": 2}),
-    ("brain-mri", {"weights": "universal", "iterations": (0, 0)})])
+    ("generic", {"weights": "auto", "affine": "affine"}), ("lung-ct", {"weights": "auto", "refinement": 2}),
+    ("brain-mri", {"weights": "auto"}), ("brain-mri", {"weights": "universal", "iterations": (0, 0)})])
 def test_predictions_stay_on_the_device(second, preset, changes):
     assert _is_second(_run(_pair(3), Options.from_preset(preset, **{**QUICK, **changes})))
 
@@ -158,6 +157,7 @@ def test_a_transform_is_applied_and_differentiated_on_the_device(second):
 
 # ------------------------------------------------------------------------------------------------------ training
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # torch means its own "meta"
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_a_training_with_its_validation_and_its_checkpoint_stays_on_the_device(second, tmp_path, norm):
     config = tiny_config(model={"norm": norm, "passes": 2, "cues": True}, training={"steps": 2, "validate_every": 1})

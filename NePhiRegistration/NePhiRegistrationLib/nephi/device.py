@@ -5,12 +5,19 @@ from __future__ import annotations
 import math
 import os
 
+import numpy as np
 import torch
 
 from .errors import InputError
 
+try:
+    torch.from_numpy(np.zeros(1))
+except RuntimeError as error:  # built for NumPy 1, as torch was until version 2.2
+    raise ImportError(f"torch {torch.__version__} cannot work with NumPy {np.__version__}; install torch 2.3 or newer, "
+                      "or NumPy 1") from error
+
 DEVICES = ("auto", "cpu", "cuda")
-"""Apple's MPS is not among them: it has no numbers in double precision, and torch lacks some of the kernels used here."""
+"""Apple's MPS is not among them: it has no double precision, and torch lacks some of the kernels used here."""
 
 
 def pick_device(name: str) -> torch.device:

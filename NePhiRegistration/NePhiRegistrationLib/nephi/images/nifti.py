@@ -245,7 +245,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _read_through(file: BinaryIO, most: int, floats: Optional[str]) -> tuple[int, np.ndarray]:
-    """How many of the next bytes are there, and which of the numbers in them, read as this type, are NaN or infinite."""
+    """How many of the next bytes there are, and which of the numbers in them, of this type, are NaN or infinite."""
     size, unknown = 0, [np.zeros(0, np.int64)]
     while chunk := file.read(max(0, min(_CHUNK, most - size))):
         if floats:

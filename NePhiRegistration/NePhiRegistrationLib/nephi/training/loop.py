@@ -85,8 +85,8 @@ def _open(folder: Path, state: State, config: Config, resume: bool, group: Group
     file = folder / CHECKPOINT
     if resume:
         if not file.is_file() and (folder / _FORMER).exists():
-            raise InputError(f"The checkpoint {folder / _FORMER} is of an earlier version, which cannot be resumed; train "
-                             "anew, into another folder, from the weights beside it (start in [training]).")
+            raise InputError(f"The checkpoint {folder / _FORMER} is of an earlier version, which cannot be resumed; "
+                             "train anew, into another folder, from the weights beside it (start in [training]).")
         if not file.is_file():
             raise InputError(f"There is no checkpoint {file} to resume; leave --resume out.")
         checkpoint.load(state, config, file)
