@@ -49,8 +49,8 @@ def check_size(name: str, size: Sequence[int], numbers: int = 1) -> None:
     needed, room = 4.0 * numbers * math.prod(size), free_memory()
     if needed > room:
         voxels = " x ".join(map(str, size))
-        raise InputError(f"The {name} has {voxels} voxels by its header, {needed / 1e9:.1f} GB, and {room / 1e9:.1f} GB "
-                         "of memory are free; check that the file is whole, or crop the image.")
+        raise InputError(f"The {name} has {voxels} voxels by its header, {needed / 1e9:.1f} GB, and "
+                         f"{room / 1e9:.1f} GB of memory are free; check that the file is whole, or crop the image.")
 
 
 def check_finite(name: str, bad: int, voxels: int) -> None:
