@@ -36,7 +36,7 @@ def _run(config, folder, **choices):
 
 
 def _weights(folder, name=LAST):
-    return Predictor.load(folder / name).state_dict()
+    return Predictor.load(folder / name, "cpu").state_dict()
 
 
 def test_the_loss_falls():
@@ -89,7 +89,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
 def test_a_training_leaves_weights_that_can_be_used(tmp_path):
     progress = _run(tiny_config(), tmp_path)
     assert progress[-1].scores.dice > 0.3
-    predictor = Predictor.load(tmp_path / BEST)
+    predictor = Predictor.load(tmp_path / BEST, "cpu")
     assert predictor.provenance["steps"] == 4
     assert predictor.provenance["config"]["data"][0]["kind"] == "shapes"
 
@@ -98,7 +98,7 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path, monkeypatch
     scores = iter([0.5, 0.9, 0.7])
     monkeypatch.setattr(loop, "validate", lambda *_: loop.Scores(dice=next(scores)))
     _run(tiny_config(training={"steps": 3, "validate_every": 1}), tmp_path)
-    assert Predictor.load(tmp_path / BEST).provenance["steps"] == 2
+    assert Predictor.load(tmp_path / BEST, "cpu").provenance["steps"] == 2
 
 
 def test_a_folder_with_a_training_is_not_trained_over(tmp_path):

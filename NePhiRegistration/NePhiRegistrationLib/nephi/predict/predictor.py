@@ -135,7 +135,7 @@ class Predictor(nn.Module):
                      arrays)
 
     @classmethod
-    def load(cls, name: PathLike, device: Union[str, torch.device] = "cpu") -> Predictor:
+    def load(cls, name: PathLike, device: Union[str, torch.device]) -> Predictor:
         """Read weights, shipped ones by their name or any by their path; nothing in the file is executed.
 
         Raises:
