@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_the_second_device_computes_and_copies_and_takes_numbers_and_indices_fro
         assert isinstance(there.grad, SecondTensor) and there.grad.cpu().tolist() == [8.0, 0.0, 24.0]
         here = torch.zeros(3)
         here[1:] = there.detach()[1:]
-        assert here.tolist() == [0.0, 2.0, 3.0] and float(there.sum()) == 6.0
+        assert here.tolist() == [0.0, 2.0, 3.0] and float(there.detach().sum()) == 6.0
 
 
 # ------------------------------------------------------------------------------------------------- registrations
@@ -109,6 +110,15 @@ def test_every_preset_finds_on_the_second_device_what_it_finds_on_the_cpu(preset
         ours, known = (getattr(t, way).displacement_on(pair.fixed.grid) for t in (found, expected))
         assert known.abs().max() > 0.01
         assert torch.allclose(ours, known, atol=1e-3)
+
+
+@pytest.mark.parametrize("weights", ["none", "universal"])
+def test_voxels_that_are_left_out_are_left_out_on_the_device(second, weights):
+    pair = _pair(3)
+    hole = torch.zeros(pair.fixed.grid.shape, dtype=torch.bool)
+    hole[6:9, 6:9, 6:9] = True
+    pair = replace(pair, fixed=pair.fixed.without(hole), moving=pair.moving.without(hole))
+    assert _is_second(_run(pair, Options.from_preset("generic", **QUICK, weights=weights)))
 
 
 @pytest.mark.parametrize("similarity", ["ncc", "mind", "nmi"])
