@@ -13,7 +13,7 @@ import pytest
 import slicer
 from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, turn_matrix
-from NePhiRegistrationLib.mrml import transform_nodes
+from NePhiRegistrationLib.mrml import snapshot, transform_nodes
 from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
 from NePhiRegistrationLib.session.warm_worker import WarmWorker
 from NePhiRegistrationLib.worker.worker_process import WorkerProcess
@@ -81,6 +81,39 @@ def test_cancel_gives_the_users_nodes_their_content_back(logic):  # noqa: F811
     assert np.allclose(forward.GetTransformToParent().TransformPoint([5, 6, 7]), (matrix @ [5, 6, 7, 1])[:3])
     assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
     assert log_jacobian.GetSpacing() == (2, 3, 4)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_node_that_cannot_be_put_back_is_named_and_all_others_are(logic, monkeypatch, made):  # noqa: F811
+    pair, forward, table = add_pair(), add_linear(turn_matrix(10, (1, 2, 3))), add_node("Table", "numbers")
+    inverse, log_jacobian = add_node("Transform", "back"), add_node("ScalarVolume", "mine")
+    slicer.util.updateVolumeFromArray(log_jacobian, np.full((9, 10, 11), 7, np.int16))
+    before, restore, remove = content(), snapshot.Snapshot.restore, snapshot.remove
+
+    def failing(kept):
+        if kept.node is inverse:
+            raise RuntimeError("no")
+        restore(kept)
+
+    def not_removing(node):
+        if node.GetName().endswith("warped"):
+            raise RuntimeError("no")
+        remove(node)
+
+    monkeypatch.setattr(snapshot.Snapshot, "restore", failing)
+    if made:
+        monkeypatch.setattr(snapshot, "remove", not_removing)
+    task, told = started(logic, pair, Outputs(forward, inverse, None, log_jacobian, table, createMissing=True))
+    assert spin(lambda: log_jacobian.GetImageData().GetDimensions() != (11, 10, 9))
+    task.cancel()
+    assert spin(lambda: task.done) and told.ends == ["cancelled"]
+    assert transform_nodes.grid_transform(forward) is None
+    assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
+    assert content() - before == ({"out warped"} if made else set())
+    names = "out warped, back" if made else "back"
+    assert task.message == (f"The registration was cancelled. {names} could not be put back and must be corrected by "
+                            "hand; see the log for details.")
+    assert task.result.error == task.message
 
 
 def test_stop_and_keep_finishes_with_the_map_so_far(logic):  # noqa: F811

@@ -261,6 +261,28 @@ def test_one_snapshot_after_another_is_put_back_in_turn():
     assert np.array_equal(slicer.util.arrayFromVolume(node), noise())
 
 
+def test_a_display_that_cannot_be_put_back_keeps_nothing_else_from_it(monkeypatch):
+    node = add_volume(noise())
+    node.SetAttribute("whose", "mine")
+    before, restore = snapshot.Snapshot(node), snapshot.Snapshot.restore
+
+    def failing(kept):
+        if kept.node is node.GetDisplayNode():
+            raise RuntimeError("no")
+        restore(kept)
+
+    monkeypatch.setattr(snapshot.Snapshot, "restore", failing)
+    node.SetAttribute("whose", "yours")
+    added = slicer.vtkMRMLScalarVolumeDisplayNode()
+    slicer.mrmlScene.AddNode(added)
+    node.AddAndObserveDisplayNodeID(added.GetID())
+    volume_nodes.write_volume(node, noise(seed=1), PLACE)
+    with pytest.raises(RuntimeError):
+        before.restore()
+    assert node.GetAttribute("whose") == "mine" and np.array_equal(slicer.util.arrayFromVolume(node), noise())
+    assert added.GetScene() is None
+
+
 def test_a_node_that_left_the_scene_is_let_be():
     node = add_volume(noise())
     before = snapshot.Snapshot(node)

@@ -1,10 +1,12 @@
 """Options and presets: what loads, and what is refused in one sentence."""
 
 import json
+import shutil
 from dataclasses import fields
 
 import pytest
 import torch
+from nephi import options
 from nephi.device import pick_device
 from nephi.errors import InputError
 from nephi.options import Options, preset_names
@@ -105,3 +107,29 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="'cuda' was asked for"):
         pick_device("cuda")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Where the file of a user's own preset lies, beside the shipped ones."""
+    shutil.copytree(options.resources_folder() / "Presets", tmp_path / "Presets")
+    monkeypatch.setattr(options, "resources_folder", lambda: tmp_path)
+    return tmp_path / "Presets" / "mine.json"
+
+
+def test_a_users_own_file_is_a_preset(own):
+    own.write_bytes(b'\xef\xbb\xbf{"options": {"patch": 5, "iterations": 7, "resolution": [8, 9]}}')
+    assert Options.from_preset("mine").patch == 5
+    assert Options.from_preset("mine", iterations=3).iterations == (3, 3)
+
+
+@pytest.mark.parametrize("content", [
+    b'{"options": ', b"[" * 100_000, b'{"options": {"patsch": 3}}', b'{"options": {"patch": "3"}}', b'{"options": 3}',
+    b'{"options": {"patch": 900}}', b'{"options": {"smoothness": NaN}}', b'{"options": {"resolution": []}}', b"[]",
+    b'{"options": {"resolution": [8]}}', b"", b"\xff\xfe", b'{"options": {"patch": {}}}', b"{}", None])
+def test_a_file_that_is_no_preset_is_told_only_when_it_is_chosen(own, content):
+    own.mkdir() if content is None else own.write_bytes(content)
+    assert Options.from_preset("generic") and "mine" in options.preset_names()
+    with pytest.raises(InputError, match=r"^The preset .*mine\.json (cannot|is not)") as caught:
+        Options.from_preset("mine")
+    assert "\n" not in str(caught.value)

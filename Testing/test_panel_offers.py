@@ -69,10 +69,29 @@ def test_the_extension_installs_torch_asks_once_more_and_register_works_then(wit
     monkeypatch.setattr(PyTorchUtilsLogic, "answer", object())
     without_torch.present.append(True)
     without_torch.ui.torchButton.click()
-    assert PyTorchUtilsLogic.asked == [(True, None, ">=2.2")]
+    assert PyTorchUtilsLogic.asked == [(True, None, ">=2.3")]
     assert without_torch.ui.registerButton.enabled
     assert not offer_shows(without_torch.ui)
     assert without_torch.ui.statusLabel.text == "PyTorch is installed."
+
+
+@pytest.mark.parametrize(("torch", "numpy", "sentence", "asked"), [
+    ("1.13.1+cu117", "1.26.4", "PyTorch 1.13 is too old; install version 2.2 or newer with the button above.", ">=2.2"),
+    ("2.2.2", "2.0.1", "PyTorch 2.2 cannot work with NumPy 2.0; install PyTorch 2.3 or newer with the button above, or "
+     "NumPy 1.", ">=2.3")])
+def test_a_pytorch_that_cannot_be_used_is_told_and_a_newer_one_offered(without_torch, monkeypatch, torch, numpy,
+                                                                       sentence, asked):
+    from NePhiRegistrationLib.panel import torch_offer
+    installed = {"torch": torch, "numpy": numpy}
+    monkeypatch.setattr(torch_offer.importlib.metadata, "version", lambda name: installed[name])
+    without_torch.present.append(True)
+    without_torch.widget.panel.enter()
+    assert offer_shows(without_torch.ui) and not without_torch.ui.registerButton.enabled
+    assert without_torch.ui.statusLabel.text == sentence
+    installed["torch"] = "2.13.0" if numpy.startswith("2") else "2.2.2"
+    without_torch.ui.torchButton.click()
+    assert PyTorchUtilsLogic.asked == [(True, None, asked)]
+    assert without_torch.ui.registerButton.enabled and not offer_shows(without_torch.ui)
 
 
 def test_a_user_who_declines_keeps_the_offer(without_torch, monkeypatch):

@@ -53,7 +53,7 @@ def test_saved_and_loaded_weights_predict_the_same_map(tmp_path):
     fixed, moving = _pair()
     predictor = _predictor()
     predictor.save(tmp_path / "tiny.npz")
-    loaded = Predictor.load(tmp_path / "tiny.npz")
+    loaded = Predictor.load(tmp_path / "tiny.npz", "cpu")
     for way in ("forward", "inverse"):
         before, after = (_map(p.predict(fixed, moving, np.eye(3)), fixed.grid, way) for p in (predictor, loaded))
         assert float((before - fixed.grid.points("cpu")).norm(dim=1).max()) > 0.5
@@ -116,7 +116,7 @@ def test_no_iterations_are_the_prediction_alone(tmp_path):
     predictor.save(tmp_path / "tiny.npz")
     options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), iterations=0, device="cpu")
     transform = run(fixed, moving, options)
-    expected = _map(Predictor.load(tmp_path / "tiny.npz").predict(fixed, moving, np.eye(3)), fixed.grid)
+    expected = _map(Predictor.load(tmp_path / "tiny.npz", "cpu").predict(fixed, moving, np.eye(3)), fixed.grid)
     assert torch.allclose(transform.forward.map(fixed.grid.points("cpu")), expected, atol=1e-3)
     assert transform.provenance["weights"] == {"name": "tiny", "sha256": predictor.hash}
 
@@ -161,7 +161,7 @@ def test_weights_that_are_nowhere_are_named():
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "other.npz").write_bytes(content)
     with pytest.raises(InputError, match="is not a file of NePhi weights"):
-        Predictor.load(tmp_path / "other.npz")
+        Predictor.load(tmp_path / "other.npz", "cpu")
 
 
 def test_changed_numbers_are_found_out(tmp_path):
@@ -171,14 +171,14 @@ def test_changed_numbers_are_found_out(tmp_path):
         arrays["forward_field.readout"] = arrays["forward_field.readout"] + np.float16(1)
 
     with pytest.raises(InputError, match="their hash is not the one"):
-        Predictor.load(_rewritten(tmp_path / "tiny.npz", tmp_path / "changed.npz", change))
+        Predictor.load(_rewritten(tmp_path / "tiny.npz", tmp_path / "changed.npz", change), "cpu")
 
 
 def test_a_file_of_a_newer_version_asks_for_an_update(tmp_path):
     _predictor().save(tmp_path / "tiny.npz")
     newer = _rewritten(tmp_path / "tiny.npz", tmp_path / "newer.npz", lambda header, _: header.update(version=99))
     with pytest.raises(InputError, match="version 99, newer than"):
-        Predictor.load(newer)
+        Predictor.load(newer, "cpu")
 
 
 def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
@@ -186,7 +186,27 @@ def test_weights_that_do_not_fit_their_description_are_refused(tmp_path):
     other = _rewritten(tmp_path / "tiny.npz", tmp_path / "other.npz",
                        lambda header, _: header["design"]["sizes"].update(widths=[4, 4, 4]))
     with pytest.raises(InputError, match="do not fit their own description"):
-        Predictor.load(other)
+        Predictor.load(other, "cpu")
+
+
+@pytest.mark.parametrize(("part", "changes"), [
+    ("sizes", {"widths": [10**9] * 3}), ("sizes", {"depth": 10**12}), ("sizes", {"size": 2**40}),
+    ("sizes", {"channels": 10**9}), ("sizes", {"shared": 10**12}), ("sizes", {"local_block": 0}), ("sizes", {"dim": 9}),
+    ("architecture", {"hidden": 10**9}), ("architecture", {"frequencies": 10**12})])
+def test_sizes_of_layers_that_a_file_does_not_hold_take_no_memory(tmp_path, part, changes):
+    _predictor().save(tmp_path / "tiny.npz")
+    other = _rewritten(tmp_path / "tiny.npz", tmp_path / "other.npz",
+                       lambda header, _: header["design"][part].update(changes))
+    with pytest.raises(InputError, match="do not fit their own description"):
+        Predictor.load(other, "cpu")
+
+
+def test_weights_that_are_applied_without_end_are_refused(tmp_path):
+    _predictor().save(tmp_path / "tiny.npz")
+    other = _rewritten(tmp_path / "tiny.npz", tmp_path / "other.npz",
+                       lambda header, _: header["design"].update(passes=10**9))
+    with pytest.raises(InputError, match="There are 1000000000 passes; there can be 1 to 8"):
+        Predictor.load(other, "cpu")
 
 
 def test_a_prediction_on_a_wider_latent_grid_is_the_same_map():

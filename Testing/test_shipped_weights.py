@@ -24,7 +24,7 @@ def test_shipped_weights_are_small_and_their_card_describes_just_them(name):
     file = find(name)
     assert file.stat().st_size <= LARGEST
     card = (resources_folder() / "Models" / f"{name}.md").read_text(encoding="utf-8")
-    predictor = Predictor.load(name)
+    predictor = Predictor.load(name, "cpu")
     assert predictor.hash in card
     for heading in ("Data", "Training", "Figures", "Limits", "Licence"):
         assert re.search(rf"^## {heading}$", card, re.MULTILINE)
@@ -39,7 +39,7 @@ def test_presets_predict_only_on_request(name):
 
 def test_a_prediction_brings_chests_closer_that_were_never_drawn_in_training(monkeypatch):
     config = read_config("universal")
-    predictor = Predictor.load("universal")
+    predictor = Predictor.load("universal", "cpu")
     lungs = next(data for data in config.data if data.kind == "lungs")
     for name, value in (("CHESTS", 1), ("CHEST_SIZE", 64)):
         monkeypatch.setattr(f"nephi.training.synthesis.{name}", value)

@@ -22,7 +22,7 @@ def _toml(path, **training):
 def test_a_file_becomes_weights(tmp_path, capsys):
     config = _toml(tmp_path / "tiny.toml")
     assert main(["train", str(config), "-o", str(tmp_path / "out")]) == 0
-    assert Predictor.load(tmp_path / "out" / "best.npz").provenance["steps"] == 4
+    assert Predictor.load(tmp_path / "out" / "best.npz", "cpu").provenance["steps"] == 4
     captured = capsys.readouterr()
     assert "best.npz" in captured.out and "4/4" in captured.err
 
@@ -46,7 +46,7 @@ def test_a_training_goes_on_with_resume_and_more_steps(tmp_path):
     config = _toml(tmp_path / "tiny.toml")
     assert main(["train", str(config), "-o", str(tmp_path / "out"), "-q"]) == 0
     assert main(["train", str(config), "-o", str(tmp_path / "out"), "-q", "--resume", "--steps", "6"]) == 0
-    assert Predictor.load(tmp_path / "out" / "last.npz").provenance["steps"] == 6
+    assert Predictor.load(tmp_path / "out" / "last.npz", "cpu").provenance["steps"] == 6
 
 
 def test_a_training_starts_from_given_weights(tmp_path):
@@ -55,7 +55,7 @@ def test_a_training_starts_from_given_weights(tmp_path):
     first = tmp_path / "first" / "last.npz"
     slow = _toml(tmp_path / "slow.toml", learning_rate=0.0, field_learning_rate=0.0, average=0.0)
     assert main(["train", str(slow), "-o", str(tmp_path / "second"), "-q", "--start", str(first)]) == 0
-    before, after = Predictor.load(first), Predictor.load(tmp_path / "second" / "last.npz")
+    before, after = Predictor.load(first, "cpu"), Predictor.load(tmp_path / "second" / "last.npz", "cpu")
     assert after.provenance["config"]["training"]["start"] == str(first)
     for one, other in zip(before.parameters(), after.parameters()):
         assert bool((one == other).all())
@@ -64,12 +64,12 @@ def test_a_training_starts_from_given_weights(tmp_path):
 def test_a_training_starts_from_weights_for_cubes_of_another_size_or_another_number_of_passes(tmp_path):
     assert main(["train", str(_toml(tmp_path / "tiny.toml")), "-o", str(tmp_path / "first"), "-q"]) == 0
     first = tmp_path / "first" / "last.npz"
-    size = 2 * Predictor.load(first).design.sizes.size
+    size = 2 * Predictor.load(first, "cpu").design.sizes.size
     large = tmp_path / "large.toml"
     large.write_text((tmp_path / "tiny.toml").read_text().replace(
         f"size = {size // 2}", f"size = {size}\npasses = 2"))
     assert main(["train", str(large), "-o", str(tmp_path / "second"), "-q", "--start", str(first)]) == 0
-    design = Predictor.load(tmp_path / "second" / "last.npz").design
+    design = Predictor.load(tmp_path / "second" / "last.npz", "cpu").design
     assert (design.sizes.size, design.passes) == (size, 2)
 
 

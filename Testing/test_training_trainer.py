@@ -3,17 +3,20 @@
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from learned import TINY, tiny_config
 from nephi.errors import InputError
 from nephi.predict.predictor import Predictor
 from nephi.training import loop
+from nephi.training.checkpoint import FORMAT
 from nephi.training.config import make_config
 from nephi.training.loop import BEST, CHECKPOINT, LAST, run
 from nephi.training.parallel import Group
@@ -33,7 +36,7 @@ def _run(config, folder, **choices):
 
 
 def _weights(folder, name=LAST):
-    return Predictor.load(folder / name).state_dict()
+    return Predictor.load(folder / name, "cpu").state_dict()
 
 
 def test_the_loss_falls():
@@ -86,7 +89,7 @@ def test_a_resumed_training_is_the_uninterrupted_one(tmp_path):
 def test_a_training_leaves_weights_that_can_be_used(tmp_path):
     progress = _run(tiny_config(), tmp_path)
     assert progress[-1].scores.dice > 0.3
-    predictor = Predictor.load(tmp_path / BEST)
+    predictor = Predictor.load(tmp_path / BEST, "cpu")
     assert predictor.provenance["steps"] == 4
     assert predictor.provenance["config"]["data"][0]["kind"] == "shapes"
 
@@ -95,7 +98,7 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path, monkeypatch
     scores = iter([0.5, 0.9, 0.7])
     monkeypatch.setattr(loop, "validate", lambda *_: loop.Scores(dice=next(scores)))
     _run(tiny_config(training={"steps": 3, "validate_every": 1}), tmp_path)
-    assert Predictor.load(tmp_path / BEST).provenance["steps"] == 2
+    assert Predictor.load(tmp_path / BEST, "cpu").provenance["steps"] == 2
 
 
 def test_a_folder_with_a_training_is_not_trained_over(tmp_path):
@@ -118,8 +121,50 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     _run(tiny_config(), tmp_path)
     (tmp_path / CHECKPOINT).write_bytes(b"damaged")
-    with pytest.raises(InputError, match="is not a checkpoint of a training or is damaged"):
+    with pytest.raises(InputError, match="is not a checkpoint of a training or is truncated"):
         _run(tiny_config(), tmp_path, resume=True)
+
+
+def _with(folder, header=None, arrays=None):
+    """The checkpoint in a folder, changed."""
+    old, found = FORMAT.read(folder / CHECKPOINT)
+    FORMAT.write(folder / CHECKPOINT, {**old, **(header or {})}, {**found, **(arrays or {})})
+
+
+@pytest.mark.parametrize(("header", "arrays"), [
+    ({"step": "soon"}, None), ({"best": [1]}, None), ({"history": 3}, None), ({"history": ["step"]}, None),
+    (None, {"predictor/forward_field.gate": np.zeros((3, 3), np.float32)}),
+    (None, {"average/forward_field.gate": np.zeros((3, 3), np.float32)}),
+    (None, {"optimizer/0/exp_avg": np.zeros((2, 2), np.float32)}), (None, {"optimizer/x/step": np.zeros(1)}),
+    (None, {"optimizer/99999/exp_avg": np.zeros(2)}), (None, {"optimizer/0": np.zeros(2)}),
+])
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused_in_a_sentence(tmp_path, header, arrays):
+    _run(tiny_config(), tmp_path)
+    _with(tmp_path, header, arrays)
+    with pytest.raises(InputError, match="is a checkpoint of a training and is damaged"):
+        _run(tiny_config(), tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_the_former_format_is_neither_read_nor_trained_over(tmp_path):
+    sprung = tmp_path / "sprung"
+    (tmp_path / "checkpoint.pt").write_bytes(pickle.dumps(_Trap(sprung)))
+    for resume, sentence in ((True, "is of an earlier version"), (False, "already holds a training")):
+        with pytest.raises(InputError, match=sentence):
+            _run(tiny_config(), tmp_path, resume=resume)
+    (tmp_path / "checkpoint.pt").rename(tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match="is not a checkpoint of a training"):
+        _run(tiny_config(), tmp_path, resume=True)
+    assert not sprung.exists()
+
+
+class _Trap:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
 
 
 def test_more_steps_can_be_added_to_a_finished_training(tmp_path):
@@ -143,7 +188,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pairs_and_keeps_the_checkp
     monkeypatch.setattr(loop, "make_source", lambda *_: Broken())
     with pytest.raises(TrainingError, match=r"is not a finite number at step 4, with the pairs the broken pair"):
         _run(config, tmp_path)
-    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 2
+    assert FORMAT.read(tmp_path / CHECKPOINT)[0]["step"] == 2
 
 
 # Seen once in many runs: a process of torch 2.13 aborts in its own threads on leaving the group, its work done.

@@ -5,6 +5,7 @@ import json
 import pickle
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import nephi.maps.framed
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from closed_form import oblique_grid, partner_grid, tilted_affine
 from nephi.errors import InputError
-from nephi.geometry import Frame, apply_affine
+from nephi.geometry import Frame, Grid, apply_affine
 from nephi.maps.field import Architecture
 from nephi.maps.map import MapPair
 from nephi.maps.neural import NePhi, latent_grid
@@ -303,15 +304,35 @@ def test_weights_that_do_not_fit_the_header_are_refused(tmp_path):
         _refused(path, "damaged")
 
 
+@pytest.mark.parametrize("changes", [
+    {"hidden": 10**9}, {"frequencies": 10**12}, {"channels": 10**9}, {"shared": 10**15}, {"dim": 10**9}, {"dim": 2},
+    {"hidden": -1}, {"hidden": 1e400}])
+def test_sizes_of_networks_that_the_file_does_not_hold_take_no_memory(changes, tmp_path):
+    path = _saved(tmp_path)
+    with np.load(path) as archive:
+        model = json.loads(archive["header"].tobytes())["models"][0]
+    _with_header(path, models=[{**model, "architecture": {**model["architecture"], **changes}}])
+    _refused(path, "damaged")
+
+
+@pytest.mark.parametrize("names", [("fixed_grid", "moving_grid", "affine"), ("moving_grid",)])
+def test_parts_of_different_dimensions_are_refused(names, tmp_path):
+    path, flat = _saved(tmp_path), Grid.aligned((20, 20), 1.0, (0.0, 0.0)).to_dict()
+    other = {"fixed_grid": flat, "moving_grid": flat, "affine": np.eye(3).tolist()}
+    _with_header(path, **{name: other[name] for name in names})
+    _refused(path, "damaged .its parts have different dimensions")
+
+
 def test_saving_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = _saved(tmp_path)
     before = path.read_bytes()
 
-    def fail(file, **arrays):
-        file.write(b"half")
+    def fail(path, data):
+        with open(path, "wb") as file:
+            file.write(data[:len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez_compressed", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(InputError, match="Cannot write .*No space left on device"):
         _transform(models=1).save(path)
     assert path.read_bytes() == before

@@ -78,6 +78,8 @@ def test_a_hundred_megabytes_in_small_pieces_take_little_time():
     frame(header([{"name": "a", "dtype": "<f4", "shape": [2.0]}]), 8),
     frame(header([{"name": "a", "dtype": "<f4", "shape": [2]}]), 800),
     frame(header([{"name": "a", "dtype": "<f4", "shape": [1] * 9}]), 8),
+    frame(header([{"name": "a", "dtype": "<f8", "shape": [0, 1 << 39, 1 << 39]}]), 0),
+    frame(header([{"name": "a", "dtype": "<f8", "shape": [1 << 39, 1 << 39]}]), 8),
     frame(header([3]), 0),
 ])
 def test_what_is_no_message_is_refused_in_a_sentence_and_so_is_all_that_follows(bad):

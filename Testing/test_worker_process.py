@@ -118,6 +118,52 @@ def test_a_worker_that_ends_behind_a_launcher_is_told_without_a_cause_that_nobod
     assert spin(lambda: not alive(pid), 5)  # not only the launcher
 
 
+@pytest.fixture
+def launched(tmp_path):
+    """A worker behind a launcher, as in Slicer, ready."""
+    launcher = tmp_path / "PythonSlicer"
+    launcher.write_text(f"#!/bin/sh\n{sys.executable} \"$@\"\nexit 1\n")
+    launcher.chmod(0o755)
+    worker = WorkerProcess(str(launcher))
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    yield worker
+    worker.stop()
+
+
+@UNIX
+def test_what_has_ended_is_never_signalled_by_its_number(worker, launched, monkeypatch):
+    worker.start()
+    assert spin(lambda: worker.client.hello is not None)
+    kill, signalled = os.kill, []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid) or kill(pid, number))
+    for ending in (worker, launched):
+        kill(ending.client.hello["pid"], signal.SIGKILL)
+        assert spin(lambda ending=ending: not ending.running, 5)
+        ending.stop()
+    assert signalled == []
+
+
+@UNIX
+def test_a_worker_whose_launcher_was_killed_ends_by_itself(launched, monkeypatch):
+    pid, launcher = launched.client.hello["pid"], launched._process.processId()
+    assert pid != launcher
+    request = launched.client.request("register", *pair(ENDLESS))
+    kill, signalled = os.kill, []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signalled.append(pid) or kill(pid, number))
+    kill(launcher, signal.SIGKILL)
+    assert spin(lambda: request.done and not alive(pid), 10)
+    assert signalled == []
+
+
+@UNIX
+def test_a_worker_behind_a_launcher_that_does_not_answer_is_ended_too(launched):
+    pid = launched.client.hello["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    launched.stop(patience_ms=200)
+    assert spin(lambda: not alive(pid), 5)
+
+
 def test_an_interpreter_that_is_not_there_is_told_in_a_sentence():
     worker = WorkerProcess("/nowhere/PythonSlicer")
     worker.start()

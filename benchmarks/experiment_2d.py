@@ -53,7 +53,7 @@ def main() -> None:
     if rank:
         return
     trained = time.perf_counter() - started
-    predictor = Predictor.load(args.folder / BEST)
+    predictor = Predictor.load(args.folder / BEST, "cpu")
     source = make_source(config, Path(), True)
     cases = [case_of(source.draw(generator_of("held out", i)), config.model.design.sizes) for i in range(HELD_OUT)]
     scores = [score(predictor, case) for case in cases]

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    predictor = Predictor.load(args.weights)
+    predictor = Predictor.load(args.weights, "cpu")
     side = args.size * args.spacing_mm
     grid = Grid((args.size,) * 3, (args.spacing_mm,) * 3, ((args.spacing_mm - side) / 2,) * 3,
                 tuple(np.eye(3).ravel().tolist()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Optional
 
 import slicer
@@ -31,10 +32,17 @@ class Snapshot:
     def restore(self) -> None:
         """Give the node back what it held; nothing happens when it has left the scene. Nodes that were made for it
         since (a display, colours, an archive) are removed."""
-        node, scene = self.node, self.node.GetScene()
-        if scene is None or not scene.IsNodePresent(node):
+        scene = self.node.GetScene()
+        if scene is None or not scene.IsNodePresent(self.node):
             return
-        made_before, now = {id(display) for display, _ in self._displays}, helpers(node)
+        with ExitStack() as steps:  # all are made, in the order from the last to the first, whichever fails
+            steps.callback(self._remove_helpers, helpers(self.node))
+            for _, display in reversed(self._displays):
+                steps.callback(display.restore)
+            steps.callback(self._restore_node)
+
+    def _restore_node(self) -> None:
+        node = self.node
         modified = node.StartModify()
         try:
             for name in set(node.GetAttributeNames()) - set(self._content.GetAttributeNames()):
@@ -43,12 +51,13 @@ class Snapshot:
             _set_references(node, self._references)
         finally:
             node.EndModify(modified)
-        for _, display in self._displays:
-            display.restore()
-        stay = {id(helper) for helper in helpers(node)} | made_before
-        for helper in now:
+
+    def _remove_helpers(self, present: list[Any]) -> None:
+        """Remove those of the helpers that were not there before and are not needed now."""
+        stay = {id(helper) for helper in helpers(self.node)} | {id(display) for display, _ in self._displays}
+        for helper in present:
             if id(helper) not in stay:
-                scene.RemoveNode(helper)
+                self.node.GetScene().RemoveNode(helper)
 
 
 def helpers(node: Any) -> list[Any]:

@@ -5,28 +5,31 @@ from __future__ import annotations
 import math
 import os
 
+import numpy as np
 import torch
 
 from .errors import InputError
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
+try:
+    torch.from_numpy(np.zeros(1))
+except RuntimeError as error:  # built for NumPy 1, as torch was until version 2.2
+    raise ImportError(f"torch {torch.__version__} cannot work with NumPy {np.__version__}; install torch 2.3 or newer, "
+                      "or NumPy 1") from error
+
+DEVICES = ("auto", "cpu", "cuda")
+"""Apple's MPS is not among them: it has no double precision, and torch lacks some of the kernels used here."""
 
 
 def pick_device(name: str) -> torch.device:
     """The torch device of an option's name; "auto" takes CUDA where there is one, else the CPU.
 
-    MPS is used only when asked for: its torch lacks some of the kernels used here.
-
     Raises:
         InputError: a device that this machine does not have.
     """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available[name]:
+    if name == "cuda" and not torch.cuda.is_available():
         raise InputError(f"The device {name!r} was asked for, but this machine or its torch has none; "
                          "use 'auto' or 'cpu'.")
-    return torch.device(name)
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def free_memory() -> float:

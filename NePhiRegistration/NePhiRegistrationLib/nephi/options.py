@@ -11,6 +11,7 @@ from .device import DEVICES
 from .errors import InputError
 from .limits import Checked, option
 from .resources import resources_folder
+from .storage import LARGEST_TEXT, read_bytes
 
 AFFINE_KINDS = ("none", "translation", "rigid", "similarity", "affine")
 SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
@@ -94,7 +95,7 @@ class Options(Checked):
         Raises:
             InputError: an unknown preset or option, or an invalid value.
         """
-        return cls().changed(**{**_preset(name)["options"], **changes})
+        return cls().changed(**{**_preset(name), **changes})
 
     def changed(self, /, **changes: Any) -> Options:
         """As :meth:`Checked.changed`; a single number of iterations applies to every level."""
@@ -116,7 +117,19 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (resources_folder() / "Presets").glob("*.json"))
 
 
-def _preset(name: str) -> dict:
+def _preset(name: str) -> dict[str, Any]:
+    """The options in a preset's file."""
     if name not in preset_names():
         raise InputError(f"Unknown preset {name!r}; choose one of {', '.join(preset_names())}.")
-    return json.loads((resources_folder() / "Presets" / f"{name}.json").read_text(encoding="utf-8"))
+    path = resources_folder() / "Presets" / f"{name}.json"
+    try:
+        found = json.loads(read_bytes(path, LARGEST_TEXT).decode("utf-8-sig"))["options"]
+        Options().changed(**found)
+    except InputError as error:
+        raise InputError(f"The preset {path} cannot be used: {error}") from error
+    except OSError as error:
+        raise InputError(f"The preset {path} cannot be read ({error.strerror or error}); remove it.") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"The preset {path} is not a file of JSON with 'options' ({error}); correct or remove it."
+                         ) from error
+    return found

@@ -13,6 +13,27 @@ from .errors import InputError
 
 PathLike = Union[str, os.PathLike]
 
+LARGEST_TEXT = 1 << 28  # bytes of a file of text, such as a list of points
+
+_PIECE = 1 << 20
+
+
+def read_bytes(path: PathLike, most: int) -> bytearray:
+    """A whole file, of any kind of file, if it is not too large.
+
+    Raises:
+        InputError: it has more than ``most`` bytes.
+        OSError: it cannot be read.
+    """
+    data = bytearray()
+    with open(path, "rb") as file:
+        for piece in iter(lambda: file.read(_PIECE), b""):
+            data += piece
+            if len(data) > most:
+                raise InputError(f"{path} has more than {most / 1e6:.0f} MB, too much for a file of this kind; choose "
+                                 "another.")
+    return data
+
 
 @contextlib.contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:

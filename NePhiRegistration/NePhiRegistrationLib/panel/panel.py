@@ -54,6 +54,8 @@ class Panel:
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self._result = False  # whether the logic has one; a transform node may have its own beside
         self._update_numbers()
+        if preset_files.problems():
+            self._say(" ".join(preset_files.problems()))
 
     def enter(self) -> None:
         """The user opened the module: get the worker ready once the window has been drawn."""

@@ -14,6 +14,7 @@ from . import words
 
 RESOURCES = Path(__file__).resolve().parents[2] / "Resources"
 DEFAULT = "generic"
+LARGEST = 1 << 20  # bytes of a preset's file
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,23 @@ class Option:
         return ", ".join(self.shown(item) for item in value) if isinstance(value, (list, tuple)) else (
             f"{value:g}" if isinstance(value, float) else str(value))
 
+    def check(self, value: Any) -> None:
+        """Refuse a value, as JSON holds it, that the engine would refuse.
+
+        Raises:
+            ValueError: it does, one sentence.
+        """
+        kind = str if self.kind == "str" else (int, float)
+        parts = value if self.levels and isinstance(value, list) else [value]
+        if any(isinstance(part, bool) or not isinstance(part, kind) for part in parts):
+            raise ValueError(_("{name} is {value!r}; give {what}.").format(
+                name=self.name, value=value, what=_("a text") if self.kind == "str" else
+                _("numbers") if self.levels else _("one number")))
+        if self.choices and value not in self.choices:
+            raise ValueError(_("{name} is {value!r}; choose one of {choices}.").format(
+                name=self.name, value=value, choices=", ".join(self.choices)))
+        self.parsed(self.shown(value))
+
     def _number(self, text: str) -> Any:
         try:
             value = float(text)
@@ -78,21 +96,61 @@ def options() -> tuple[Option, ...]:
     return tuple(Option(**{**item, "help": help_texts[item["name"]]}) for item in found)
 
 
-@cache
 def names() -> tuple[str, ...]:
     """The presets there are."""
-    return tuple(sorted(path.stem for path in (RESOURCES / "Presets").glob("*.json")))
+    return tuple(_presets()[0])
+
+
+def problems() -> tuple[str, ...]:
+    """What is wrong with files that would be presets, one sentence each."""
+    return _presets()[1]
 
 
 def preset(name: str) -> dict:
     """A preset: its description and its option values; the default's where there is none of that name."""
-    return _read(name if name in names() else DEFAULT)
+    found = _presets()[0]
+    return found.get(name) or found.get(DEFAULT) or {"description": "", "options": {}}
 
 
 @cache
-def _read(name: str) -> dict:
-    found = json.loads((RESOURCES / "Presets" / f"{name}.json").read_text(encoding="utf-8"))
-    return {**found, "description": words.preset_descriptions()[name]}
+def _presets() -> tuple[dict[str, dict], tuple[str, ...]]:
+    """Name -> preset, those of the user's own files among them; and what is wrong with the others."""
+    found, wrong = {}, []
+    for path in sorted((RESOURCES / "Presets").glob("*.json")):
+        try:
+            found[path.stem] = _read(path)
+        except (OSError, ValueError, RecursionError) as error:
+            wrong.append(_("The preset {path} is left out: {reason}").format(path=path, reason=_reason(error)))
+    return found, tuple(wrong)
+
+
+def _read(path: Path) -> dict:
+    """A preset from its file.
+
+    Raises:
+        OSError, ValueError, RecursionError: it cannot be one.
+    """
+    if path.is_file() and path.stat().st_size > LARGEST:
+        raise ValueError(_("it is too large."))
+    found = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(found, dict) or not isinstance(found.get("options"), dict):
+        raise ValueError(_("it has no options."))
+    known = {option.name: option for option in options()}
+    for name, value in found["options"].items():
+        if name not in known:
+            raise ValueError(_("there is no option {name}.").format(name=name))
+        known[name].check(value)
+    description = words.preset_descriptions().get(path.stem, found.get("description", ""))
+    return {"description": str(description), "options": found["options"]}
+
+
+def _reason(error: Exception) -> str:
+    """A sentence for the user."""
+    if isinstance(error, UnicodeDecodeError):
+        return _("it is not text in UTF-8.")
+    if isinstance(error, (json.JSONDecodeError, RecursionError)):
+        return _("it is not valid JSON ({error}).").format(error=error)
+    return _("it cannot be read ({error}).").format(error=error.strerror) if isinstance(error, OSError) else str(error)
 
 
 def title(name: str) -> str:

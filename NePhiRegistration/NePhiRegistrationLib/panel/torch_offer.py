@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
+import re
 import subprocess
 from typing import Any, Callable, Optional
 
@@ -13,7 +15,8 @@ from slicer.i18n import tr as _
 
 logger = logging.getLogger(__name__)
 
-REQUIREMENT = ">=2.2"
+OLDEST = (2, 2)
+OLDEST_FOR_NUMPY_2 = (2, 3)
 EXTENSION = "PyTorch"
 
 
@@ -21,6 +24,32 @@ def has_torch() -> bool:
     """Whether PyTorch is installed; it is not imported."""
     importlib.invalidate_caches()
     return importlib.util.find_spec("torch") is not None
+
+
+def version_problem() -> Optional[str]:
+    """Why the PyTorch that is installed cannot be used, one sentence, or None; it is not imported."""
+    found, numpy = _version("torch"), _version("numpy")
+    if found is not None and found < OLDEST:
+        return _("PyTorch {version} is too old; install version {needed} or newer with the button above.").format(
+            version=_dotted(found), needed=_dotted(OLDEST))
+    if found is not None and numpy is not None and found < OLDEST_FOR_NUMPY_2 and numpy >= (2, 0):
+        return _("PyTorch {version} cannot work with NumPy {numpy}; install PyTorch {needed} or newer with the button "
+                 "above, or NumPy 1.").format(version=_dotted(found), numpy=_dotted(numpy),
+                                              needed=_dotted(OLDEST_FOR_NUMPY_2))
+    return None
+
+
+def _version(package: str) -> Optional[tuple[int, ...]]:
+    """Major and minor version of an installed package, or None where nobody knows."""
+    try:
+        found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return None if found is None else tuple(int(part) for part in found.groups())
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def has_extension() -> bool:
@@ -39,7 +68,7 @@ class TorchOffer:
 
     def __init__(self, ui: Any, changed: Callable[[], None], say: Callable[[str], None]) -> None:
         self._ui, self._changed, self._say = ui, changed, say
-        self._present = has_torch()
+        self._present = False
         ui.torchButton.connect("clicked()", self.onInstall)
         self.update()
 
@@ -47,11 +76,11 @@ class TorchOffer:
         """What is missing, one sentence, or None."""
         if self._present:
             return None
-        return _("PyTorch is not installed; install it with the button above.")
+        return version_problem() or _("PyTorch is not installed; install it with the button above.")
 
     def update(self) -> None:
         """Look again, and show the offer or not."""
-        self._present = self._present or has_torch()
+        self._present = self._present or (has_torch() and version_problem() is None)
         self._ui.torchFrame.visible = not self._present
         if has_extension():
             self._ui.torchLabel.text = _("Registration needs PyTorch, a download of about 0.2 to 3 GB.")
@@ -77,8 +106,13 @@ class TorchOffer:
     def _install_torch(self) -> None:
         utilities = importlib.import_module("PyTorchUtils")
         self._say(_("Installing PyTorch; Slicer does not respond until it is done."))
-        installed = utilities.PyTorchUtilsLogic().installTorch(True, None, REQUIREMENT)
+        installed = utilities.PyTorchUtilsLogic().installTorch(True, None, f">={self._needed()}")
         self._say(_("PyTorch is installed.") if installed is not None else _("PyTorch was not installed."))
+
+    @staticmethod
+    def _needed() -> str:
+        numpy = _version("numpy")
+        return _dotted(OLDEST if numpy is None or numpy < (2, 0) else OLDEST_FOR_NUMPY_2)
 
     def _install_extension(self) -> None:
         manager = slicer.app.extensionsManagerModel() if hasattr(slicer.app, "extensionsManagerModel") else None

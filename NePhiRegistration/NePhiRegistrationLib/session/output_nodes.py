@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from ..mrml import log_jacobian_display, metrics_table, slab_writing, snapshot, 
 from ..mrml.slabs import Gradual
 from ..worker.messages import Message
 from .values import KINDS, NODES, Inputs, Outputs
+
+logger = logging.getLogger(__name__)
 
 _NAMES = {"forward": "{moving} to {fixed}", "inverse": "{fixed} to {moving}", "warped": "{moving} warped",
           "logJacobian": "{moving} log-Jacobian", "table": "{moving} metrics"}
@@ -44,12 +48,23 @@ class OutputNodes:
         self._snapshots = [snapshot.Snapshot(node) for _, node in self.nodes.nodes()
                            if not any(node is made for made in self._made)]
 
-    def restore(self) -> None:
-        """Give them back what they held, and take away what was made."""
-        while self._made:
-            snapshot.remove(self._made.pop())
-        while self._snapshots:
-            self._snapshots.pop().restore()
+    def restore(self) -> tuple[str, ...]:
+        """Give them back what they held, and take away what was made.
+
+        Returns:
+            The names of those with which that failed; all others are as they were.
+        """
+        steps = [(node, partial(snapshot.remove, node)) for node in reversed(self._made)]
+        steps += [(kept.node, kept.restore) for kept in reversed(self._snapshots)]
+        self.forget()
+        failed = []
+        for node, step in steps:
+            try:
+                step()
+            except Exception:
+                failed.append(node.GetName())
+                logger.exception("%s could not be put back.", failed[-1])
+        return tuple(failed)
 
     def forget(self) -> None:
         """There is no way back any more."""

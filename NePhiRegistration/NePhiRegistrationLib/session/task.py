@@ -222,7 +222,11 @@ class Task:
         self._queue.add(self._restore())
 
     def _restore(self) -> Gradual[None]:
-        self._outputs.restore()
+        failed = self._outputs.restore()
+        if failed:
+            lost = _("{names} could not be put back and must be corrected by hand; see the log for details.").format(
+                names=", ".join(failed))
+            self.message = f"{self.message or _('The registration was cancelled.')} {lost}"
         self._restored = True
         self._try_to_end()
         yield

@@ -165,6 +165,7 @@ def _parsed(header: bytearray) -> tuple[str, dict, list[tuple[str, np.dtype, tup
 def _listed(entry: dict) -> tuple[str, np.dtype, tuple[int, ...]]:
     name, dtype, shape = entry["name"], entry["dtype"], entry["shape"]
     whole = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 40 for n in shape)
-    if not isinstance(name, str) or dtype not in DTYPES or not whole or len(shape) > MAX_AXES:
+    if not isinstance(name, str) or dtype not in DTYPES or not whole or len(shape) > MAX_AXES or \
+            math.prod(filter(None, shape)) > MAX_PAYLOAD:  # NumPy refuses also empty arrays with such axes
         raise ValueError(f"no array is {entry}")
     return name, np.dtype(dtype), tuple(shape)

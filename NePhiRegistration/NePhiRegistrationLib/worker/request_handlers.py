@@ -52,8 +52,7 @@ class RequestHandlers:
     @staticmethod
     def devices() -> list[str]:
         """Names of the option ``device`` that this machine has."""
-        present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        return [name for name, there in present.items() if there]
+        return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
     @staticmethod
     def warm_up() -> None:

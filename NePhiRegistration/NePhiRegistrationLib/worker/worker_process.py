@@ -73,11 +73,10 @@ class WorkerProcess:
         process.blockSignals(True)
         process.closeWriteChannel()  # the end of its input is the end of the worker, whatever it is doing
         if not process.waitForFinished(patience_ms):
-            process.terminate()
+            _kill(pid)  # not the launcher alone; while what was started runs, the number is still the worker's own
             if not process.waitForFinished(patience_ms):
                 process.kill()
                 process.waitForFinished(1000)
-            _kill(pid)  # a launcher may have been the one that was killed
 
     def restart(self, reason: str) -> None:
         """A fresh worker at once, for one that does not answer."""
@@ -159,9 +158,9 @@ class WorkerProcess:
                         "there.")
 
     def _ended(self, reason: str) -> None:
-        pid = self._pid()
+        # A worker whose launcher was killed ends with its input, which the end of the launcher closes. It is not
+        # signalled: where it has ended, its number may be another program's.
         self._release()
-        _kill(pid)
         logger.warning("%s\n%s", reason, "\n".join(self._stderr_lines))
         self.client.died(reason)
 
@@ -180,7 +179,7 @@ def _reason(code: int, crashed: bool, stderr: collections.deque) -> str:
 
 
 def _kill(pid: Optional[int]) -> None:
-    """End a process that a launcher left behind; it usually has ended already."""
+    """End the worker, which a launcher may have started; only while what was started has not ended."""
     if not pid:
         return
     try:

@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _installation() -> dict:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else \
-        "mps" if torch.backends.mps.is_available() else "none"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {"python": platform.python_version(), "torch": torch.__version__,
             "simpleitk": sitk.Version_VersionString(), "gpu": gpu, "threads": torch.get_num_threads(),
             "presets": preset_names()}

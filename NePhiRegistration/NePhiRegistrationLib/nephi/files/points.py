@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Grid
-from ..storage import PathLike, atomic_path
+from ..storage import LARGEST_TEXT, PathLike, atomic_path, read_bytes
 
 _AXES = ("x", "y", "z")
 _RAS_TO_LPS = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
@@ -148,7 +148,7 @@ def _read_text(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"There is no file {path}; check the name.")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bytes(path, LARGEST_TEXT).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as problem:
         raise InputError(f"{path.name} cannot be read as text; give a .csv or Slicer's .mrk.json.") from problem
 
@@ -266,7 +266,9 @@ def _read_markups(path: Path) -> PointList:
         markup = document["markups"][0]
         controls = [c for c in markup["controlPoints"] if c.get("positionStatus", "defined") == "defined"]
         positions = [[float(value) for value in c["position"]] for c in controls]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
+    except InputError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as problem:
         raise InputError(f"{path.name} is not a Slicer markups file with control points; save the list from Slicer's "
                          f"Markups module again.") from problem
     if not positions:

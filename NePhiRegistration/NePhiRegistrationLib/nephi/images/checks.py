@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..device import free_memory
 from ..errors import InputError
 
 
@@ -44,6 +45,23 @@ def check_spacing(name: str, spacing: Sequence[float]) -> None:
     """Refuse a voxel spacing that is not positive and finite along every axis, with an InputError."""
     if not all(math.isfinite(s) and s > 0 for s in spacing):
         raise InputError(f"The {name} has the voxel spacing {_short(spacing)}, not all positive; correct its header.")
+
+
+def check_size(name: str, size: Sequence[int], numbers: int = 1) -> None:
+    """Refuse what a header claims to hold and memory cannot, before any of it is taken.
+
+    Args:
+        size: voxels along each axis.
+        numbers: in each voxel.
+
+    Raises:
+        InputError: as numbers in single precision they take more than is free.
+    """
+    needed, room = 4.0 * numbers * math.prod(size), free_memory()
+    if needed > room:
+        voxels = " x ".join(map(str, size))
+        raise InputError(f"The {name} has {voxels} voxels by its header, {needed / 1e9:.1f} GB, and "
+                         f"{room / 1e9:.1f} GB of memory are free; check that the file is whole, or crop the image.")
 
 
 def check_finite(name: str, bad: int, voxels: int) -> None:

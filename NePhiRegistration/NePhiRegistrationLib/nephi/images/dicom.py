@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
+from .checks import check_size
 from .shear import straightened
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ def read_file(reader: sitk.ImageFileReader, name: str) -> sitk.Image:
     if reader.GetSize()[2:] == (1,):
         raise InputError(f"The {name} is a single DICOM slice; give the folder that holds all slices of its series, or "
                          "convert a 2D picture to .nrrd.")
+    check_size(name, reader.GetSize(), reader.GetNumberOfComponents())
     image = reader.Execute()
     if not reader.HasMetaDataKey(_DOSE_SCALING):
         return image
@@ -234,6 +236,7 @@ def _stack(files: Sequence[_File], name: str) -> sitk.Image:
     reader.SetFileNames([file.path for file in files])
     if any(file.real for file in files):  # the first slice alone may have a whole rescale slope
         reader.SetOutputPixelType(sitk.sitkFloat32)
+    check_size(name, (*files[0].size[:2], len(files)))
     image, first = reader.Execute(), files[0]
     normal = first.axes[:, 2]
     across = step - (step @ normal) * normal

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import Grid
-from .checks import check_spacing
+from .checks import check_size, check_spacing
 from .shear import farthest, grid_from
 
 log = logging.getLogger(__name__)
@@ -112,12 +112,13 @@ def check_nifti(path: Path, name: str, voxels: bool = True) -> Optional[Nifti]:
         shadowed = body.suffix.lower() == ".gz" and body.with_suffix("").exists()
         if not voxels:
             return Nifti(version, axes, np.zeros(0, np.int64), sform, shadowed)
+        check_size(name, dims[1 : dims[0] + 1])
+        needed = math.prod(dims[1 : dims[0] + 1]) * bits // 8
         with _opened(body) as file:
             file.seek(int(offset))
-            size, unknown = _read_through(file, {code: order + form for code, form in _REAL.items()}.get(kind))
+            size, unknown = _read_through(file, needed, {code: order + form for code, form in _REAL.items()}.get(kind))
     except (EOFError, OSError, zlib.error, struct.error) as error:
         raise InputError(f"The {name} cannot be read ({error}); copy the file again.") from error
-    needed = math.prod(dims[1 : dims[0] + 1]) * bits // 8
     if size < needed:
         raise InputError(f"The {name} is truncated ({size} of {needed} bytes of voxels); copy the file again.")
     return Nifti(version, axes, unknown, sform, shadowed)
@@ -267,10 +268,10 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _read_through(file: BinaryIO, floats: Optional[str]) -> tuple[int, np.ndarray]:
-    """The bytes left in a file, and which of the numbers in them, read as this type, are NaN or infinite."""
+def _read_through(file: BinaryIO, most: int, floats: Optional[str]) -> tuple[int, np.ndarray]:
+    """How many of the next bytes there are, and which of the numbers in them, of this type, are NaN or infinite."""
     size, unknown = 0, [np.zeros(0, np.int64)]
-    for chunk in iter(lambda: file.read(_CHUNK), b""):
+    while chunk := file.read(max(0, min(_CHUNK, most - size))):
         if floats:
             width = np.dtype(floats).itemsize
             numbers = np.frombuffer(chunk, floats, len(chunk) // width)

@@ -14,7 +14,7 @@ from ..geometry import Grid
 from ..storage import PathLike
 from . import dicom
 from .channels import Channels, as_channels, as_label_channels
-from .checks import check_header, check_place
+from .checks import check_header, check_place, check_size
 from .image import Image, label_image
 from .masks import mask_on
 from .nifti import Nifti, check_nifti, readable
@@ -114,6 +114,7 @@ def _read_file(path: Path, name: str, check: Callable[..., None]) -> sitk.Image:
         return dicom.read_file(reader, name)
     # The header first: ITK refuses bad geometry while reading, in words that do not say which value is wrong.
     check(name, reader.GetDimension(), reader.GetNumberOfComponents(), reader.GetSpacing(), reader.GetDirection())
+    check_size(name, reader.GetSize(), reader.GetNumberOfComponents())
     return reader.Execute()
 
 

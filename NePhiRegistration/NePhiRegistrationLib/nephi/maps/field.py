@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,23 @@ class Architecture:
     omega: float = 30.0
     frequency_scale: float = 1.0
     readout: float = 0.3
+
+    def check(self, arrays: Mapping[str, Tensor], dim: int) -> None:
+        """Refuse these sizes if arrays in a file have others, before memory is taken for them.
+
+        Args:
+            arrays: of the code and the fields, by name.
+            dim: of what the fields are for.
+
+        Raises:
+            ValueError: they do not agree.
+            KeyError: an array is missing.
+        """
+        expected = {"forward_field.frequencies": (dim, self.frequencies), "code.shared": (self.shared,),
+                    "forward_field.gate": (self.hidden, self.hidden)}
+        for name, shape in expected.items():
+            if self.dim != dim or tuple(arrays[name].shape) != shape:
+                raise ValueError(f"{name} of shape {tuple(arrays[name].shape)} where {shape} is meant")
 
     def new_fields(self, generator: torch.Generator) -> tuple[Field, Field]:
         """f1 and f2 with initial weights."""

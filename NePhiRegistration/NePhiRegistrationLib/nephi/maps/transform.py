@@ -90,11 +90,13 @@ class Transform:
             grids = [Grid.from_dict(header[name]) for name in ("fixed_grid", "moving_grid")]
             stages = tuple(_unpacked(entry, _of_stage(arrays, i), torch.device(device))
                            for i, entry in enumerate(header["models"]))
+            if any(way.dim != grids[0].dim for way in (grids[1], *map(_lattice, stages))):
+                raise ValueError("its parts have different dimensions")
             affine = np.asarray(header["affine"], dtype=np.float64)
             if affine.shape != (grids[0].dim + 1,) * 2 or not np.isfinite(affine).all():
                 raise ValueError("the affine matrix is damaged")
             return cls(grids[0], grids[1], affine, stages, dict(header["provenance"]))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
             raise InputError(f"{path} is damaged ({error}); register the pair again.") from error
 
 
@@ -105,18 +107,21 @@ def _of_stage(arrays: dict[str, np.ndarray], number: int) -> dict[str, Tensor]:
 
 def _packed(stage: Stage) -> tuple[dict, dict[str, Tensor]]:
     """What a file says of a stage, and its arrays by name."""
+    lattice = _lattice(stage)
     if isinstance(stage, MapPair):
-        lattice = stage.forward.lattice
         described, arrays = {"kind": "splines"}, {way: getattr(stage, way).spline.coefficients
                                                   for way in ("forward", "inverse")}
     else:
-        lattice = stage.code.grid
         described = {"kind": "fields", "architecture": asdict(stage.architecture)}
         arrays = {"code.local": stage.code.local.coefficients, "code.shared": stage.code.shared}
         for way, part in zip(("forward_field", "inverse_field"), stage.fields):
             arrays.update({f"{way}.{name}": tensor for name, tensor in part.state_dict().items()})
     return {**described, "low": lattice.origin, "cell": lattice.spacing[0],
             "cells": [n - 1 for n in lattice.size]}, arrays
+
+
+def _lattice(stage: Stage) -> Grid:
+    return stage.forward.lattice if isinstance(stage, MapPair) else stage.code.grid
 
 
 def _unpacked(entry: dict, arrays: dict[str, Tensor], device: torch.device) -> Stage:
@@ -126,6 +131,7 @@ def _unpacked(entry: dict, arrays: dict[str, Tensor], device: torch.device) -> S
         return MapPair(*(SplineMap(spline.to(device).requires_grad_(False), lattice) for spline in splines))
     architecture = Architecture(**entry["architecture"])
     code = LatentCode(lattice, _spline(arrays["code.local"], lattice, architecture.channels), arrays["code.shared"])
+    architecture.check(arrays, lattice.dim)
     fields = architecture.new_fields(torch.Generator())
     for way, part in zip(("forward_field", "inverse_field"), fields):
         part.load_state_dict({name[len(way) + 1:]: tensor for name, tensor in arrays.items() if name.startswith(way)})

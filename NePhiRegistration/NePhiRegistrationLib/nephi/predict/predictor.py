@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Optional, Union
 
@@ -27,6 +27,7 @@ from .encoder import Encoder, EncoderSizes
 from .weights import FORMAT, digest, find, full, half
 
 WHOLE = "encoder.whole.1.weight"  # of the only layer that depends on the size of the cube
+MOST_PASSES = 8
 SMOOTHED = 1.1  # images this much finer than the cube are averaged before they are read
 
 
@@ -43,6 +44,10 @@ class Design:
     sizes: EncoderSizes
     architecture: Architecture
     passes: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.passes <= MOST_PASSES:
+            raise ValueError(f"There are {self.passes} passes; there can be 1 to {MOST_PASSES}.")
 
     @classmethod
     def from_dict(cls, values: dict) -> Design:
@@ -130,7 +135,7 @@ class Predictor(nn.Module):
                      arrays)
 
     @classmethod
-    def load(cls, name: PathLike, device: Union[str, torch.device] = "cpu") -> Predictor:
+    def load(cls, name: PathLike, device: Union[str, torch.device]) -> Predictor:
         """Read weights, shipped ones by their name or any by their path; nothing in the file is executed.
 
         Raises:
@@ -142,16 +147,31 @@ class Predictor(nn.Module):
             raise InputError(f"The weights {path} are damaged (their hash is not the one they were saved with); "
                              "fetch them again.")
         try:
-            predictor = cls(Design.from_dict(header["design"]), name=path.stem)
+            design = Design.from_dict(header["design"])
+            _check_shapes(design, arrays)
+            predictor = cls(design, name=path.stem)
             predictor.load_state_dict({key: torch.from_numpy(full(value)) for key, value in arrays.items()})
             predictor.provenance = dict(header["provenance"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
             raise InputError(f"The weights {path} do not fit their own description "
                              f"({' '.join(str(error).split())[:200]}); fetch them again.") from error
         return predictor.to(device).eval().requires_grad_(False)
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {key: half(tensor.detach().cpu().numpy()) for key, tensor in self.state_dict().items()}
+
+
+def _check_shapes(design: Design, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse a design of other sizes than the arrays of its file, before memory is taken for it."""
+    sizes = design.sizes
+    if len(sizes.widths) + sizes.depth > len(arrays):
+        raise ValueError("there are fewer arrays than layers")
+    with torch.device("meta"):
+        expected = Encoder(sizes).state_dict()
+    for name, tensor in expected.items():
+        if arrays[f"encoder.{name}"].shape != tuple(tensor.shape):
+            raise ValueError(f"encoder.{name} has the shape {arrays[f'encoder.{name}'].shape}")
+    design.architecture.check({**arrays, "code.shared": np.empty(sizes.shared)}, sizes.dim)
 
 
 def resized(predictor: Predictor, size: int) -> Predictor:

@@ -1,21 +1,26 @@
-"""Checkpoints: everything a training needs to resume as if it had never stopped."""
+"""Checkpoints: everything a training needs to resume as if it had never stopped.
+
+There is no random state in them: every draw depends on the seed and the step alone (trainer.py).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import zipfile
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..archive import ArchiveFormat
 from ..errors import InputError
-from ..storage import atomic_path
 from .config import Config
 from .trainer import State
 
-FORMAT = "nephi-checkpoint"
+FORMAT = ArchiveFormat("nephi-checkpoint", 1, "a checkpoint of a training",
+                       "train anew without --resume, into another folder", compressed=False)
 
 
 def save(state: State, config: Config, path: Path) -> None:
@@ -24,46 +29,54 @@ def save(state: State, config: Config, path: Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    values = {"format": FORMAT, "fingerprint": fingerprint(config), "step": state.step, "best": state.best,
-              "history": json.dumps(state.history), "predictor": state.predictor.state_dict(),
-              "average": state.average.state_dict(), "optimizer": state.optimizer.state_dict()}
-    with atomic_path(path) as temporary:
-        try:
-            torch.save(values, temporary)
-        except RuntimeError as error:  # torch's own writer does not raise OSError when the disk is full
-            raise InputError(f"Cannot write the checkpoint {path} ({_first_line(error)}); make space.") from error
+    parts = ("predictor",) if state.average is state.predictor else ("predictor", "average")
+    tensors = {f"{part}/{name}": tensor for part in parts
+               for name, tensor in getattr(state, part).state_dict().items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        tensors.update({f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in moments.items()})
+    best = state.best if math.isfinite(state.best) else None
+    FORMAT.write(path, {"fingerprint": fingerprint(config), "step": state.step, "best": best,
+                        "history": state.history}, {name: tensor.cpu().numpy() for name, tensor in tensors.items()})
 
 
 def load(state: State, config: Config, path: Path) -> None:
     """Restore a new state from a checkpoint; nothing in the file is executed.
 
     Raises:
-        InputError: not a checkpoint, or one made with another configuration.
+        InputError: not a checkpoint, damaged, or one made with another configuration.
     """
-    device = next(state.predictor.parameters()).device
+    header, arrays = FORMAT.read(path)
+    if header.get("fingerprint") != fingerprint(config):
+        raise InputError(f"The checkpoint {path} is of another model, loss or data than this configuration; train "
+                         "into a new folder, or resume with the configuration it was made with.")
     try:
-        values = torch.load(path, map_location=device, weights_only=True)
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise ValueError("it is another kind of file")
-        if values["fingerprint"] != fingerprint(config):
-            raise InputError(f"The checkpoint {path} is of another model, loss or data than this configuration; train "
-                             "into a new folder, or resume with the configuration it was made with.")
-        state.predictor.load_state_dict(values["predictor"])
+        state.predictor.load_state_dict(_part(arrays, "predictor"))
         if state.average is not state.predictor:
-            state.average.load_state_dict(values["average"])
-        state.optimizer.load_state_dict(values["optimizer"])
-        state.step, state.best = int(values["step"]), float(values["best"])
-        state.history[:] = json.loads(values["history"])
-    except InputError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError,
-            zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a checkpoint of a training or is damaged ({_first_line(error)}); train anew "
-                         "without --resume, into another folder.") from error
+            state.average.load_state_dict(_part(arrays, "average"))
+        _load_moments(state.optimizer, _part(arrays, "optimizer"))
+        state.step = int(header["step"])
+        state.best = -math.inf if header["best"] is None else float(header["best"])
+        state.history[:] = [dict(entry) for entry in header["history"]]
+    except (RuntimeError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+        raise InputError(f"{path} is {FORMAT.content} and is damaged ({' '.join(str(error).split())[:150]}); "
+                         f"{FORMAT.remedy}.") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:150]
+def _part(arrays: Mapping[str, np.ndarray], part: str) -> dict[str, torch.Tensor]:
+    return {name[len(part) + 1:]: torch.from_numpy(array) for name, array in arrays.items()
+            if name.startswith(f"{part}/")}
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give an optimizer the moments of its parameters; its rates are set anew in every step."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, kind = name.split("/")
+        if tensor.dim() and tensor.shape != parameters[int(number)].shape:
+            raise ValueError(f"the moment {name} has the shape {tuple(tensor.shape)}")
+        moments.setdefault(int(number), {})[kind] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
 def fingerprint(config: Config) -> str:

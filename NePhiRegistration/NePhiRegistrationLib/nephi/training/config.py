@@ -13,9 +13,9 @@ from ..limits import Checked, option, option_of
 from ..maps.field import Architecture
 from ..options import AFFINE_KINDS, Options
 from ..predict.encoder import NORMS, EncoderSizes
-from ..predict.predictor import Design
+from ..predict.predictor import MOST_PASSES, Design
 from ..resources import resources_folder
-from ..storage import PathLike
+from ..storage import LARGEST_TEXT, PathLike, read_bytes
 
 KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",
@@ -43,7 +43,7 @@ class Model(Checked):
     hidden: int = option_of(Options, "hidden")
     omega: float = option_of(Options, "omega")
     readout: float = option_of(Options, "readout")
-    passes: int = option(1, "number of times the predictor is applied to a pair", low=1, high=8)
+    passes: int = option(1, "number of times the predictor is applied to a pair", low=1, high=MOST_PASSES)
 
     @property
     def design(self) -> Design:
@@ -157,7 +157,7 @@ def read_config(path: PathLike) -> Config:
     """
     path = find(path)
     try:
-        values = _toml().loads(path.read_text(encoding="utf-8"))
+        values = _toml().loads(read_bytes(path, LARGEST_TEXT).decode("utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.") from error
     except ValueError as error:  # bad TOML or bad UTF-8

@@ -21,7 +21,8 @@ from .sources import make_source
 from .trainer import State, new_state, train
 from .validation import Case, Scores, cases_of, validate
 
-CHECKPOINT, BEST, LAST = "checkpoint.pt", "best.npz", "last.npz"
+CHECKPOINT, BEST, LAST = "checkpoint.npz", "best.npz", "last.npz"
+_FORMER = "checkpoint.pt"  # until version 0.1, which could not be read without trusting it
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class TrainingProgress:
 
 def run(config: Config, folder: Path, root: Path, resume: bool = False, strict: bool = False
         ) -> Iterator[TrainingProgress]:
-    """Train, with checkpoint.pt, best.npz, last.npz and log.jsonl in a folder; closing the generator stops.
+    """Train, with checkpoint.npz, best.npz, last.npz and log.jsonl in a folder; closing the generator stops.
 
     Args:
         folder: created if it is missing.
@@ -83,10 +84,13 @@ def _open(folder: Path, state: State, config: Config, resume: bool, group: Group
         raise InputError(f"Cannot make the folder {folder} ({error.strerror or error}); choose another.") from error
     file = folder / CHECKPOINT
     if resume:
+        if not file.is_file() and (folder / _FORMER).exists():
+            raise InputError(f"The checkpoint {folder / _FORMER} is of an earlier version, which cannot be resumed; "
+                             "train anew, into another folder, from the weights beside it (start in [training]).")
         if not file.is_file():
             raise InputError(f"There is no checkpoint {file} to resume; leave --resume out.")
         checkpoint.load(state, config, file)
-    elif file.exists() and group.rank == 0:
+    elif (file.exists() or (folder / _FORMER).exists()) and group.rank == 0:
         raise InputError(f"The folder {folder} already holds a training; continue it with --resume, or choose another.")
 
 

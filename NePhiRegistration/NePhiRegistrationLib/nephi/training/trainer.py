@@ -65,7 +65,7 @@ def new_state(config: Config, device: torch.device) -> State:
     """
     predictor = Predictor(config.model.design, config.training.seed, config.name).to(device)
     if config.training.start:
-        trained, size = Predictor.load(config.training.start), predictor.design.sizes.size
+        trained, size = Predictor.load(config.training.start, "cpu"), predictor.design.sizes.size
         design = asdict(trained.design)
         design["sizes"]["size"], design["passes"] = size, predictor.design.passes  # the weights do not depend on these
         if design != asdict(predictor.design):
