@@ -19,8 +19,9 @@ from .errors import InputError
 from .storage import PathLike, atomic_path
 
 Bytes = Union[bytes, bytearray, memoryview]
-_UNREADABLE = (OSError, MemoryError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
-               zlib.error, SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python text
+_UNREADABLE = (OSError, MemoryError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError,
+               zipfile.BadZipFile, zlib.error, SyntaxError,
+               tokenize.TokenError)  # NumPy reads the header of an array as Python text
 
 
 @dataclass(frozen=True)

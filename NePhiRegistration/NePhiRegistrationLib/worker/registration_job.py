@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
@@ -46,7 +46,7 @@ class Job:
 
     pair: Pair
     options: Options
-    start: Start = Start()
+    start: Start = field(default_factory=Start)
     guides: Optional[tuple[Tensor, Tensor]] = None
     weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
