@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from ..align.initial import Start, start_from, start_from_itk
+from ..device import free_memory
 from ..errors import InputError, reason
 from ..geometry import Grid
 from ..maps.map import CPU
@@ -86,6 +88,10 @@ def _field(path: Path, name: str) -> sitk.Transform:
         if components != dim or dim not in (2, 3):
             raise InputError(f"The {name} is a {dim}D image with {components} values in each voxel; give a "
                              "displacement image with 2 or 3, one for each axis.")
+        need, room = 8.0 * dim * math.prod(reader.GetSize()), free_memory()
+        if need > room:
+            raise InputError(f"The {name} takes {need / 1e9:.1f} GB and {room / 1e9:.1f} GB of memory are free; give a "
+                             "displacement image with larger voxels.")
         reader.SetOutputPixelType(sitk.sitkVectorFloat64)
         return sitk.DisplacementFieldTransform(reader.Execute())
     except RuntimeError as error:
