@@ -1,4 +1,4 @@
-"""Transform nodes: displacement fields in, initial linear transforms out."""
+"""Transform nodes: displacement fields in, initial transforms out."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
         The matrix; None where there is no node, or it :func:`bends`.
 
     Raises:
-        NodeError: it is not invertible, or a parent of the moving volume, which would apply it twice.
+        NodeError: it is empty, not invertible, or a parent of the moving volume, which would apply it twice.
     """
     if node is None:
         return None
@@ -111,6 +111,11 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
                           "choose no initial transform, or take the volume out of it.").format(
             transform=node.GetName(), volume=moving.GetName()))
     if bends(node):
+        own = [way("vtkOrientedGridTransform", False, True)
+               for way in (node.GetTransformFromParentAs, node.GetTransformToParentAs)]
+        if any(grid is not None and grid.GetDisplacementGrid() is None for grid in own):
+            raise NodeError(_("The initial transform '{name}' is nonlinear and holds no displacements; load it again or "
+                              "choose another.").format(name=node.GetName()))
         return None
     matrix = vtk.vtkMatrix4x4()
     node.GetMatrixTransformToWorld(matrix)
