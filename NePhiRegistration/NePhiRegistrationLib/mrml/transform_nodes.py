@@ -114,8 +114,8 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
         own = [way("vtkOrientedGridTransform", False, True)
                for way in (node.GetTransformFromParentAs, node.GetTransformToParentAs)]
         if any(grid is not None and grid.GetDisplacementGrid() is None for grid in own):
-            raise NodeError(_("The initial transform '{name}' is nonlinear and holds no displacements; load it again or "
-                              "choose another.").format(name=node.GetName()))
+            raise NodeError(_("The initial transform '{name}' is nonlinear and holds no displacements; load it again "
+                              "or choose another.").format(name=node.GetName()))
         return None
     matrix = vtk.vtkMatrix4x4()
     node.GetMatrixTransformToWorld(matrix)
