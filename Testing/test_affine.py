@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
-from nephi.align.initial import read_initial_transform
 from nephi.align.linear import align
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine, apply_matrix
@@ -139,39 +137,3 @@ def test_identical_images_stay_where_they_are():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(InputError, match="'elastic'.*translation, rigid, similarity, affine"):
         align(*pair(np.eye(4)), kind="elastic")
-
-
-# ---------------------------------------------------------------------------------------------- initial files
-
-
-@pytest.mark.parametrize("suffix", [".tfm", ".txt", ".mat", ".h5"])
-def test_a_linear_transform_file_is_read(tmp_path, suffix):
-    transform = sitk.Euler3DTransform((10.0, -20.0, 30.0), 0.1, -0.2, 0.3, (4.0, 5.0, 6.0))
-    sitk.WriteTransform(transform, str(tmp_path / f"t{suffix}"))
-    matrix = read_initial_transform(tmp_path / f"t{suffix}")
-    point = (7.0, -9.0, 11.0)
-    assert np.allclose(apply_matrix(matrix, np.array([point]))[0], transform.TransformPoint(point), atol=1e-4)
-
-
-def test_a_composite_of_linear_transforms_is_multiplied_out(tmp_path):
-    parts = [sitk.Euler3DTransform((1.0, 2.0, 3.0), 0.1, -0.2, 0.3, (4.0, 5.0, 6.0)),
-             sitk.TranslationTransform(3, (7.0, 8.0, -9.0)), sitk.ScaleTransform(3, (1.1, 0.9, 1.2))]
-    transform = sitk.CompositeTransform(parts)
-    sitk.WriteTransform(transform, str(tmp_path / "t.tfm"))
-    matrix = read_initial_transform(tmp_path / "t.tfm")
-    point = (7.0, -9.0, 11.0)
-    assert np.allclose(apply_matrix(matrix, np.array([point]))[0], transform.TransformPoint(point), atol=1e-9)
-
-
-def test_a_deformation_is_no_initial_transform(tmp_path):
-    field = sitk.Image([8, 8, 8], sitk.sitkVectorFloat64, 3)
-    sitk.WriteTransform(sitk.DisplacementFieldTransform(field), str(tmp_path / "warp.h5"))
-    with pytest.raises(InputError, match="initial transform warp.h5 has a part that is not linear"):
-        read_initial_transform(tmp_path / "warp.h5")
-
-
-def test_a_file_that_is_no_transform_is_refused(tmp_path):
-    (tmp_path / "t.tfm").write_text("hello")
-    for name, match in (("t.tfm", "cannot be read"), ("none.tfm", "does not exist")):
-        with pytest.raises(InputError, match=match):
-            read_initial_transform(tmp_path / name)

@@ -170,6 +170,20 @@ def test_an_initial_transform_is_where_the_registration_starts(logic):  # noqa: 
     assert np.linalg.norm(np.array(mapped) - expected[:3]) < 4.0
 
 
+def test_a_nonlinear_initial_transform_is_part_of_the_result(logic):  # noqa: F811
+    pair = add_pair()
+    options = {**QUICK, "weights": "none"}
+    first = logic.register(pair.fixed, pair.moving, "lung-ct", **options)
+    second = logic.register(pair.fixed, pair.moving, "lung-ct", initialTransform=first.nodes.forward,
+                            **{**options, "iterations": [0]})
+    points = PHANTOM.landmarks_fixed.numpy() * FLIP
+    there = [logic.applyToPoints(points, to="moving", transform=result.nodes.forward) for result in (first, second)]
+    assert np.linalg.norm(there[0] - points, axis=1).mean() > 1.0
+    assert np.linalg.norm(there[0] - there[1], axis=1).max() < 0.5
+    back = logic.applyToPoints(there[1], to="fixed", transform=second.nodes.forward)
+    assert np.linalg.norm(back - points, axis=1).max() < 0.5
+
+
 # ------------------------------------------------------------------------------------------------------- refusals
 
 

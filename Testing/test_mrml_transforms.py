@@ -17,8 +17,10 @@ from closed_form import ClosedForm, oblique_grid, partner_grid, tilted_affine
 from mrml_scene import add_linear, add_node, add_volume, as_vtk, new_scene, oblique_matrix, turn_matrix
 from nephi.files.itk import export_itk
 from nephi.geometry import Grid, random_points
+from nephi.maps.displacement_map import DisplacementMap
 from NePhiRegistrationLib.mrml import node_geometry, transform_nodes, volume_nodes
 from NePhiRegistrationLib.mrml.node_error import NodeError
+from NePhiRegistrationLib.mrml.slabs import run_now
 from written_nodes import read_displacement, read_provenance
 
 FLIP = np.array([-1.0, -1.0, 1.0])
@@ -278,15 +280,39 @@ def test_an_initial_transform_is_read_as_the_map_that_resampling_needs():
         assert np.allclose(back * FLIP, point, atol=1e-4)
 
 
-def test_no_initial_transform_is_none_and_others_are_refused():
-    assert transform_nodes.read_initial(None) is None
-    transform = tilted()
-    with pytest.raises(NodeError, match="'forward' is not linear"):
-        transform_nodes.read_initial(written(transform, "forward", transform.fixed_grid))
+def test_no_initial_transform_is_none_and_a_flat_one_is_refused():
+    assert transform_nodes.read_initial(None) is None and not transform_nodes.bends(None)
     flat = np.eye(4)
     flat[2, 2] = 0
     with pytest.raises(NodeError, match="cannot be inverted"):
         transform_nodes.read_initial(add_linear(flat))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_initial_transform_that_bends_is_read_as_displacements_with_its_parents(inverted):
+    transform = tilted()
+    node = written(transform, "forward", transform.fixed_grid.padded(30.0))
+    node.SetAndObserveTransformNodeID(add_linear(turn_matrix(5, (3, -4, 5), 1.05)).GetID())
+    if inverted:
+        node.Inverse()
+    assert transform_nodes.bends(node) and transform_nodes.read_initial(node) is None
+    around = transform.fixed_grid
+    values, geometry = run_now(transform_nodes.read_displacement(node, around.to_dict()))
+    read = DisplacementMap(torch.from_numpy(values), Grid.from_dict(geometry))
+    assert read.grid.contains(torch.from_numpy(around.corners())).all()
+    general = vtk.vtkGeneralTransform()
+    node.GetTransformFromWorld(general)
+    for point in random_points(around, 40).double():
+        expected = np.array(general.TransformPoint((point.numpy() * FLIP).tolist())) * FLIP
+        assert np.linalg.norm(read.map(point[None])[0].numpy() - expected) < 0.2
+
+
+def test_many_voxels_are_sampled_at_fewer_nodes(monkeypatch):
+    monkeypatch.setattr(transform_nodes, "MOST_NODES", 1000)
+    transform = tilted()
+    node = written(transform, "forward", transform.fixed_grid)
+    values, _ = run_now(transform_nodes.read_displacement(node, transform.fixed_grid.to_dict()))
+    assert 300 < values[..., 0].size < 2500
 
 
 def test_an_initial_transform_that_already_moves_the_volume_is_refused():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
@@ -69,22 +68,3 @@ def test_a_gpu_that_is_not_there_is_named_with_what_to_choose_instead(real):
     choose_options(real, device="cpu")
     assert "fold" in press(real)
     assert real.ui.registerButton.text == "Continue"
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Only Linux limits the files of another process.")
-def test_a_full_disk_is_told_with_the_folder_and_the_next_try_succeeds(real):
-    import resource  # a limit on the size of files stands for a full disk
-    choose_phantom(real, 24, **QUICK, device="cpu")
-    before, pid = scene(), worker(real).client.hello["pid"]
-    limit = resource.prlimit(pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limit[1]))
-    said = press(real)
-    assert_told(real, before, said, ("temporary", "free some space"))
-    assert real.widget.panel.run._task.failure == "disk"
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
-    assert "fold" in press(real)
-    assert real.ui.registerButton.text == "Continue"
-    before, real.parameters.continueIterations = scene(), 2
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, limit[1]))
-    assert_told(real, before, press(real), ("temporary file cannot be written in /", "free some space"))
-    assert worker(real).client.hello["pid"] == pid

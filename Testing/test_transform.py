@@ -156,6 +156,24 @@ def test_a_saved_transform_maps_as_before(dim, models, smoothed, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["transform.nephi"]
 
 
+def test_a_transform_is_the_same_in_memory_as_in_a_file(tmp_path):
+    transform = _transform(models=1)
+    transform.save(tmp_path / "transform.nephi")
+    points = _points(transform.fixed_grid)
+    for data in (transform.to_bytes(), (tmp_path / "transform.nephi").read_bytes()):
+        assert torch.equal(Transform.from_bytes(data).forward.map(points), transform.forward.map(points))
+    with pytest.raises(InputError, match="^The transform is not a NePhi transform or is truncated"):
+        Transform.from_bytes(transform.to_bytes()[:-100])
+
+
+def test_an_archive_that_does_not_fit_into_memory_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "huge.nephi"
+    with open(path, "wb") as file:
+        np.savez_compressed(file, header=np.zeros(1 << 24, np.uint8))
+    monkeypatch.setattr("nephi.archive.free_memory", lambda: 1e6)
+    _refused(path, "holds 0.02 GB and 0.00 GB of memory are free")
+
+
 def test_a_file_of_the_first_version_which_knew_fields_only_maps_as_before(tmp_path):
     transform = _transform(models=2)
     path = tmp_path / "transform.nephi"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from closed_form import ClosedForm
 from nephi.geometry import Grid
 from nephi.images.image import Image
 from nephi.maps.displacement_map import DisplacementMap
@@ -49,11 +50,9 @@ def registered(pipe):
 
 
 @pytest.fixture(scope="module")
-def transform(registered, tmp_path_factory) -> Transform:
+def transform(registered) -> Transform:
     """The engine's own, from the bytes that came."""
-    path = tmp_path_factory.mktemp("worker") / "transform.nephi"
-    path.write_bytes(registered[0].reply.arrays["transform"].tobytes())
-    return Transform.load(path)
+    return Transform.from_bytes(registered[0].reply.arrays["transform"].tobytes())
 
 
 def displacements(reply, way: str) -> DisplacementMap:
@@ -87,6 +86,23 @@ def test_a_registration_shows_its_phases_its_loss_and_its_map_on_the_way(registe
     steps = [fields["name"] for fields in watched.progress if fields["phase"] == "outputs"]
     assert steps[0] == "forward transform" and steps[-1] == "result" and len(steps) == 6
     assert watched.outcomes == ["finished"] and request.done
+
+
+def test_displacements_to_start_from_are_part_of_the_result_both_ways(pipe):
+    truth = ClosedForm(PHANTOM.fixed.grid, stretch=6.0, shear=3.0, wavelength=240.0)
+    grid = PHANTOM.fixed.grid.padded(10.0)
+    fields, arrays = pair({**QUICK, "iterations": [0]}, initial_grid=grid.to_dict())
+    arrays["initial_displacement"] = truth.forward.displacement_on(grid).numpy()
+    request = pipe.finish(pipe.client.request("register", fields, arrays))
+    assert request.state == "finished", request.message
+    result = Transform.from_bytes(request.reply.arrays["transform"].tobytes())
+    moved = truth.forward.map(PHANTOM.landmarks_fixed.double())
+    assert (result.forward.map(PHANTOM.landmarks_fixed.double()) - moved).norm(dim=1).max() < 0.5
+    assert (result.inverse.map(moved) - PHANTOM.landmarks_fixed).norm(dim=1).max() < 0.5
+    assert request.reply.fields["report"]["provenance"]["initial"]["round_trip_voxels"] < 0.1
+    arrays["initial_displacement"] = arrays["initial_displacement"][1:]
+    request = pipe.finish(pipe.client.request("register", fields, arrays))
+    assert request.state == "failed" and "initial displacements have shape" in request.message
 
 
 def test_the_last_preview_is_the_map_on_a_coarse_grid_around_the_fixed_image(registered, transform):

@@ -1,4 +1,4 @@
-"""Transform nodes: displacement fields in, initial linear transforms out."""
+"""Transform nodes: displacement fields in, initial transforms out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ..i18n import tr as _
 from . import protected_images
 from .node_error import NodeError
 from .node_geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
+from .slabs import SLAB, Gradual, fill_slabs
 from .vtk_images import image_array, new_image
 
 ATTRIBUTE = "NePhi."
+MOST_NODES = 4_000_000  # of sampled displacements: 48 MB
 
 
 def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> None:
@@ -96,8 +98,11 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
         node: a transform node, or None for none. It counts in addition to the parents of the moving volume.
         moving: the moving volume node.
 
+    Returns:
+        The matrix; None where there is no node, or it :func:`bends`.
+
     Raises:
-        NodeError: it is not linear, not invertible, or a parent of the moving volume, which would apply it twice.
+        NodeError: it is empty, not invertible, or a parent of the moving volume, which would apply it twice.
     """
     if node is None:
         return None
@@ -105,9 +110,13 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
         raise NodeError(_("The initial transform '{transform}' is already applied to the moving volume '{volume}'; "
                           "choose no initial transform, or take the volume out of it.").format(
             transform=node.GetName(), volume=moving.GetName()))
-    if not node.IsTransformToWorldLinear():
-        raise NodeError(_("The initial transform '{name}' is not linear; choose a linear transform, or harden it on a "
-                          "copy of the moving volume.").format(name=node.GetName()))
+    if bends(node):
+        own = [way("vtkOrientedGridTransform", False, True)
+               for way in (node.GetTransformFromParentAs, node.GetTransformToParentAs)]
+        if any(grid is not None and grid.GetDisplacementGrid() is None for grid in own):
+            raise NodeError(_("The initial transform '{name}' is nonlinear and holds no displacements; load it again "
+                              "or choose another.").format(name=node.GetName()))
+        return None
     matrix = vtk.vtkMatrix4x4()
     node.GetMatrixTransformToWorld(matrix)
     to_world = numpy_matrix(matrix)
@@ -115,6 +124,41 @@ def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
         raise NodeError(_("The initial transform '{name}' cannot be inverted; choose another or None.").format(
             name=node.GetName()))
     return to_lps(np.linalg.inv(to_world))
+
+
+def bends(node: Any) -> bool:
+    """Whether a transform node, with its parents, is there and not linear."""
+    return node is not None and not node.IsTransformToWorldLinear()
+
+
+def read_displacement(node: Any, around: dict) -> Gradual[tuple[np.ndarray, dict]]:
+    """The map from the world to a node's own space, any chain of transforms, inverted ones too, as displacements.
+
+    Args:
+        node: a transform node; applied to the moving volume it brings it near the fixed one.
+        around: the fixed volume's geometry (LPS mm); the nodes are as far apart as its voxels, if there are not too
+            many.
+
+    Returns:
+        (k, j, i, 3) float32 LPS mm on a box along the world's axes, and the geometry of that.
+    """
+    geometry = _box(around)
+    transform, grid = vtk.vtkGeneralTransform(), vtk.vtkTransformToGrid()
+    node.GetTransformFromWorld(transform)
+    grid.SetInput(transform)
+    grid.SetGridScalarTypeToFloat()
+    grid.SetGridSpacing(geometry["spacing"])
+    grid.SetGridOrigin((np.asarray(geometry["origin"]) * FLIP).tolist())
+    i, j, k = geometry["size"]
+    values = np.empty((k, j, i, 3), np.float32)
+
+    def sampled(part: slice) -> np.ndarray:
+        grid.SetGridExtent(0, i - 1, 0, j - 1, part.start, part.stop - 1)
+        grid.Update()
+        return image_array(grid.GetOutput()) * FLIP
+
+    yield from fill_slabs(values, sampled, SLAB // 16)
+    return values, geometry
 
 
 def set_references(node: Any, fixed: Any, moving: Any) -> None:
@@ -161,3 +205,16 @@ def _oriented_grid(image: vtk.vtkImageData, direction: Optional[vtk.vtkMatrix4x4
     transform.SetGridDirectionMatrix(direction)
     transform.SetInterpolationModeToLinear()
     return transform
+
+
+def _box(around: dict) -> dict:
+    """A grid along the axes of RAS around all voxel centres of a geometry, of at most MOST_NODES."""
+    last = np.asarray(around["size"]) - 1
+    ends = np.stack(np.meshgrid(*[(0, n) for n in last], indexing="ij"), -1).reshape(-1, 3)
+    matrix = ijk_to_ras(around)
+    corners = ends @ matrix[:3, :3].T + matrix[:3, 3]
+    low, side = corners.min(0), np.ptp(corners, axis=0)
+    step = max(np.prod(around["spacing"]), np.prod(side) / MOST_NODES) ** (1 / 3)
+    box = np.diag([step, step, step, 1.0])
+    box[:3, 3] = low
+    return geometry_from(box, np.ceil(side / step - 1e-6).astype(int) + 1)

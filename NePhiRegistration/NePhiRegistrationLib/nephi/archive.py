@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Union
 
 import numpy as np
 
@@ -18,10 +19,13 @@ from .device import free_memory
 from .errors import InputError
 from .storage import PathLike, atomic_path, read_bytes
 
+Bytes = Union[bytes, bytearray, memoryview]
+
 LARGEST = 1 << 32  # bytes of a file: hundreds of times what a registration or a training leaves
 
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile,
-               zlib.error, SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python text
+_UNREADABLE = (OSError, MemoryError, ValueError, KeyError, EOFError, AttributeError, TypeError, RuntimeError,
+               zipfile.BadZipFile, zlib.error, SyntaxError, tokenize.TokenError)
+"""NumPy reads the header of an array as Python text."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,16 @@ class ArchiveFormat:
         Raises:
             InputError: the folder is missing, cannot be written or is full.
         """
+        packed = self.pack(header, arrays)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(packed)
+
+    def pack(self, header: Mapping, arrays: Mapping[str, np.ndarray]) -> memoryview:
+        """The bytes of an archive."""
         text = json.dumps({"format": self.name, "version": self.version, **header})
         save, packed = np.savez_compressed if self.compressed else np.savez, io.BytesIO()
         save(packed, header=np.frombuffer(text.encode("utf-8"), dtype=np.uint8), **arrays)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(packed.getbuffer())
+        return packed.getbuffer()
 
     def read(self, path: PathLike) -> tuple[dict, dict[str, np.ndarray]]:
         """The header and the arrays of an archive.
@@ -66,7 +75,7 @@ class ArchiveFormat:
             raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
         return self.unpack(data, str(path))
 
-    def unpack(self, data: bytes, name: str) -> tuple[dict, dict[str, np.ndarray]]:
+    def unpack(self, data: Bytes, name: str) -> tuple[dict, dict[str, np.ndarray]]:
         """The header and the arrays of an archive in memory.
 
         Args:

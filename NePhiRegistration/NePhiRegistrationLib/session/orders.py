@@ -94,6 +94,9 @@ class Registration(Order):
             self.fields[role], self.arrays[role] = read[role].geometry, read[role].array
             self.fields["names"][role] = getattr(inputs, role).GetName()
             yield
+        if transform_nodes.bends(inputs.initialTransform):
+            bent = yield from transform_nodes.read_displacement(inputs.initialTransform, self.fields["fixed"])
+            self.arrays["initial_displacement"], self.fields["initial_grid"] = bent
         for role, volume in read.items():
             yield from self._region(f"{role}_mask", f"{role}Mask", f"{role}Segment", volume, role)
             yield from self._region(f"{role}_exclude", f"{role}Exclude", f"{role}ExcludeSegment", volume,

@@ -33,7 +33,8 @@ class Inputs:
         fixed, moving: scalar volume nodes.
         fixedMask, movingMask: segmentation or label map nodes: where to look.
         fixedSegment, movingSegment: the ID or name of the one segment that counts; without it all visible ones do.
-        initialTransform: a linear transform node that, applied to the moving volume, brings it near the fixed one.
+        initialTransform: a transform node, linear or not, that, applied to the moving volume, brings it near the
+            fixed one.
         guideFixed, guideMoving: markups nodes whose points, in their order, pull the registration.
         landmarksFixed, landmarksMoving: markups nodes whose points only judge it.
         fixedLabels, movingLabels: segmentation or label map nodes whose overlap judges it; segments are paired by name.

@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
 from torch import Tensor
 
+from ..nephi.align.initial import Start
 from ..nephi.align.registration import Progress, register
 from ..nephi.files.displacements import Displacements, sample_displacements, spline_maps
 from ..nephi.files.outputs import Judged, Run, judge
@@ -38,26 +39,24 @@ class Job:
     Attributes:
         pair: the images and what judges the result.
         options: all of them.
-        initial: (d + 1, d + 1) fixed to moving LPS mm, or None.
+        start: where to begin: a matrix and stages, both perhaps of a transform to go on from.
         guides: points that pull the registration, (fixed, moving), or None.
-        stages: of the transform to go on from.
-        weights: name and SHA-256 of those that predicted the first of these, or None.
+        weights: name and SHA-256 of those that predicted the first of its stages, or None.
         grid_spacing: mm between the nodes of the resulting displacements; None picks it.
     """
 
     pair: Pair
     options: Options
-    initial: Optional[np.ndarray] = None
+    start: Start = field(default_factory=Start)
     guides: Optional[tuple[Tensor, Tensor]] = None
-    stages: tuple = ()
     weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
 
     def continued(self, transform: Transform, iterations: int) -> Job:
         """The same pair, from a transform on, at the finest level of the options."""
         options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
-        return replace(self, options=options, initial=transform.affine, stages=transform.stages,
-                       weights=transform.provenance["weights"])
+        start = Start(transform.affine, transform.stages, self.start.quality)
+        return replace(self, options=options, start=start, weights=transform.provenance["weights"])
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
     """
     reporter = _Reporter(job, send)
     pair = job.pair
-    steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.initial, job.guides,
-                     job.stages)
+    steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.start.matrix,
+                     job.guides, job.start.stages)
     try:
         with contextlib.closing(steps):
             for state in steps:
@@ -96,7 +95,7 @@ class _Reporter:
     def __init__(self, job: Job, send: Send) -> None:
         self._send = send
         self._previews = Previews(send, job.pair.fixed.grid)
-        self._weights = job.weights
+        self._weights, self._begin = job.weights, job.start
         self._started = self._last = time.perf_counter()
         self._shown, self._phase = 0.0, ""
         self._phases: dict[str, float] = {}
@@ -114,7 +113,7 @@ class _Reporter:
 
     def outcome(self) -> Outcome:
         """The last state as the result."""
-        transform, history = self.state.transform, self.state.history
+        transform, history = self._begin.noted_in(self.state.transform), self.state.history
         for stage in transform.stages:  # that of an interrupted level is still being fitted
             if isinstance(stage, NePhi):
                 stage.requires_grad_(False)

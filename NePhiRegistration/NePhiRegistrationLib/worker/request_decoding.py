@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Optional
 
 import numpy as np
@@ -11,6 +9,7 @@ import SimpleITK as sitk
 import torch
 from torch import Tensor
 
+from ..nephi.align.initial import Start, start_from_itk
 from ..nephi.errors import InputError
 from ..nephi.geometry import Grid
 from ..nephi.images.image import Image, whole_numbers
@@ -18,8 +17,6 @@ from ..nephi.images.masks import mask_on
 from ..nephi.images.pair import Pair
 from ..nephi.maps.transform import Transform
 from .messages import Message
-
-_FILE = "transform.nephi"
 
 
 def read_pair(request: Message) -> Pair:
@@ -43,10 +40,7 @@ def read_image(request: Message, role: str) -> Image:
     name = f"{role} image {request.fields.get('names', {}).get(role, '')}".strip()
     _check_shape(array, grid, name)
     image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == bool else array)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin)
-    image.SetDirection(grid.direction)
-    return Image.from_sitk(image, name)
+    return Image.from_sitk(_placed(image, grid), name)
 
 
 def read_grid(request: Message, name: str) -> Grid:
@@ -76,10 +70,22 @@ def read_points(request: Message, name: str) -> Optional[tuple[Tensor, Tensor]]:
     return tuple(torch.from_numpy(array.astype(np.float64)) for array in arrays)
 
 
-def read_initial(request: Message) -> Optional[np.ndarray]:
-    """The field ``initial``: (d + 1, d + 1) fixed to moving LPS mm, or None."""
-    values = request.fields.get("initial")
-    return None if values is None else np.asarray(values, dtype=np.float64)
+def read_initial(request: Message, fixed: Grid, device: torch.device) -> Start:
+    """Where to start: the field ``initial``, (d + 1, d + 1) fixed to moving LPS mm; or the array
+    ``initial_displacement`` on the grid ``initial_grid``, as stages on a device.
+
+    Raises:
+        InputError: displacements that do not fit their grid, or fold.
+    """
+    field, values = request.arrays.get("initial_displacement"), request.fields.get("initial")
+    if field is None:
+        return Start(None if values is None else np.asarray(values, dtype=np.float64))
+    grid = read_grid(request, "initial_grid")
+    if field.shape != (*grid.shape, grid.dim):
+        raise InputError(f"The initial displacements have shape {field.shape} and their geometry is {grid.shape}; give "
+                         f"{grid.dim} in each voxel of it.")
+    image = _placed(sitk.GetImageFromArray(field.astype(np.float64), isVector=True), grid)
+    return start_from_itk(sitk.DisplacementFieldTransform(image), fixed, "initial transform", device)
 
 
 def read_transform(request: Message) -> Transform:
@@ -90,24 +96,19 @@ def read_transform(request: Message) -> Transform:
     """
     if "transform" not in request.arrays:
         raise InputError("There is no transform; register first or load one.")
-    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
-        path = Path(folder) / _FILE
-        path.write_bytes(request.arrays["transform"].tobytes())
-        try:
-            return Transform.load(path)
-        except InputError as error:  # the file is ours, its name means nothing to anybody
-            raise InputError(str(error).replace(str(path), "The transform")) from error
+    return Transform.from_bytes(request.arrays["transform"].tobytes())
 
 
 def transform_bytes(transform: Transform) -> np.ndarray:
     """A transform as the bytes of a .nephi file, (n,) uint8."""
-    with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
-        path = Path(folder) / _FILE
-        try:
-            transform.save(path)
-        except InputError as error:  # its advice is for a file that the user chose
-            raise (error.__cause__ or error) from None
-        return np.frombuffer(path.read_bytes(), np.uint8)
+    return np.frombuffer(transform.to_bytes(), np.uint8)
+
+
+def _placed(image: sitk.Image, grid: Grid) -> sitk.Image:
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    return image
 
 
 def _mask(request: Message, role: str, kind: str, image: Optional[Image]) -> Optional[Tensor]:

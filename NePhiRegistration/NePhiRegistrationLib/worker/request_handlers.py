@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from typing import Optional
 
@@ -11,6 +10,7 @@ import torch
 
 from ..nephi import __version__
 from ..nephi.align.registration import run
+from ..nephi.device import pick_device
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
 from ..nephi.files.displacements import sample_displacements, spline_maps
 from ..nephi.images.phantom import shapes_2d
@@ -84,9 +84,6 @@ class RequestHandlers:
             return "memory", sentence
         if isinstance(error, NePhiError):
             return "input", str(error)
-        if isinstance(error, OSError):
-            problem = f"A temporary file cannot be written in {_temporary_folder()} ({error.strerror or error})"
-            return "disk", f"{problem}; free some space there and try again."
         return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
                            "has the details."
 
@@ -95,11 +92,12 @@ class RequestHandlers:
     def _register(self, request: Message, check: Callable[[], None]) -> Answer:
         fields = request.fields
         options = Options.from_preset(fields.get("preset", "generic"), **fields.get("options", {}))
-        job = Job(read_pair(request), options, read_initial(request), read_points(request, "guide"),
-                  grid_spacing=_grid_spacing(request))
+        pair = read_pair(request)
         for role in ("fixed", "moving"):
-            if getattr(job.pair, role) is None:
+            if getattr(pair, role) is None:
                 raise InputError(f"There is no {role} image; choose one.")
+        job = Job(pair, options, read_initial(request, pair.fixed.grid, pick_device(options.device)),
+                  read_points(request, "guide"), grid_spacing=_grid_spacing(request))
         return self._run(request, job, check)
 
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
@@ -179,14 +177,6 @@ def _grid_spacing(request: Message) -> Optional[float]:
     if value is not None and not (isinstance(value, (int, float)) and value > 0):
         raise InputError(f"The grid spacing is {value!r}; give a spacing above 0 mm, or none.")
     return value
-
-
-def _temporary_folder() -> str:
-    """For a sentence; where all of them are full, Python finds none."""
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return "the temporary folder"
 
 
 def _is_memory(error: Exception) -> bool:

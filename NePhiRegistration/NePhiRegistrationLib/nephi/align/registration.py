@@ -80,8 +80,9 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         initial: (d + 1, d + 1) fixed to moving LPS mm; where the linear alignment starts, or all there is of it
             with the option affine="none".
         landmarks: corresponding fixed and moving points, (m, d) LPS mm each; a soft term of the loss.
-        start: stages that already align the images after the linear alignment; they stay, and all levels go on from
-            there. Without them the option ``weights`` predicts some.
+        start: stages that already align the images before ``initial`` is applied; they stay, and all levels go on
+            from there. With them there is no linear alignment, which would not fit them; without them the option
+            ``weights`` predicts some.
 
     Yields:
         Progress; the last one has ``done`` and the resulting transform.
@@ -98,7 +99,8 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     matrix = np.eye(fixed.grid.dim + 1) if initial is None else initial
     transform = Transform(fixed.grid, moving.grid, matrix, (), _provenance(fixed, moving, options, device))
     yield clock.passed("affine", 0, transform)
-    affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, options)
+    affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, replace(options, affine="none") if start else
+                     options)
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
     transform = replace(transform, affine=affine, stages=start)
     yield clock.passed("affine", 1, transform)

@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 from typing import Optional
 
-import numpy as np
-
-from ..align.initial import read_initial_transform
+from ..align.initial import Start
 from ..align.registration import register
 from ..device import pick_device
 from ..errors import InputError
+from ..files.initial_files import read_initial_transform
 from ..files.outputs import ImageFiles, Run, write_outputs
 from ..files.points import read_landmark_pairs
 from ..images.pair import Pair, check_overlap
@@ -35,8 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("moving", metavar="MOVING", help="moving image, which is aligned with the fixed image")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder; other files in it "
                         "are kept")
-    parser.add_argument("--initial-transform", metavar="FILE", help="linear ITK transform to start from, mapping fixed "
-                        "points to moving points")
+    parser.add_argument("--initial-transform", metavar="FILE", help="transform to start from, fixed to moving points: "
+                        "an ITK transform, linear or not, a displacement image in LPS mm, or a transform.nephi; after "
+                        "one that is not linear there is no linear alignment")
     parser.add_argument("--guide-landmarks", metavar="PAIRS.csv", help="corresponding points that guide the "
                         "registration, in the format of --landmarks")
     add_judges(parser)
@@ -63,12 +63,14 @@ def run(args: argparse.Namespace) -> None:
     options = read_options(args)
     with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
         pair = read_pair(args)
-        initial = read_initial_transform(args.initial_transform) if args.initial_transform else None
+        initial = Start()
+        if args.initial_transform:
+            initial = read_initial_transform(args.initial_transform, pair.fixed.grid, pick_device(options.device))
         guides = None
         if args.guide_landmarks:
             guides = read_landmark_pairs(args.guide_landmarks, pair.fixed.grid, pair.moving.grid)
         if options.affine == "none":
-            check_overlap(pair.fixed, pair.moving, initial)
+            check_overlap(pair.fixed, pair.moving, initial.matrix)
         sources = {name: value for name in _SOURCES if (value := getattr(args, name))}
         report = register_pair(pair, options, staging, show, args, initial, guides, sources)
     show.done(report, args.output)
@@ -87,13 +89,15 @@ def read_options(args: argparse.Namespace) -> Options:
 
 
 def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args: argparse.Namespace,
-                  initial: Optional[np.ndarray] = None, guides: Optional[tuple] = None,
+                  initial: Optional[Start] = None, guides: Optional[tuple] = None,
                   sources: Optional[dict] = None) -> dict:
     """Register a pair, show the progress, write the outputs into a folder as :func:`add_run_arguments` has it; returns
     the report."""
     phases: dict[str, float] = {}
+    initial = initial or Start()
     before = time.perf_counter()
-    steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial, guides)
+    steps = register(pair.fixed, pair.moving, options, pair.fixed_mask, pair.moving_mask, initial.matrix, guides,
+                     initial.stages)
     with contextlib.closing(steps):
         for state in steps:
             now = time.perf_counter()
@@ -102,7 +106,7 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args
             show.progress(state)
     run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
               sources or {})
-    return write_outputs(state.transform, pair, run, folder, args.grid_spacing, show.step,
+    return write_outputs(initial.noted_in(state.transform), pair, run, folder, args.grid_spacing, show.step,
                          ImageFiles(args.format, args.pixel_type))
 
 

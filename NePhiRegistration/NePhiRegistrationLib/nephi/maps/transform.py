@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..archive import ArchiveFormat
+from ..archive import ArchiveFormat, Bytes
 from ..errors import InputError
 from ..geometry import Frame, Grid
 from ..storage import PathLike
@@ -69,14 +69,11 @@ class Transform:
 
     def save(self, path: PathLike) -> None:
         """Write a ``.nephi`` file: a NumPy archive without pickles, whole or not at all."""
-        described, arrays = [], {}
-        for number, stage in enumerate(self.stages):
-            entry, tensors = _packed(stage)
-            described.append(entry)
-            arrays.update({f"{number}/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
-        FORMAT.write(path, {
-            "provenance": self.provenance, "fixed_grid": self.fixed_grid.to_dict(),
-            "moving_grid": self.moving_grid.to_dict(), "affine": self.affine.tolist(), "models": described}, arrays)
+        FORMAT.write(path, *self._packed())
+
+    def to_bytes(self) -> bytes:
+        """What :meth:`save` writes."""
+        return FORMAT.pack(*self._packed())
 
     @classmethod
     def load(cls, path: PathLike, device: Union[str, torch.device] = "cpu") -> Transform:
@@ -85,9 +82,33 @@ class Transform:
         Raises:
             InputError: not a file of ours, truncated, or of a newer version.
         """
-        header, arrays = FORMAT.read(path)
+        return cls._unpacked(*FORMAT.read(path), str(path), device)
+
+    @classmethod
+    def from_bytes(cls, data: Bytes, device: Union[str, torch.device] = "cpu", name: str = "The transform"
+                   ) -> Transform:
+        """As :meth:`load`, from the bytes of a file.
+
+        Args:
+            name: for messages.
+        """
+        return cls._unpacked(*FORMAT.unpack(data, name), name, device)
+
+    def _packed(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """The header and the arrays of a file."""
+        described, arrays = [], {}
+        for number, stage in enumerate(self.stages):
+            entry, tensors = _packed(stage)
+            described.append(entry)
+            arrays.update({f"{number}/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
+        return {"provenance": self.provenance, "fixed_grid": self.fixed_grid.to_dict(),
+                "moving_grid": self.moving_grid.to_dict(), "affine": self.affine.tolist(), "models": described}, arrays
+
+    @classmethod
+    def _unpacked(cls, header: dict, arrays: dict[str, np.ndarray], name: str, device: Union[str, torch.device]
+                  ) -> Transform:
         try:
-            grids = [Grid.from_dict(header[name]) for name in ("fixed_grid", "moving_grid")]
+            grids = [Grid.from_dict(header[side]) for side in ("fixed_grid", "moving_grid")]
             stages = tuple(_unpacked(entry, _of_stage(arrays, i), torch.device(device))
                            for i, entry in enumerate(header["models"]))
             if any(way.dim != grids[0].dim for way in (grids[1], *map(_lattice, stages))):
@@ -97,7 +118,7 @@ class Transform:
                 raise ValueError("the affine matrix is damaged")
             return cls(grids[0], grids[1], affine, stages, dict(header["provenance"]))
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
-            raise InputError(f"{path} is damaged ({error}); register the pair again.") from error
+            raise InputError(f"{name} is damaged ({error}); register the pair again.") from error
 
 
 def _of_stage(arrays: dict[str, np.ndarray], number: int) -> dict[str, Tensor]:
