@@ -105,3 +105,9 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="'cuda' was asked for"):
         pick_device("cuda")
+
+
+@pytest.mark.parametrize("old, new", [("mask_margin", "margin"), ("inverse_consistency", "round_trip"),
+                                      ("landmark_weight", "landmark_pull")])
+def test_an_option_in_a_unit_of_length_is_refused_by_the_name_of_the_one_that_is_in_samples(old, new):
+    assert old in _refused(rf"use {new}, .*samples of the finest level", **{old: 1.0})

@@ -48,7 +48,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
                         f"{', '.join(preset_names())} (default: {preset})")
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
-                        "forward.h5 and inverse.h5 (default: the coarsest with an error of at most 0.05 mm)")
+                        "forward.h5 and inverse.h5 (default: the coarsest within --tolerance)")
     parser.add_argument("--json", action="store_true", help="print progress and result to stdout as JSON lines")
     add_options(parser)
 
@@ -96,4 +96,4 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, grid
             show.progress(state)
     run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
               sources or {})
-    return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step)
+    return write_outputs(state.transform, pair, run, folder, grid_spacing, show.step, options.tolerance)
