@@ -32,17 +32,17 @@ def test_displacements_reproduce_the_map_to_the_tolerance_and_say_how_closely(di
     exact, made = getattr(transform, way), _sampled(transform, way)
     points = random_points(exact.domain, 4000, seed=5)
     error = (made.map.map(points) - exact.map(points)).norm(dim=1)
-    assert float(error.max()) <= 0.06
-    assert made.error_mm["mean"] < made.error_mm["p999"] <= made.error_mm["max"] <= 0.05
+    assert float(error.max()) <= 0.12 * exact.domain.voxel
+    assert made.error_mm["mean"] < made.error_mm["p999"] <= made.error_mm["max"] <= 0.1 * exact.domain.voxel
     assert made.to_dict()["within_tolerance"] and made.map.values.shape == (*made.map.grid.shape, dim)
 
 
 def test_a_looser_tolerance_gives_a_coarser_grid_and_a_size_limit_an_honest_error():
     transform = _transform()
-    fine, loose = _sampled(transform), _sampled(transform, tolerance_mm=0.5)
+    fine, loose = _sampled(transform), _sampled(transform, tolerance=0.5)
     small = _sampled(transform, max_megabytes=0.05)
     assert loose.map.grid.count < fine.map.grid.count
-    assert small.map.values.nbytes <= 0.05e6 and small.error_mm["max"] > 0.05
+    assert small.map.values.nbytes <= 0.05e6 and small.error_mm["max"] > small.tolerance_mm
     assert not small.to_dict()["within_tolerance"]
     assert np.allclose(_sampled(transform, "forward", 5.0).map.grid.spacing, 5.0, rtol=0.2)
 

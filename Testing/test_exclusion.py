@@ -96,7 +96,7 @@ def test_what_a_hole_holds_makes_no_difference_to_the_last_bit(similarity, side)
 
 def test_a_mask_margin_does_not_reach_back_over_a_hole():
     mask = (POINTS.norm(dim=1) < 36).reshape(GRID.shape)
-    found = [run(FIXED, spoilt(kind).without(HOLE), options(iterations=(4, 3), mask_margin=8.0), moving_mask=mask,
+    found = [run(FIXED, spoilt(kind).without(HOLE), options(iterations=(4, 3), margin=3.0), moving_mask=mask,
                  fixed_mask=mask).forward.map(POINTS) for kind in ("bright", "empty")]
     assert torch.equal(*found)
 

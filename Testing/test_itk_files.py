@@ -33,8 +33,9 @@ def test_the_forward_file_maps_points_as_the_map_does(tmp_path, dim, suffix):
     info = export_itk(transform.forward, tmp_path / f"forward{suffix}")
     points = random_points(transform.fixed_grid, 2000, seed=77)
     distance = np.linalg.norm(_through_file(info.path, points) - transform.forward.map(points).numpy(), axis=1)
-    assert distance.max() <= 0.06 and info.to_dict()["within_tolerance"]
-    assert info.error_mm["mean"] < info.error_mm["p95"] < info.error_mm["p999"] <= info.error_mm["max"] <= 0.05
+    assert distance.max() <= 0.12 * transform.fixed_grid.voxel and info.to_dict()["within_tolerance"]
+    assert info.error_mm["mean"] < info.error_mm["p95"] < info.error_mm["p999"] <= info.error_mm["max"]
+    assert info.error_mm["max"] <= 0.1 * transform.fixed_grid.voxel
 
 
 def test_the_inverse_file_maps_moving_points_back(tmp_path):
@@ -45,7 +46,8 @@ def test_the_inverse_file_maps_moving_points_back(tmp_path):
     moving = moving[transform.moving_grid.contains(moving)]
     expected = transform.inverse.map(moving).numpy()
     assert len(moving) > 200
-    assert np.linalg.norm(_through_file(info.path, moving) - expected, axis=1).max() <= 0.06
+    error = np.linalg.norm(_through_file(info.path, moving) - expected, axis=1).max()
+    assert error <= 0.12 * transform.moving_grid.voxel
 
 
 @pytest.mark.parametrize("way", ["forward", "inverse"])
@@ -66,8 +68,8 @@ def test_simpleitk_warps_an_image_with_the_file_as_we_do(tmp_path, way):
 
 
 def test_the_spacing_picked_is_the_coarsest_that_suffices(tmp_path):
-    loose = export_itk(_transform().forward, tmp_path / "a.h5", tolerance_mm=0.2)
-    tight = export_itk(_transform().forward, tmp_path / "b.h5", tolerance_mm=0.01)
+    loose = export_itk(_transform().forward, tmp_path / "a.h5", tolerance=0.2)
+    tight = export_itk(_transform().forward, tmp_path / "b.h5", tolerance=0.01)
     assert loose.to_dict()["within_tolerance"] and tight.to_dict()["within_tolerance"]
     assert tight.to_dict()["spacing_mm"] < loose.to_dict()["spacing_mm"]
     assert (tmp_path / "a.h5").stat().st_size < (tmp_path / "b.h5").stat().st_size
@@ -76,12 +78,12 @@ def test_the_spacing_picked_is_the_coarsest_that_suffices(tmp_path):
 def test_a_spacing_that_is_asked_for_is_used_and_its_error_stated(tmp_path):
     info = export_itk(_transform().forward, tmp_path / "a.h5", spacing=12.0)
     assert info.to_dict()["spacing_mm"] == pytest.approx(12.0, rel=0.2)
-    assert info.error_mm["max"] > 0.05 and not info.to_dict()["within_tolerance"]
+    assert info.error_mm["max"] > info.tolerance_mm and not info.to_dict()["within_tolerance"]
     assert info.to_dict()["file"] == "a.h5"
 
 
 def test_a_field_too_large_is_not_written_and_the_error_says_so(tmp_path):
-    info = export_itk(_transform().forward, tmp_path / "a.h5", tolerance_mm=1e-9, max_megabytes=0.5)
+    info = export_itk(_transform().forward, tmp_path / "a.h5", tolerance=1e-9, max_megabytes=0.5)
     assert info.to_dict()["megabytes"] <= 0.5
     assert not info.to_dict()["within_tolerance"]
 

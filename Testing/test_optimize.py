@@ -38,6 +38,34 @@ def _level(options, landmarks=None, shift=2.0, flat=False):
     return make_level(pair, Transform(GRID, GRID, np.eye(3)), 3.0, options)
 
 
+@pytest.mark.parametrize("masks", [(False, False), (True, False), (False, True), (True, True)])
+def test_no_more_points_are_drawn_than_asked_for_whichever_masks_there_are(masks):
+    small = ((GRID.points("cpu") - torch.tensor(GRID.center, dtype=torch.float32)).norm(dim=1) < 9).reshape(GRID.shape)
+    options = _options(points=100, resolution=(16.0,), iterations=(1,), margin=0.0)
+    pair = AlignedPair(_image(), _image(2.0), *(small if there else None for there in masks), np.eye(3), None)
+    level = make_level(pair, Transform(GRID, GRID, np.eye(3)), 1.0, options)
+    drawn = [len(level.lattice.draw(level.wanted, level.fraction, torch.Generator().manual_seed(seed),
+                                    torch.device("cpu")).origins) * options.patch**2 for seed in range(40)]
+    assert 60 < np.mean(drawn) < 115
+
+
+def test_what_a_level_reads_is_the_same_whether_or_not_there_is_more_around():
+    larger = GRID.window([-20, -30], [80, 90])
+    values = torch.full(larger.shape, 0.5)
+    values[30:58, 20:52] = _image().values
+    small = torch.zeros(GRID.shape, dtype=torch.bool)
+    small[10:18, 12:20] = True
+    around = torch.zeros(larger.shape, dtype=torch.bool)
+    around[30:58, 20:52] = small
+    options = _options(margin=1.0)
+    read = []
+    for image, mask in ((_image(), small), (Image(values, larger), around)):
+        pair = AlignedPair(image, image, mask, mask, np.eye(3), None)
+        read.append(make_level(pair, Transform(image.grid, image.grid, np.eye(3)), 2.0, options).fixed.volume)
+    assert torch.equal(*(volume.values[-1] > 0 for volume in read))
+    assert torch.allclose(read[0].values[0], read[1].values[0], atol=1e-4)
+
+
 def _model(seed=0):
     architecture = Architecture(2, frequencies=8, hidden=16, channels=4, shared=2)
     grid = latent_grid((-1.2, -1.2), (1.2, 1.2), 0.4)
@@ -201,13 +229,13 @@ def _landmarks(offset):
 
 @pytest.mark.parametrize("weight", [0.0, 5.0])
 def test_landmarks_pull_both_maps_when_they_have_weight(weight):
-    options = _options(landmark_weight=weight, code_learning_rate=0.03)
+    options = _options(landmark_pull=weight, code_learning_rate=0.03)
     level = _level(options, _landmarks((5.0, 3.0)), flat=True)
     model = _model()
     terms = [step.terms for step in _steps(options, 60, level, model)]
     for way, (start, end) in zip((model.forward, model.inverse), (level.landmarks, reversed(level.landmarks))):
         with torch.no_grad():
-            distance = (way.map(start) - end).norm(dim=1).mean() * level.mm
+            distance = (way.map(start) - end).norm(dim=1).mean() * level.unit
         assert (distance < 2.0) == (weight > 0)
     assert ("landmarks" in terms[0]) == (weight > 0)
 

@@ -133,3 +133,9 @@ def test_a_file_that_is_no_preset_is_told_only_when_it_is_chosen(own, content):
     with pytest.raises(InputError, match=r"^The preset .*mine\.json (cannot|is not)") as caught:
         Options.from_preset("mine")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("old, new", [("mask_margin", "margin"), ("inverse_consistency", "round_trip"),
+                                      ("landmark_weight", "landmark_pull")])
+def test_an_option_in_a_unit_of_length_is_refused_by_the_name_of_the_one_that_is_in_samples(old, new):
+    assert old in _refused(rf"use {new}, .*samples of the finest level", **{old: 1.0})

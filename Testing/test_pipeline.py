@@ -208,7 +208,7 @@ def test_what_lies_far_outside_both_masks_does_not_matter(case):
         assert far.any() and not (far & mask).any()
         return Image(torch.where(far, torch.full_like(image.values, 9.0), image.values), grid, image.name)
 
-    options = _brief(mask_margin=0.0)
+    options = _brief(margin=0.0)
     clean = run(case.fixed, case.moving, options, **case.masks)
     dirty = run(spoiled(case.fixed, case.fixed_mask, FIXED), spoiled(case.moving, case.moving_mask, MOVING), options,
                 **case.masks)
@@ -282,9 +282,42 @@ def test_correlation_registers_images_whose_brightness_differs(case, similarity)
 
 def test_landmarks_pull_where_the_images_say_little(case):
     landmarks = case.points[:40].float(), case.moved[:40].float()
-    with_them, without = (run(case.fixed, case.moving, _options(resolution=10.0, iterations=15, landmark_weight=weight),
+    with_them, without = (run(case.fixed, case.moving, _options(resolution=10.0, iterations=15, landmark_pull=weight),
                               landmarks=landmarks, **case.masks) for weight in (30.0, 0.0))
     assert case.error(with_them)[:40].mean() < 0.7 * case.error(without)[:40].mean()
+
+
+@pytest.fixture(scope="module")
+def brief(case):
+    return run(case.fixed, case.moving, _brief(), **case.masks)
+
+
+@pytest.mark.parametrize("scale, offset", [(0.0025, 0.0), (1000.0, 0.0), (1.0, 1e5)])
+def test_the_same_voxels_give_the_same_map_in_any_unit_of_length_and_anywhere(case, brief, scale, offset):
+    def placed(image):
+        grid = image.grid
+        origin = tuple(scale * (o + offset) for o in grid.origin)
+        return Image(image.values, Grid(grid.size, tuple(scale * s for s in grid.spacing), origin, grid.direction))
+
+    landmarks = tuple(scale * (points[:5] + offset) for points in (case.points, case.moved))
+    found = run(placed(case.fixed), placed(case.moving), _brief(), landmarks=landmarks, **case.masks)
+    guided = run(case.fixed, case.moving, _brief(), landmarks=(case.points[:5], case.moved[:5]), **case.masks)
+    for way, points in (("forward", case.points), ("inverse", case.moved)):
+        there = getattr(found, way).map(scale * (points + offset)) / scale - offset
+        assert (there - getattr(guided, way).map(points)).norm(dim=1).max() < 0.02 * FIXED.voxel
+    assert not torch.allclose(guided.forward.map(case.points), brief.forward.map(case.points), atol=1e-3)
+
+
+def test_a_mask_of_one_image_alone_holds_for_the_other_too(case):
+    half = case.fixed_mask & (FIXED.points("cpu")[:, 2] > FIXED.center[2]).reshape(FIXED.shape)
+    other = torch.where((MOVING.points("cpu")[:, 2] < MOVING.center[2] - 22).reshape(MOVING.shape), 5.0,
+                        case.moving.values)
+    inside = FIXED.points("cpu")[half.flatten()].double()
+    clean, spoiled = (run(case.fixed, Image(values, MOVING, "moving"), _brief(margin=1.0), fixed_mask=half)
+                      for values in (case.moving.values, other))
+    assert (clean.forward.map(inside) - inside).norm(dim=1).mean() > 0.1
+    apart = (clean.forward.map(inside) - spoiled.forward.map(inside)).norm(dim=1)
+    assert apart.mean() < 0.5 * (clean.forward.map(inside) - inside).norm(dim=1).mean()
 
 
 def test_a_triangle_becomes_a_circle():

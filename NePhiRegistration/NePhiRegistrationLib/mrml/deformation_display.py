@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import slicer
@@ -16,6 +16,7 @@ from .volume_nodes import add_display, checked_kind, copy_display, place, read_v
 from .vtk_images import image_array, volume_matrix
 
 _RESAMPLED = "NePhi.Resampled"
+LINES = 25  # of a drawn grid along the longest side
 
 
 def show_moving(node: Any, moving: Any, transform: Any, applied: Any = None) -> Gradual[None]:
@@ -67,17 +68,20 @@ def _resampled(node: Any, moving: Any) -> Gradual[tuple[Any, np.ndarray]]:
     return image, ijk_to_ras(data.geometry)
 
 
-def show_grid(transform: Any, spacing_mm: float = 10.0) -> Any:
-    """Draw a transform in slice views as a bent grid; its display node."""
+def show_grid(transform: Any, spacing_mm: Optional[float] = None) -> Any:
+    """Draw a transform in slice views as a bent grid, by default of LINES lines along its longest side; its display
+    node."""
+    spacing_mm = spacing_mm or _side(transform) / LINES
     display = _deformation_display(transform, slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GRID)
     display.SetGridSpacingMm(spacing_mm)
-    display.SetGridResolutionMm(max(1.0, spacing_mm / 4))
+    display.SetGridResolutionMm(spacing_mm / 4)
     display.SetGridScalePercent(100)
     return display
 
 
-def show_arrows(transform: Any, spacing_mm: float = 8.0) -> Any:
-    """Draw a transform in slice views as arrows; its display node."""
+def show_arrows(transform: Any, spacing_mm: Optional[float] = None) -> Any:
+    """Draw a transform in slice views as arrows, as many as :func:`show_grid` draws lines; its display node."""
+    spacing_mm = spacing_mm or _side(transform) / LINES
     display = _deformation_display(transform, slicer.vtkMRMLTransformDisplayNode.VIS_MODE_GLYPH)
     display.SetGlyphSpacingMm(spacing_mm)
     display.SetGlyphScalePercent(100)
@@ -91,13 +95,22 @@ def hide_deformation(transform: Any) -> None:
         transform.GetDisplayNode().SetVisibility(False)
 
 
+def _side(transform: Any) -> float:
+    """The longest side (mm) of the displacement grid of a transform; 250 where there is none."""
+    field = grid_transform(transform)
+    if field is None:
+        return 250.0
+    grid = field.GetDisplacementGrid()
+    return max(n * step for n, step in zip(grid.GetDimensions(), grid.GetSpacing()))
+
+
 def _displacement_colors(transform: Any) -> vtk.vtkColorTransferFunction:
     """Yellow where little moves, red where most does."""
     field = grid_transform(transform)
     largest = 10.0
     if field is not None:
         vectors = image_array(field.GetDisplacementGrid())[::2, ::2, ::2]
-        largest = max(float(np.sqrt((vectors.astype(np.float32) ** 2).sum(-1)).max()), 0.1)
+        largest = float(np.sqrt((vectors.astype(np.float32) ** 2).sum(-1)).max()) or 1.0
     colors = vtk.vtkColorTransferFunction()
     for part, color in ((0.0, (1.0, 1.0, 0.6)), (0.5, (1.0, 0.7, 0.1)), (1.0, (0.9, 0.1, 0.1))):
         colors.AddRGBPoint(part * largest, *color)

@@ -87,6 +87,11 @@ class Grid:
         return math.prod(self.size)
 
     @property
+    def voxel(self) -> float:
+        """The side (mm) of a cube, in 2D a square, with the volume of a voxel."""
+        return float(math.prod(self.spacing) ** (1 / self.dim))
+
+    @property
     def axes(self) -> np.ndarray:
         """The direction cosines, (d, d) float64."""
         return np.asarray(self.direction, dtype=np.float64).reshape(len(self.size), -1)
@@ -130,8 +135,11 @@ class Grid:
 
     def contains(self, world: Tensor) -> Tensor:
         """Which points, (..., d) LPS mm, lie within the outer voxel edges: (...) bool."""
-        index = self.to_index(world.to(torch.float64))
-        last = torch.tensor(self.size, dtype=torch.float64, device=index.device) - 0.5
+        return self.holds(self.to_index(world.to(torch.float64)))
+
+    def holds(self, index: Tensor) -> Tensor:
+        """Which continuous voxel indices (i, j, k), (..., d), lie within the outer voxel edges: (...) bool."""
+        last = torch.tensor(self.size, dtype=index.dtype, device=index.device) - 0.5
         return ((index >= -0.5) & (index <= last)).all(-1)
 
     def nearest_index(self, world: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from .errors import InputError
 
@@ -31,6 +31,9 @@ class Checked:
         InputError: a value outside its limits.
     """
 
+    REPLACED: ClassVar[Mapping[str, str]] = {}
+    """What to say of options that there once were, by name."""
+
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
@@ -53,7 +56,9 @@ class Checked:
         """
         kinds = typing.get_type_hints(type(self))
         for name in values:
-            if name not in kinds:
+            if name in self.REPLACED:
+                raise InputError(f"The option {name} {self.REPLACED[name]}.")
+            if name not in kinds or name == "REPLACED":
                 raise InputError(f"Unknown option {name!r}; the options are {', '.join(kinds)}.")
         return {name: _converted(name, value, kinds[name]) for name, value in values.items()}
 

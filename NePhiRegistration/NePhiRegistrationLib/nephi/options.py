@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from .device import DEVICES
 from .errors import InputError
@@ -21,9 +22,20 @@ SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
 class Options(Checked):
     """The options of a registration. Tuples hold one value per level, coarse to fine.
 
+    No option is in a unit of length: lengths are in samples of the finest level, or in voxels, so that the same voxels
+    give the same map whatever their size.
+
     Raises:
         InputError: a value outside its limits, or numbers of levels that do not match.
     """
+
+    REPLACED: ClassVar[Mapping[str, str]] = {
+        "mask_margin": "was in mm; use margin, in samples of the finest level",
+        "inverse_consistency": "was the weight of an error in mm^2; use round_trip, the weight of an error in samples "
+                               "of the finest level",
+        "landmark_weight": "was the weight of a distance in cm^2; use landmark_pull, the weight of a distance in "
+                           "samples of the finest level",
+    }
 
     affine: str = option("affine", "linear alignment before the deformable registration", choices=AFFINE_KINDS)
     weights: str = option("none", "trained weights that predict an initial deformation: 'auto' for shipped weights "
@@ -46,8 +58,8 @@ class Options(Checked):
                          low=100, high=10**8)
     node_cells: int = option(1, "number of intervals between network evaluations along each side of a patch", low=1,
                              high=8)
-    mask_margin: float = option(5.0, "distance beyond the masks within which images are compared, mm",
-                                low=0.0, high=1000.0)
+    margin: float = option(4.0, "distance beyond the masks within which images are compared, in samples of the finest "
+                           "level", low=0.0, high=1000.0)
     flat_variance: float = option(1e-2, "intensity variance below which a patch counts as flat, for intensities scaled "
                                   "to [0, 1]", low=1e-8, high=1.0)
 
@@ -68,17 +80,19 @@ class Options(Checked):
     code_learning_rate: float = option(1e-2, "learning rate of the latent codes", low=1e-7, high=10.0)
     regularity: float = option(1.0, "weight of the gradient inverse-consistency penalty", low=0.0, high=1e6)
     regularity_points: int = option(1000, "points per iteration for the regularity terms", low=1, high=10**6)
-    inverse_consistency: float = option(0.1, "weight of the squared inverse-consistency error in mm^2",
-                                        low=0.0, high=1e6)
+    round_trip: float = option(0.5, "weight of the squared inverse-consistency error, in samples of the finest level",
+                               low=0.0, high=1e6)
     smoothness: float = option(1.0, "weight of the squared displacement gradient", low=0.0, high=1e6)
     fold_margin: float = option(0.1, "Jacobian determinant below which the fold penalty sets in", low=0.0, high=1.0)
     fold_weight: float = option(10.0, "weight of the fold penalty", low=0.0, high=1e6)
     prior: float = option(1e-4, "weight of the norm of the latent codes", low=0.0, high=1e6)
-    landmark_weight: float = option(1.0, "weight of the squared landmark distance in cm^2, if landmarks guide the "
-                                    "registration", low=0.0, high=1e6)
+    landmark_pull: float = option(0.02, "weight of the squared landmark distance, in samples of the finest level, if "
+                                  "landmarks guide the registration", low=0.0, high=1e6)
     convergence: float = option(2e-3, "relative decrease of the loss below which a level ends early; 0 disables this",
                                 low=0.0, high=1.0)
 
+    tolerance: float = option(0.1, "largest error of exported transforms, in voxels; their nodes are as far apart as "
+                              "it allows", low=1e-3, high=10.0)
     device: str = option("auto", "device to compute on", choices=DEVICES)
     seed: int = option(0, "seed of all random numbers", low=0, high=2**31 - 1)
 

@@ -13,9 +13,9 @@ from . import preset_files
 from .preset_files import Option
 
 COMPUTING = ("device", "seed", "resolution", "iterations", "refinement", "after_prediction", "points", "patch",
-             "node_cells", "convergence", "learning_rate", "code_learning_rate")
-COMPARING = ("affine", "weights", "similarity", "global_ncc", "mask_margin", "flat_variance", "landmark_weight")
-SMOOTHNESS = ("regularity", "regularity_points", "inverse_consistency", "smoothness", "fold_margin", "fold_weight",
+             "node_cells", "convergence", "learning_rate", "code_learning_rate", "tolerance")
+COMPARING = ("affine", "weights", "similarity", "global_ncc", "margin", "flat_variance", "landmark_pull")
+SMOOTHNESS = ("regularity", "regularity_points", "round_trip", "smoothness", "fold_margin", "fold_weight",
               "prior")
 
 

@@ -23,7 +23,7 @@ def option_help() -> dict[str, str]:
         "patch": _("samples along each side of a patch"),
         "points": _("maximum sample points per iteration; surplus patches are dropped at random"),
         "node_cells": _("number of intervals between network evaluations along each side of a patch"),
-        "mask_margin": _("distance beyond the masks within which images are compared, mm"),
+        "margin": _("distance beyond the masks within which images are compared, in samples of the finest level"),
         "flat_variance": _("intensity variance below which a patch counts as flat, for intensities scaled to [0, 1]"),
         "frequencies": _("number of Fourier features of the coordinates"),
         "frequency_scale": _("standard deviation of the Fourier frequencies, in periods per half side of the image"),
@@ -38,13 +38,16 @@ def option_help() -> dict[str, str]:
         "code_learning_rate": _("learning rate of the latent codes"),
         "regularity": _("weight of the gradient inverse-consistency penalty"),
         "regularity_points": _("points per iteration for the regularity terms"),
-        "inverse_consistency": _("weight of the squared inverse-consistency error in mm^2"),
+        "round_trip": _("weight of the squared inverse-consistency error, in samples of the finest level"),
         "smoothness": _("weight of the squared displacement gradient"),
         "fold_margin": _("Jacobian determinant below which the fold penalty sets in"),
         "fold_weight": _("weight of the fold penalty"),
         "prior": _("weight of the norm of the latent codes"),
-        "landmark_weight": _("weight of the squared landmark distance in cm^2, if landmarks guide the registration"),
+        "landmark_pull":
+        _("weight of the squared landmark distance, in samples of the finest level, if landmarks guide the "
+          "registration"),
         "convergence": _("relative decrease of the loss below which a level ends early; 0 disables this"),
+        "tolerance": _("largest error of exported transforms, in voxels; their nodes are as far apart as it allows"),
         "device": _("device to compute on"),
         "seed": _("seed of all random numbers"),
     }

@@ -136,9 +136,11 @@ def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
     transform, pair = outcome.transform, with_masks(job.pair)
     announce("forward transform")
     maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
-    forward = sample_displacements(transform.forward, maps.forward, job.grid_spacing, mask=pair.fixed_mask)
+    forward = sample_displacements(transform.forward, maps.forward, job.grid_spacing, job.options.tolerance,
+                                   pair.fixed_mask)
     announce("inverse transform")
-    inverse = sample_displacements(transform.inverse, maps.inverse, job.grid_spacing, mask=pair.moving_mask)
+    inverse = sample_displacements(transform.inverse, maps.inverse, job.grid_spacing, job.options.tolerance,
+                                   pair.moving_mask)
     announce("warped volume")
     warped = warp(pair.moving, forward.map, pair.fixed.grid)
     exports = [{"file": f"{way} transform", "direction": way, **field.to_dict()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Optional
@@ -13,8 +14,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
-from ..images.masks import dilate
-from ..images.resampling import downsample, filled, sample
+from ..images.interpolation import linear, nearest
+from ..images.masks import box_of, dilate
+from ..images.resampling import downsample, filled
 from ..images.similarity import similarity_named
 from ..maps.field import Architecture
 from ..maps.neural import NePhi, latent_grid
@@ -26,6 +28,7 @@ from .patches import PatchLattice
 from .volume import Volume
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
+DOWNSAMPLED = 3  # samples around a part of an image that count in its own, made coarser
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
 
@@ -55,21 +58,20 @@ class AlignedPair:
 
 def level_spacings(pair: AlignedPair, options: Options) -> list[tuple[float, int]]:
     """Sample spacing (mm) and iterations of the levels that are worth it, coarse to fine."""
-    voxel = math.prod(pair.fixed.grid.spacing) ** (1 / pair.fixed.grid.dim)
-    side = _object_side(pair)
     levels: list[tuple[float, int]] = []
     for resolution, iterations in zip(options.resolution, options.iterations):
-        spacing = max(voxel, side / resolution)
+        spacing = _sample_spacing(pair, resolution)
         if iterations and (not levels or levels[-1][0] / spacing >= WORTHWHILE):
             levels.append((spacing, iterations))
     return levels
 
 
-def _object_side(pair: AlignedPair) -> float:
-    """The side (mm) of a cube, in 2D a square, with the volume of the fixed mask."""
+def _sample_spacing(pair: AlignedPair, resolution: float) -> float:
+    """The spacing (mm) with so many samples along the side of a cube, in 2D a square, that has the volume of the fixed
+    mask; not finer than the voxels."""
     grid = pair.fixed.grid
     voxels = grid.count if pair.fixed_mask is None else int(pair.fixed_mask.sum())
-    return (voxels * math.prod(grid.spacing)) ** (1 / grid.dim)
+    return grid.voxel * max(1.0, voxels ** (1 / grid.dim) / resolution)
 
 
 def make_level(pair: AlignedPair, transform: Transform, spacing: float, options: Options,
@@ -80,47 +82,60 @@ def make_level(pair: AlignedPair, transform: Transform, spacing: float, options:
         spacing: of the samples, mm.
         carrier: that of the coarser levels, which spares evaluating them again.
     """
-    frame = pair.frame
-    low, high = _sampled_box(pair, frame, options.mask_margin)
+    frame, finest = pair.frame, _sample_spacing(pair, options.resolution[-1])
+    reach = options.margin * finest / frame.scale
+    low, high = _sampled_box(pair, frame, reach)
     step = spacing / frame.scale
     margin = (options.patch + 2) * step
     size = [math.ceil((b - a + 2 * margin) / step / MAP_STRIDE) * MAP_STRIDE + 1 for a, b in zip(low, high)]
     grid = Grid.aligned(size, step, [a - margin for a in low])
     to_world = frame.to_world_matrix
-    fixed = _side(pair.fixed, pair.fixed_mask, to_world, None, grid, spacing, options)
+    fixed = _side(pair.fixed, pair.fixed_mask, to_world, None, grid, reach, options)
     carried = (carrier or Carrier()).onto(transform.stages, grid)
     shift = None if carried is None else carried.forward.read_on(grid).flatten(0, -2)
-    moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, spacing, options)
+    moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, reach, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
-    fraction = min(1.0, options.points / (_object_side(pair) / spacing) ** grid.dim)
+    wanted = int(((fixed.volume.values[-1] > 0) | (moving.volume.values[-1] > 0)).sum())  # a sample for each voxel
     error = None if carried is None else carried.error
-    return Level(fixed, moving, lattice, fraction, frame.scale, error, _carried_landmarks(pair, transform))
+    return Level(fixed, moving, lattice, min(1.0, options.points / max(1, wanted)), frame.scale / finest, error,
+                 _carried_landmarks(pair, transform))
 
 
 def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Optional[Tensor], grid: Grid,
-          spacing: float, options: Options) -> Side:
+          reach: float, options: Options) -> Side:
     """One image read at the points of a level's grid, moved by ``shift`` and then taken to the image's world.
 
     Voxels that do not count are holes in its field of view, a sample wider than they are, and as much more as the
     similarity looks around.
+
+    Args:
+        to_world: (d + 1, d + 1) from the frame to the image's world.
+        reach: how far beyond the mask to look, frame units.
     """
-    device, similarity = image.values.device, similarity_named(options.similarity)
-    values, coarse = filled(image.values, image.known), image.grid
+    device, whole, similarity = image.values.device, image.grid, similarity_named(options.similarity)
+    to_index, scale = whole.world_to_index @ to_world, abs(np.linalg.det(to_world[:-1, :-1])) ** (1 / grid.dim)
+    spacing, rim = scale * grid.spacing[0], (1 + similarity.reach) * grid.spacing[0]
+    start, size = _read_box(whole, to_index, shift, grid, max(reach, rim, DOWNSAMPLED * grid.spacing[0]))
+    part = tuple(slice(a, a + n) for a, n in zip(start[::-1], size[::-1]))
+    coarse, known = whole.window(start, size), None if image.known is None else image.known[part]
+    values = filled(image.values[part], known)
+    near = None if mask is None else dilate(mask[part], coarse, scale * reach).to(device)
+    hole = None if known is None else dilate(~known, coarse, scale * rim).to(device)
     if spacing > min(coarse.spacing):
         values, coarse = downsample(values, coarse, max(spacing, min(coarse.spacing)))
-    near = None if mask is None else dilate(mask, image.grid, options.mask_margin).to(device)
-    hole = None if image.known is None else dilate(~image.known, image.grid, (1 + similarity.reach) * spacing)
+    to_coarse = coarse.world_to_index @ to_world
+    first = torch.tensor(start.tolist(), dtype=torch.float32, device=device)
     intensity = torch.empty(grid.count, device=device)
     inside, wanted = (torch.empty(grid.count, dtype=torch.bool, device=device) for _ in range(2))
-    for start, stop in grid.chunks(POINTS_AT_ONCE):
-        points = grid.points(device, start, stop)
-        world = apply_affine(to_world, points if shift is None else points + shift[start:stop])
-        intensity[start:stop] = sample(values, coarse, world)
-        inside[start:stop] = image.grid.contains(world)
+    for chunk in grid.chunks(POINTS_AT_ONCE):
+        here, points = slice(*chunk), grid.points(device, *chunk)
+        points = points if shift is None else points + shift[here]
+        index = apply_affine(to_index, points)
+        inside[here] = whole.holds(index)
+        intensity[here] = linear(values[None], apply_affine(to_coarse, points))[0] * inside[here]
         if hole is not None:
-            inside[start:stop] &= ~sample(hole, image.grid, world, mode="nearest", fill=False)
-        within = inside[start:stop] if near is None else sample(near, image.grid, world, mode="nearest", fill=False)
-        wanted[start:stop] = inside[start:stop] & within
+            inside[here] &= ~nearest(hole[None], index - first)[0]
+        wanted[here] = inside[here] if near is None else inside[here] & nearest(near[None], index - first)[0]
     intensity = intensity.view(1, *grid.shape)
     channels = [intensity] if similarity.prepare is None else [intensity, similarity.prepare(intensity)]
     volume = Volume(torch.cat([*channels, wanted.to(intensity.dtype).view(1, *grid.shape)]), grid)
@@ -129,14 +144,32 @@ def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Opt
     return Side(volume, None if bool(view[0][margin].all()) else Volume(view.to(intensity.dtype), grid))
 
 
+def _read_box(image: Grid, to_index: np.ndarray, shift: Optional[Tensor], grid: Grid, margin: float
+              ) -> tuple[np.ndarray, np.ndarray]:
+    """The first voxel (i, j, k) and the size of the part of an image that a level's grid reads.
+
+    Args:
+        to_index: (d + 1, d + 1) from the frame to the image's voxels.
+        shift: of the grid's points, (n, d), or None.
+        margin: around the grid, frame units.
+    """
+    farthest = np.zeros(grid.dim) if shift is None else shift.abs().amax(0).cpu().numpy()
+    ends = np.stack([np.asarray(grid.origin), grid.corners()[-1]]) + np.array([[-1], [1]]) * (farthest + margin)
+    corners = apply_matrix(to_index, np.asarray(list(itertools.product(*ends.T))))
+    last = np.asarray(image.size) - 1
+    low, high = (np.clip(limit, 0, last).astype(int) for limit in (np.floor(corners.min(0)), np.ceil(corners.max(0))))
+    return low, high - low + 1
+
+
 def _sampled_box(pair: AlignedPair, frame: Frame, margin: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The corners, in the frame, of what is sampled: both masks, but not far beyond the fixed image."""
+    """The corners, in the frame, of what is sampled: both masks and a margin (frame units), but not far beyond the
+    fixed image."""
     boxes = [_mask_box(pair.fixed.grid, pair.fixed_mask, frame.to_frame_matrix),
              _mask_box(pair.moving.grid, pair.moving_mask, frame.to_frame_matrix @ np.linalg.inv(pair.affine))]
     view = _mask_box(pair.fixed.grid, None, frame.to_frame_matrix)
     reach = VIEW_MARGIN * (view[1] - view[0])
-    low = np.maximum(np.minimum(boxes[0][0], boxes[1][0]) - margin / frame.scale, view[0] - reach)
-    high = np.minimum(np.maximum(boxes[0][1], boxes[1][1]) + margin / frame.scale, view[1] + reach)
+    low = np.maximum(np.minimum(boxes[0][0], boxes[1][0]) - margin, view[0] - reach)
+    high = np.minimum(np.maximum(boxes[0][1], boxes[1][1]) + margin, view[1] + reach)
     if not (low < high).all():
         raise InputError("After the linear alignment the images do not overlap; "
                          "check the masks and the initial transform.")
@@ -147,10 +180,7 @@ def _mask_box(grid: Grid, mask: Optional[Tensor], matrix: np.ndarray) -> tuple[n
     """The corners of the box around a mask's voxels, after a matrix: two (d,)."""
     start, size = np.zeros(grid.dim, dtype=int), np.asarray(grid.size)
     if mask is not None:
-        for axis in range(grid.dim):
-            others = tuple(a for a in range(grid.dim) if a != grid.dim - 1 - axis)
-            present = torch.nonzero(mask.amax(dim=others)).flatten()
-            start[axis], size[axis] = int(present[0]), int(present[-1] - present[0]) + 1
+        start, size = box_of(mask)
     corners = apply_matrix(matrix, grid.window(start, size).corners())
     return corners.min(0), corners.max(0)
 

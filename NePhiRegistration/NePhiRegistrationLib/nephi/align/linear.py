@@ -1,12 +1,14 @@
 """Linear pre-alignment: the matrix from fixed to moving world coordinates that shares most information.
 
-Mattes mutual information with SimpleITK, on two coarse levels, from the best of several starts.
+Mattes mutual information with SimpleITK, on two coarse levels, from the best of several starts: shifts and, where those
+leave it unsure, all orientations.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass, fields
 from typing import Optional
 
 import numpy as np
@@ -15,69 +17,218 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import apply_matrix
+from ..geometry import Grid, apply_matrix
 from ..images.image import Image, normalise
-from ..images.masks import region
+from ..images.masks import box_of, carried_mask, region
 from ..images.resampling import downsample, filled
 from .matching import MaskedImage, Matcher
+from .orientation import FAR, Poses, Scan, turn_of
 
 log = logging.getLogger(__name__)
 KINDS = ("translation", "rigid", "similarity", "affine")
 SAMPLES = 60_000  # voxels at the finer level: enough for at most 15 parameters, few enough for seconds
+SMALL = 4000  # voxels of the small volumes at which orientations are searched
+SMALL_SHARE = 0.1  # of the other image: a mask of one image alone that is smaller is looked for there first
+AROUND = 8  # voxels of the small volumes around a mask that are kept: what its filters read
+SURE = 10.0  # standard deviations over all turns from which on a map needs no search for another
+CLEARLY = 1.4  # times the information of the best shift: what another orientation must share to be considered
+FEW = 3  # solutions of similar worth: an organ may look alike from two sides, but not from many
+TIE = 0.9  # of the most information: a map that shares that much and turns less is preferred
+TURN_STEP = 45.0  # degrees by which a turn is less
+
+
+@dataclass(frozen=True)
+class LinearAlignment:
+    """A linear map, and how certain it is.
+
+    ``shared``, ``second`` and ``start`` are on one scale: the information two small volumes share, times the overlap.
+
+    Attributes:
+        matrix: (d + 1, d + 1) float64, fixed to moving LPS mm.
+        overlap: share of the fixed image (of its mask) that meets the moving image (its mask).
+        shared: by this map.
+        second: by the best map found that is a different solution, mostly another orientation.
+        start: by the identity or, if there was one, by the initial map.
+        certainty: how far ``shared`` is above the mean of all orientations, in their standard deviations.
+        searched: whether all orientations were searched; an image that a shift aligns well needs no search.
+    """
+
+    matrix: np.ndarray
+    overlap: float
+    shared: float
+    second: float
+    start: float
+    certainty: float
+    searched: bool
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON, without the matrix."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "matrix"}
 
 
 def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, moving_mask: Optional[Tensor] = None,
-          kind: str = "affine", initial: Optional[np.ndarray] = None, seed: int = 0) -> np.ndarray:
+          kind: str = "affine", initial: Optional[np.ndarray] = None, seed: int = 0) -> LinearAlignment:
     """Find the linear map that brings fixed points onto moving points.
+
+    Shifts are tried first. If the best one does not stand out from the same images turned at random, all orientations
+    are searched.
 
     Args:
         fixed, moving: images of the same dimension, anywhere in the world, of any contrast.
         fixed_mask, moving_mask: (k, j, i) bool on the image's own grid; what to align.
-        kind: "translation", "rigid", "similarity" or "affine"; how ``initial`` or a translation may be refined.
+        kind: "translation", "rigid", "similarity" or "affine"; how ``initial`` or a start may be refined.
         initial: (d + 1, d + 1) fixed to moving LPS mm; where to start, instead of searching for a start.
         seed: of the samples.
 
     Returns:
-        (d + 1, d + 1) float64, fixed to moving LPS mm. It never shares less information than its start.
+        A map that never shares less information than its start, and its evidence.
 
     Raises:
         InputError: an unknown kind, or an initial transform after which the images do not overlap.
     """
     if kind not in KINDS:
         raise InputError(f"There is no linear transform {kind!r}; use one of {', '.join(KINDS)}.")
-    fixed_mask, moving_mask = region(fixed, fixed_mask), region(moving, moving_mask)
-    fine = max(_spacing(fixed, fixed_mask), _spacing(moving, moving_mask))
-    levels = [(_level(fixed, fixed_mask, s), _level(moving, moving_mask, s)) for s in (2 * fine, fine)]
-    pairs = [Matcher(_detail(a), _detail(b), seed) for a, b in levels]
-    starts = {"given": np.asarray(initial, dtype=np.float64)} if initial is not None else _starts(*levels[0])
+    masks, rough = _regions((fixed, moving), (fixed_mask, moving_mask), kind, initial, seed)
+    coarse, fine, small = _levels(*(_Part.of(image, mask) for image, mask in zip((fixed, moving), masks)))
+    pairs = [Matcher(_detail(coarse[0]), _detail(coarse[1]), seed), Matcher(_detail(fine[0]), _detail(fine[1]), seed)]
+    scan = Scan(*small, _detail(small[0]), _detail(small[1]), kind in ("similarity", "affine"))
+    starts = {"given": np.asarray(initial, dtype=np.float64)} if initial is not None else _starts(*coarse)
+    if initial is None and rough is not None:
+        starts["the whole images"] = rough
     scores = {name: pairs[0].shared(matrix) for name, matrix in starts.items()}
     best = max(scores, key=lambda name: scores[name])
     log.info("Linear alignment starts from %s: %s.", best, {k: round(v, 4) for k, v in scores.items()})
     if initial is not None and scores[best] == 0:
         raise InputError("After the initial transform the images (or their masks) do not overlap; "
                          "leave it out, or check that it maps fixed points to moving points.")
-    candidates = [starts[best]]
-    for pair in pairs:
-        candidates.append(pair.refine(candidates[-1], kind))
-    result = max(candidates, key=pairs[-1].shared)
+    look = scan.turns()
+    outlook = _Outlook(scan, look, scan.scores(look))
+    tried, searched = [starts[best]], False
+    if initial is None and kind != "translation":
+        polished, score = scan.improved(scan.pose(starts[best]))
+        tried.append(scan.matrix(polished))
+        searched = outlook.certainty(float(score[0])) < SURE
+        if searched:
+            tried += _clear(scan.solutions(look, outlook.scores), float(score))
+    refined = [matrix for start in tried for matrix in (start, pairs[0].refine(start, kind))]
+    chosen = _preferred(refined, [pairs[0].shared(matrix) for matrix in refined])
+    result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
     log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(result, precision=4))
-    return result
+    return outlook.evidence(result, starts.get("given", np.eye(fixed.grid.dim + 1)), refined, pairs[1].overlap(result),
+                            searched)
 
 
-def _spacing(image: Image, mask: Optional[Tensor]) -> float:
-    """The spacing (mm) that leaves about SAMPLES voxels inside; not finer than the image."""
-    voxel = math.prod(image.grid.spacing)
-    volume = voxel * (image.grid.count if mask is None else int(mask.sum()))
-    return max(voxel, volume / SAMPLES) ** (1 / image.grid.dim)
+def _regions(images: tuple[Image, Image], masks: tuple[Optional[Tensor], Optional[Tensor]], kind: str,
+             initial: Optional[np.ndarray], seed: int) -> tuple[list[Optional[Tensor]], Optional[np.ndarray]]:
+    """Where to look in both images. Where a small mask of the one lies in the other, which has none, the initial map
+    says or an alignment of the whole images, which is returned too."""
+    found = [region(image, mask) for image, mask in zip(images, masks)]
+    if (masks[0] is None) == (masks[1] is None):
+        return found, initial
+    bare = int(masks[1] is None)
+    grid, onto = images[1 - bare].grid, images[bare].grid
+    room = onto.count if found[bare] is None else int(found[bare].sum())
+    if int(found[1 - bare].sum()) * grid.voxel**grid.dim > SMALL_SHARE * room * onto.voxel**onto.dim:
+        return found, initial
+    rough = align(*images, None, None, kind, None, seed).matrix if initial is None else initial
+    carried = carried_mask(found[1 - bare], grid, onto, np.linalg.inv(rough) if bare else rough, found[bare])
+    if carried is not None:
+        start, size = box_of(carried)
+        box = torch.zeros_like(carried)
+        box[tuple(slice(max(0, a - n // 2), a + n + n // 2) for a, n in zip(start[::-1], size[::-1]))] = True
+        found[bare] = box if found[bare] is None else box & found[bare]
+    return found, rough
 
 
-def _level(image: Image, mask: Optional[Tensor], spacing: float) -> MaskedImage:
-    values = filled(normalise(image.values, mask, image.name), image.known)
-    values, grid = downsample(values, image.grid, spacing)
-    if mask is None:
-        return MaskedImage(values, torch.ones_like(values, dtype=torch.bool), grid)
-    share, _ = downsample(mask.float(), image.grid, spacing)
-    return MaskedImage(values, share > 0.5 * share.max(), grid)  # the maximum, for a mask thinner than the new voxels
+@dataclass(frozen=True)
+class _Outlook:
+    """What a first look at all turns showed."""
+
+    scan: Scan
+    look: Poses
+    scores: Tensor
+
+    def certainty(self, score: float) -> float:
+        """How many standard deviations a score lies above the mean of all turns."""
+        return (score - float(self.scores.mean())) / max(float(self.scores.std()), 1e-9)
+
+    def evidence(self, matrix: np.ndarray, start: np.ndarray, tried: list[np.ndarray], overlap: float, searched: bool
+                 ) -> LinearAlignment:
+        """The result with what speaks for it and against it."""
+        own, before = self.scan.pose(matrix), self.scan.pose(start)
+        others = [self.scan.pose(other) for other in tried]
+        others = Poses(torch.cat([self.look.linear, *(pose.linear for pose in others)]),
+                       torch.cat([self.look.shift, *(pose.shift for pose in others)]))
+        different = self.scan.apart(others, own) > FAR
+        shared = float(self.scan.scores(own)[0])
+        return LinearAlignment(matrix, overlap, shared, float((self.scan.scores(others) * different).max()),
+                               float(self.scan.scores(before)[0]), self.certainty(shared), searched)
+
+
+def _clear(solutions: list[tuple[np.ndarray, float]], shifted: float) -> list[np.ndarray]:
+    """Solutions that share clearly more than a shift does; none if there are so many that images like these seem to fit
+    in any orientation."""
+    return [matrix for matrix, score in solutions if len(solutions) <= FEW and score > CLEARLY * shifted]
+
+
+def _preferred(matrices: list[np.ndarray], scores: list[float]) -> np.ndarray:
+    """The matrix of the highest score; of those nearly as good, as in an organ that looks alike from two sides, the one
+    that turns least."""
+    near = [number for number, score in enumerate(scores) if score >= TIE * max(scores)]
+    return matrices[min(near, key=lambda number: (round(turn_of(matrices[number]) / TURN_STEP), -scores[number]))]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The part of an image around its mask, with normalised intensities.
+
+    Attributes:
+        values, mask: (k, j, i) on ``grid``; None means all of it.
+    """
+
+    values: Tensor
+    mask: Optional[Tensor]
+    grid: Grid
+
+    @classmethod
+    def of(cls, image: Image, mask: Optional[Tensor]) -> _Part:
+        """The box of the mask and as much around it as the filters read."""
+        grid = image.grid
+        if mask is None:
+            return cls(filled(normalise(image.values, None, image.name), image.known), None, grid)
+        start, size = box_of(mask)
+        around = np.ceil(AROUND * _spacing(grid, int(mask.sum()), SMALL) / np.asarray(grid.spacing)).astype(int)
+        low = np.maximum(start - around, 0)
+        size = np.minimum(start + size + around, grid.size) - low
+        part = tuple(slice(a, a + n) for a, n in zip(low[::-1], size[::-1]))
+        known = None if image.known is None else image.known[part]
+        values = filled(normalise(image.values[part], mask[part], image.name), known)
+        return cls(values, mask[part], grid.window(low, size))
+
+    @property
+    def count(self) -> int:
+        """The number of voxels inside."""
+        return self.grid.count if self.mask is None else int(self.mask.sum())
+
+    def at(self, spacing: float) -> MaskedImage:
+        """The same at a coarser resolution."""
+        values, grid = downsample(self.values, self.grid, spacing)
+        if self.mask is None:
+            return MaskedImage(values, torch.ones_like(values, dtype=torch.bool), grid)
+        share, _ = downsample(self.mask.float(), self.grid, spacing)
+        return MaskedImage(values, share > 0.5 * share.max(), grid)  # the maximum, for a mask thinner than a new voxel
+
+
+def _levels(fixed: _Part, moving: _Part) -> list[tuple[MaskedImage, MaskedImage]]:
+    """Both images at the coarser and the finer level of the refinement, and as small volumes."""
+    sides = (fixed, moving)
+    fine, small = (max(_spacing(side.grid, side.count, samples) for side in sides) for samples in (SAMPLES, SMALL))
+    return [tuple(side.at(spacing) for side in sides) for spacing in (2 * fine, fine, max(small, 2 * fine))]
+
+
+def _spacing(grid: Grid, count: int, samples: int) -> float:
+    """The spacing (mm) that leaves about so many samples of ``count`` voxels; not finer than the voxels."""
+    return grid.voxel * max(1.0, count / samples) ** (1 / grid.dim)
 
 
 def _detail(level: MaskedImage) -> MaskedImage:

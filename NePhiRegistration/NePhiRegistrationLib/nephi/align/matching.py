@@ -52,22 +52,26 @@ class Matcher:
         self.fixed, self.moving, self.seed = fixed, moving, seed
         self.images = [Image(level.values, level.grid).to_sitk() for level in (fixed, moving)]
         self.masks = [Image(level.inside, level.grid).to_sitk(sitk.sitkUInt8) for level in (fixed, moving)]
-        self.points = fixed.grid.points("cpu")[fixed.inside.flatten()]
+        self.points = fixed.grid.points("cpu").double()[fixed.inside.flatten()]
 
     def shared(self, matrix: np.ndarray) -> float:
         """Mutual information times the share of the fixed image that is met: little overlap is easily alike."""
-        met = sample(self.moving.inside, self.moving.grid, apply_affine(matrix, self.points), "nearest")
         try:
             method = self._method()
             method.SetInitialTransform(to_itk(matrix))
-            return -method.MetricEvaluate(*self.images) * float(met.float().mean())
+            return -method.MetricEvaluate(*self.images) * self.overlap(matrix)
         except RuntimeError:  # ITK's word for no overlap
             return 0.0
+
+    def overlap(self, matrix: np.ndarray) -> float:
+        """The share of the fixed image that meets the moving one."""
+        met = sample(self.moving.inside, self.moving.grid, apply_affine(matrix, self.points), "nearest")
+        return float(met.float().mean())
 
     def refine(self, matrix: np.ndarray, kind: str) -> np.ndarray:
         """Improve a matrix by a transform of this kind, applied to the fixed points before it."""
         step = max(self.fixed.grid.spacing)
-        residual = _residual(kind, self.points.double().mean(0).tolist())
+        residual = _residual(kind, self.points.mean(0).tolist())
         method = self._method()
         method.SetMovingInitialTransform(to_itk(matrix))
         method.SetInitialTransform(residual, inPlace=True)

@@ -26,7 +26,6 @@ from .regularity import consistency, prior, round_trip
 from .volume import Volume
 
 BOTH = (0, 1)
-MM_PER_LANDMARK_UNIT = 10.0
 NODES_AT_ONCE = POINTS_IN_CACHE // 2  # the graph takes its share of the cache
 
 Terms = Iterable[tuple[str, Tensor, float]]
@@ -56,7 +55,7 @@ class Level:
         fixed, moving: the two images.
         lattice: of the sample patches.
         fraction: of the patches within the mask that are drawn.
-        mm: millimetres per frame unit.
+        unit: the lengths of the options per frame unit: samples of the finest level.
         error: inverse-consistency error of the coarser levels, the displacements psi(phi(x)) - x, or None.
         landmarks: fixed points and moving points carried to the fixed image's frame, each (m, d), or None.
     """
@@ -65,7 +64,7 @@ class Level:
     moving: Side
     lattice: PatchLattice
     fraction: float
-    mm: float
+    unit: float
     error: Optional[DisplacementMap]
     landmarks: Optional[tuple[Tensor, Tensor]]
 
@@ -100,9 +99,9 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
         leaves = displacements.detach().requires_grad_()
         for (here, there), displacement in zip(level.ways, leaves):
             _descend(total, _similarity_terms(here, there, patches, displacement, options), 0.5)
-        if options.inverse_consistency:
-            error = round_trip(leaves, patches, level.coarser_error) * level.mm**2
-            _descend(total, [("inverse_consistency", error, options.inverse_consistency)], 1.0)
+        if options.round_trip:
+            error = round_trip(leaves, patches, level.coarser_error) * level.unit**2
+            _descend(total, [("inverse_consistency", error, options.round_trip)], 1.0)
         if leaves.grad is not None:
             displacements.backward(leaves.grad)
     for number, (there, back) in enumerate(model.ways):
@@ -110,8 +109,8 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
             _descend(total, _regularity_terms(there, back, level, options, share, generator), 1 / len(regular))
         if level.landmarks is not None:
             start, end = level.landmarks[number], level.landmarks[1 - number]
-            distance = (there.map(start) - end).pow(2).sum(1).mean() / (MM_PER_LANDMARK_UNIT / level.mm) ** 2
-            _descend(total, [("landmarks", distance, options.landmark_weight)], 0.5)
+            distance = (there.map(start) - end).pow(2).sum(1).mean() * level.unit**2
+            _descend(total, [("landmarks", distance, options.landmark_pull)], 0.5)
     _descend(total, [("prior", prior(model), options.prior)], 1.0)
     return total
 

@@ -17,7 +17,7 @@ from .. import __version__
 from ..device import pick_device
 from ..errors import InputError
 from ..images.image import Image, normalise
-from ..images.masks import region
+from ..images.masks import carried_mask, region
 from ..images.pair import check_overlap, check_pair
 from ..maps.neural import NePhi
 from ..maps.transform import Stage, Transform
@@ -99,10 +99,11 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     matrix = np.eye(fixed.grid.dim + 1) if initial is None else initial
     transform = Transform(fixed.grid, moving.grid, matrix, (), _provenance(fixed, moving, options, device))
     yield clock.passed("affine", 0, transform)
-    affine = _linear(fixed, moving, fixed_mask, moving_mask, initial, replace(options, affine="none") if start else
-                     options)
+    affine, evidence = _linear(fixed, moving, fixed_mask, moving_mask, initial,
+                               replace(options, affine="none") if start else options)
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
-    transform = replace(transform, affine=affine, stages=start)
+    transform = replace(transform, affine=affine, stages=start,
+                        provenance={**transform.provenance, "linear": evidence})
     yield clock.passed("affine", 1, transform)
     if predictor is not None:
         transform = _predicted(predictor, pair, transform, options)
@@ -201,7 +202,7 @@ def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], mov
             raise InputError(f"The mask of the {image.name} is empty; give one with voxels inside, or none.")
     dim = fixed.grid.dim
     if initial is not None and (np.shape(initial) != (dim + 1, dim + 1) or not np.isfinite(initial).all()
-                                or abs(np.linalg.det(initial)) < 1e-9):
+                                or np.linalg.cond(initial[:-1, :-1]) > 1e9):
         raise InputError(f"The initial transform must be an invertible {dim + 1} x {dim + 1} matrix, fixed to moving "
                          f"LPS mm; it has shape {np.shape(initial)}.")
     if landmarks is not None:
@@ -212,12 +213,14 @@ def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], mov
 
 
 def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
-            initial: Optional[np.ndarray], options: Options) -> np.ndarray:
+            initial: Optional[np.ndarray], options: Options) -> tuple[np.ndarray, Optional[dict]]:
+    """The linear map and the evidence for it, None where it was not searched for."""
     if options.affine == "none":
         matrix = np.eye(fixed.grid.dim + 1) if initial is None else np.asarray(initial, dtype=np.float64)
         check_overlap(fixed, moving, matrix)
-        return matrix
-    return align(fixed, moving, fixed_mask, moving_mask, options.affine, initial, options.seed)
+        return matrix, None
+    found = align(fixed, moving, fixed_mask, moving_mask, options.affine, initial, options.seed)
+    return found.matrix, found.to_dict()
 
 
 def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional[Predictor]:
@@ -257,12 +260,14 @@ def _predicted(predictor: Predictor, pair: AlignedPair, transform: Transform, op
 
 def _prepare(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_mask: Optional[Tensor],
              affine: np.ndarray, landmarks: Optional[tuple[Tensor, Tensor]], device: torch.device) -> AlignedPair:
-    def ready(image: Image, mask: Optional[Tensor]) -> tuple[Image, Optional[Tensor]]:
-        mask = region(image, mask)
-        return replace(image, values=normalise(image.values, mask, image.name)).to(device), mask
-
-    images, masks = zip(ready(fixed, fixed_mask), ready(moving, moving_mask))
-    return AlignedPair(images[0], images[1], masks[0], masks[1], affine, landmarks)
+    masks = [region(fixed, fixed_mask), region(moving, moving_mask)]
+    if (fixed_mask is None) != (moving_mask is None):  # what to align is what the one mask shows, in both images
+        grids, matrices = (fixed.grid, moving.grid), (affine, np.linalg.inv(affine))
+        bare = int(fixed_mask is not None)
+        masks[bare] = carried_mask(masks[1 - bare], grids[1 - bare], grids[bare], matrices[bare], masks[bare])
+    images = [replace(image, values=normalise(image.values, mask, image.name)).to(device)
+              for image, mask in zip((fixed, moving), masks)]
+    return AlignedPair(*images, *masks, affine, landmarks)
 
 
 def _predicted_level(pair: AlignedPair, transform: Transform, options: Options) -> tuple[Level, NePhi]:

@@ -50,7 +50,7 @@ def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:
     tre, dice, surfaces = (metrics[name] for name in ("tre_mm", "dice", "surface_distance_mm"))
     if tre:
         for name in ("before", "affine", "mean", "median", "p95", "max"):
-            yield f"landmark error, {name}", f"{tre[name]:.2f} mm"
+            yield f"landmark error, {name}", length(tre[name])
     if metrics["residual_mm"]:
         for name in ("median", "p90"):
             yield f"estimated error, {name}", length(metrics["residual_mm"][name])
@@ -63,12 +63,12 @@ def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:
         for label, value in dice["per_label"].items():
             distance = surfaces["per_label"][label]["hd95"]
             yield f"Dice of label {label} (95 % surface distance)", \
-                f"{value:.3f} ({'-' if distance is None else f'{distance:.1f} mm'})"
+                f"{value:.3f} ({'-' if distance is None else length(distance)})"
     for direction, values in metrics["folds_percent"].items():
         for how, percent in values.items():
             yield f"folds, {direction}, {how.replace('_', ' ')}", f"{percent:.3g} %"
     for name, value in metrics["inverse_consistency_mm"].items():
-        yield f"inverse consistency, {name}", f"{value:.3f} mm"
+        yield f"inverse consistency, {name}", length(value)
     for when, values in metrics["similarity"].items():
         for name, value in (values or {}).items():
             yield f"{name.replace('_', ' ')}, {when}", f"{value:.3f}"

@@ -23,6 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             metavar = "|".join(item.metadata["choices"])
         group.add_argument("--" + item.name.replace("_", "-"), dest=_PREFIX + item.name, default=argparse.SUPPRESS,
                            type=convert, metavar=metavar, help=item.metadata["help"].replace("%", "%%"))
+    for name in Options.REPLACED:  # hidden, and refused with a sentence that names what to use
+        group.add_argument("--" + name.replace("_", "-"), dest=_PREFIX + name, default=argparse.SUPPRESS,
+                           help=argparse.SUPPRESS)
 
 
 def given_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
                         f"{', '.join(preset_names())} (default: {preset})")
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
-                        "forward.h5 and inverse.h5 (default: the coarsest with an error of at most 0.05 mm)")
+                        "forward.h5 and inverse.h5 (default: the coarsest within --tolerance)")
     parser.add_argument("--format", type=_format, metavar="NAME", help=f"format of the images that are written: "
                         f"{', '.join(FORMATS)} (default: that of the fixed image, or nrrd where that cannot hold their "
                         "place exactly)")
@@ -107,7 +107,7 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args
     run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
               sources or {})
     return write_outputs(initial.noted_in(state.transform), pair, run, folder, args.grid_spacing, show.step,
-                         ImageFiles(args.format, args.pixel_type))
+                         ImageFiles(args.format, args.pixel_type), options.tolerance)
 
 
 def _format(text: str) -> str:

@@ -12,6 +12,9 @@ from ..geometry import Grid
 SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.85, 0.72, 0.6, 0.5)
 """Spacings tried, as multiples of the image's mean voxel spacing."""
 
+TOLERANCE = 0.1
+"""The largest error of an exported map, voxels, unless another is asked for."""
+
 CHECK_POINTS = 8192  # at which errors are measured
 SEED = 1  # of these points
 

@@ -16,7 +16,7 @@ from ..maps.displacement_map import DisplacementMap
 from ..maps.map import Map, MapPair
 from ..maps.resampled import through_splines
 from ..maps.transform import Transform
-from .coarsest import CHECK_POINTS, SEED, candidates, coarsest_within, described, error_summary
+from .coarsest import CHECK_POINTS, SEED, TOLERANCE, candidates, coarsest_within, described, error_summary
 
 MARGIN = 2  # nodes around the image; beyond them the displacements are those of the border
 
@@ -51,7 +51,7 @@ def spline_maps(transform: Transform, fixed_mask: Optional[Tensor] = None, movin
         (transform.forward, fixed_mask), (transform.inverse, moving_mask))))
 
 
-def sample_displacements(exact: Map, splines: Map, spacing: Optional[float] = None, tolerance_mm: float = 0.05,
+def sample_displacements(exact: Map, splines: Map, spacing: Optional[float] = None, tolerance: float = TOLERANCE,
                          mask: Optional[Tensor] = None, max_megabytes: float = 100.0) -> Displacements:
     """A map on a grid over its domain, a little beyond it on every side.
 
@@ -60,10 +60,11 @@ def sample_displacements(exact: Map, splines: Map, spacing: Optional[float] = No
         splines: the same from :func:`spline_maps`, which is read at the nodes.
         spacing: mm between nodes; None picks the coarsest whose largest measured error is within the tolerance, or else
             the finest that ``max_megabytes`` allows.
-        tolerance_mm: the largest error accepted when the spacing is picked.
+        tolerance: the largest error accepted when the spacing is picked, voxels.
         mask: (*shape) bool on the domain; errors are measured inside it.
         max_megabytes: of the displacements as float32, when the spacing is picked.
     """
+    limit = tolerance * exact.domain.voxel
     points = random_points(exact.domain, CHECK_POINTS, mask, SEED)
     expected = exact.map(points).to("cpu", torch.float64)
 
@@ -74,11 +75,11 @@ def sample_displacements(exact: Map, splines: Map, spacing: Optional[float] = No
     def build(grid: Grid) -> tuple[Displacements, float]:
         made = DisplacementMap(splines.displacement_on(grid), grid, exact.domain)
         error = error_summary((made.map(points) - expected).norm(dim=-1).numpy())
-        return Displacements(made, error, tolerance_mm), error["max"]
+        return Displacements(made, error, limit), error["max"]
 
     if spacing is not None:
         return build(grid_at(spacing))[0]
-    return coarsest_within(candidates(exact.domain), grid_at, build, tolerance_mm,
+    return coarsest_within(candidates(exact.domain), grid_at, build, limit,
                            lambda grid: _megabytes(grid) <= max_megabytes)
 
 

@@ -28,7 +28,7 @@ from ..maps.affine_map import AffineMap
 from ..maps.map import CPU, Composition, Map
 from ..maps.spline import Spline
 from ..storage import atomic_path
-from .coarsest import CHECK_POINTS, SEED, candidates, coarsest_within, described, error_summary
+from .coarsest import CHECK_POINTS, SEED, TOLERANCE, candidates, coarsest_within, described, error_summary
 
 SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
@@ -59,7 +59,7 @@ class ExportInfo:
                 **described(self.grid, self.error_mm, self.tolerance_mm, _megabytes(self.grid))}
 
 
-def export_itk(map_: Composition, path: Union[str, Path], spacing: Optional[float] = None, tolerance_mm: float = 0.05,
+def export_itk(map_: Composition, path: Union[str, Path], spacing: Optional[float] = None, tolerance: float = TOLERANCE,
                mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> ExportInfo:
     """Write one map of a transform as an ITK composite transform file.
 
@@ -68,7 +68,7 @@ def export_itk(map_: Composition, path: Union[str, Path], spacing: Optional[floa
         path: ends in one of :data:`SUFFIXES`; written under a temporary name first.
         spacing: mm between nodes; None picks the coarsest of :func:`nephi.files.coarsest.candidates` whose largest
             measured error is within the tolerance, or else the finest that ``max_megabytes`` allows.
-        tolerance_mm: the largest error accepted when the spacing is picked.
+        tolerance: the largest error accepted when the spacing is picked, voxels of the map's domain.
         mask: (*shape) bool on the map's domain; errors are measured inside it.
         max_megabytes: the largest spline written when the spacing is picked.
 
@@ -80,17 +80,17 @@ def export_itk(map_: Composition, path: Union[str, Path], spacing: Optional[floa
         raise InputError(f"{path.name} is not an ITK transform file name; end it in one of {', '.join(SUFFIXES)}.")
     if spacing is not None and not (math.isfinite(spacing) and spacing > 0):
         raise InputError(f"The grid spacing {spacing} mm is not positive; give a spacing in mm.")
-    composite, grid, error = build_itk(map_, spacing, tolerance_mm, mask, max_megabytes)
+    composite, grid, error = build_itk(map_, spacing, tolerance, mask, max_megabytes)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteTransform(composite, str(temporary))
         except RuntimeError as problem:
             raise InputError(f"Cannot write {path} ({reason(problem)}); choose an existing folder with write "
                              f"permission and free space.") from problem
-    return ExportInfo(str(path), grid, error, tolerance_mm)
+    return ExportInfo(str(path), grid, error, tolerance * map_.domain.voxel)
 
 
-def build_itk(map_: Composition, spacing: Optional[float] = None, tolerance_mm: float = 0.05,
+def build_itk(map_: Composition, spacing: Optional[float] = None, tolerance: float = TOLERANCE,
               mask: Optional[Tensor] = None, max_megabytes: float = 200.0) -> tuple[sitk.Transform, Grid, dict]:
     """The composite transform that :func:`export_itk` writes, the spline's grid and the measured error in mm."""
     number = next(i for i, part in enumerate(map_.parts) if not isinstance(part, AffineMap))
@@ -108,7 +108,7 @@ def build_itk(map_: Composition, spacing: Optional[float] = None, tolerance_mm: 
     if spacing is not None:
         return build(_node_grid(deformation, shown, spacing))[0]
     return coarsest_within(candidates(deformation.domain), lambda step: _node_grid(deformation, shown, step), build,
-                           tolerance_mm, lambda grid: _megabytes(grid) <= max_megabytes, order=4)
+                           tolerance * map_.domain.voxel, lambda grid: _megabytes(grid) <= max_megabytes, order=4)
 
 
 def _check_points(deformation: Map, before: Composition, domain: Grid, mask: Optional[Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from ..maps.resampled import exact_where_suspect
 from ..maps.transform import Transform
 from ..maps.warp import warp
 from ..report import Pictures, make_report, peak_memory_gb, write_html, write_report
+from .coarsest import TOLERANCE
 from .displacements import spline_maps
 from .itk import export_itk
 
@@ -80,7 +81,7 @@ def file_names(format: str) -> dict[str, str]:
 
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
                   grid_spacing: Optional[float] = None, on_step: Optional[Announce] = None,
-                  images: Optional[ImageFiles] = None) -> dict:
+                  images: Optional[ImageFiles] = None, tolerance: float = TOLERANCE) -> dict:
     """Write all files into a folder that exists; see :func:`nephi.storage.staged_folder` for all or nothing.
 
     Args:
@@ -88,6 +89,7 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
         grid_spacing: mm between the nodes of the exported splines; None picks one.
         on_step: called with the name of each step before it begins; what it raises ends the writing.
         images: how images are written; the fixed image's file is the one in ``run.sources``.
+        tolerance: the largest error of the exported splines, voxels, where their spacing is picked.
 
     Returns:
         The report (docs/report-schema.md).
@@ -103,7 +105,7 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     exports = []
     for way, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
         announce(f"{way} ITK transform")
-        written = export_itk(getattr(transform, way), folder / FILES[way], grid_spacing, mask=mask)
+        written = export_itk(getattr(transform, way), folder / FILES[way], grid_spacing, tolerance, mask)
         exports.append({"direction": way, **written.to_dict()})
     announce("warped image")
     after = _warped(transform, pair, folder, exports[0])

@@ -138,7 +138,7 @@ def _check_inside(name: str, role: str, points: Tensor, grid: Grid) -> None:
                          f"give {grid.dim} coordinates for each point.")
     outside = (~grid.contains(points)).nonzero().flatten().tolist()
     if outside:
-        where = ", ".join(f"{c:.1f}" for c in points[outside[0]].tolist())
+        where = ", ".join(f"{c:.6g}" for c in points[outside[0]].tolist())
         raise InputError(f"{name}: {len(outside)} of {len(points)} {role} landmarks lie outside the {role} image, the "
                          f"first is number {outside[0] + 1} at ({where}); coordinates must be LPS mm "
                          f"(negate x and y of RAS points).")
@@ -256,7 +256,7 @@ def _csv_text(points: PointList) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_AXES[:points.points.shape[1]], *["label"] * named])
     for position, label in zip(points.points.tolist(), points.labels):
-        writer.writerow([*(f"{value:.6f}" for value in position), *[label] * named])
+        writer.writerow([*(f"{value:.12g}" for value in position), *[label] * named])
     return text.getvalue()
 
 

@@ -112,6 +112,32 @@ def dilate(mask: Tensor, grid: Grid, mm: float) -> Tensor:
     return mask | torch.from_numpy(near).to(mask.device)  # a mask without a border has no distance
 
 
+def carried_mask(mask: Tensor, grid: Grid, onto: Grid, matrix: np.ndarray, within: Optional[Tensor]
+                 ) -> Optional[Tensor]:
+    """The voxels (k, j, i) of another image that a matrix takes into a mask; ``within`` if there are none.
+
+    Args:
+        grid: of the mask.
+        onto: of the other image.
+        matrix: (d + 1, d + 1) from the other image's world to the mask's.
+        within: where to look for them, bool on ``onto``; None means everywhere.
+    """
+    way = sitk.AffineTransform(matrix[:-1, :-1].flatten().tolist(), matrix[:-1, -1].tolist())
+    resampled = sitk.Resample(Image(mask, grid).to_sitk(sitk.sitkUInt8), onto.size, way, sitk.sitkNearestNeighbor,
+                              onto.origin, onto.spacing, onto.direction)
+    carried = torch.from_numpy(sitk.GetArrayFromImage(resampled) > 0)
+    carried = carried if within is None else carried & within
+    return carried if carried.any() else within
+
+
+def box_of(mask: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The first voxel (i, j, k) and the size of the smallest box around a mask (k, j, i) with voxels inside."""
+    axes = range(mask.dim() - 1, -1, -1)
+    ends = [torch.nonzero(mask.amax(dim=tuple(a for a in axes if a != axis))).flatten() for axis in axes]
+    low = np.asarray([int(present[0]) for present in ends])
+    return low, np.asarray([int(present[-1]) for present in ends]) - low + 1
+
+
 def foreground(image: Image) -> Optional[Tensor]:
     """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else those that
     count; None if all do.

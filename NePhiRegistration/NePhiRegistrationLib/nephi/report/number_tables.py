@@ -36,7 +36,7 @@ def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
     metrics, runtime = report["metrics"], report["runtime"]
     figures = []
     if metrics.get("tre_mm"):
-        figures.append(("Landmark error", number(metrics["tre_mm"]["mean"], 2), "mm"))
+        figures.append(("Landmark error", *length(metrics["tre_mm"]["mean"]).split()))
     if metrics.get("dice"):
         figures.append(("Mean Dice", number(metrics["dice"]["mean"], 3), ""))
     if metrics.get("residual_mm"):
@@ -99,13 +99,13 @@ def number(value: Optional[float], digits: int) -> str:
 def _landmarks(tre: Optional[Mapping]) -> Iterator[Table]:
     if tre:
         points = f", {tre['count']} points" if tre.get("count") else ""
-        yield Table(f"Landmark error{points}", ("", "mm"), _statistics(2, tre))
+        yield Table(f"Landmark error{points}", ("", ""), _lengths(tre))
 
 
 def _residual(residual: Optional[Mapping]) -> Iterator[Table]:
     if residual:
-        yield Table(f"Estimated error, {residual['count']} points", ("", "mm"), [
-            ("Median", number(residual["median"], 3)), ("90th percentile", number(residual["p90"], 3)),
+        yield Table(f"Estimated error, {residual['count']} points", ("", ""), [
+            ("Median", length(residual["median"])), ("90th percentile", length(residual["p90"])),
             ("Points found again", f"{100 * residual['found']:.0f} %")])
 
 
@@ -114,8 +114,8 @@ def _overlap(metrics: Mapping) -> Iterator[Table]:
     if overlap:
         rows = [("Mean Dice before", number(overlap["before"], 3)), ("Mean Dice", number(overlap["mean"], 3))]
         if surface:
-            rows += [("Mean surface distance, mm", number(surface["mean"], 2)),
-                     ("95th percentile of the surface distance, mm", number(surface["hd95"], 2))]
+            rows += [("Mean surface distance", _length(surface["mean"])),
+                     ("95th percentile of the surface distance", _length(surface["hd95"]))]
         yield Table(f"Labels ({len(overlap['per_label'])})", ("", ""), rows)
 
 
@@ -135,7 +135,7 @@ def _folds(metrics: Mapping) -> Table:
 
 
 def _consistency(consistency: Mapping) -> Table:
-    return Table("Inverse-consistency error", ("", "mm"), _statistics(3, consistency))
+    return Table("Inverse-consistency error", ("", ""), _lengths(consistency))
 
 
 def _jacobian(jacobian: Optional[Mapping]) -> Iterator[Table]:
@@ -146,9 +146,9 @@ def _jacobian(jacobian: Optional[Mapping]) -> Iterator[Table]:
 
 def _files(transforms: Optional[Sequence[Mapping]]) -> Iterator[Table]:
     if transforms:
-        rows = [(t["file"], number(t["spacing_mm"], 2), number(t["error_mm"]["mean"], 3),
-                 number(t["error_mm"]["max"], 3)) for t in transforms]
-        yield Table("Exported transform files, mm", ("", "spacing", "mean error", "largest error"), rows)
+        rows = [(t["file"], *map(_length, (t["spacing_mm"], t["error_mm"]["mean"], t["error_mm"]["max"])))
+                for t in transforms]
+        yield Table("Exported transform files", ("", "spacing", "mean error", "largest error"), rows)
 
 
 def _runtime(runtime: Mapping) -> Table:
@@ -162,6 +162,14 @@ def _runtime(runtime: Mapping) -> Table:
 def _statistics(digits: int, *columns: Mapping) -> list[tuple[str, ...]]:
     return [(name, *(number(column[key], digits) for column in columns))
             for key, name in _STATISTICS.items() if all(column.get(key) is not None for column in columns)]
+
+
+def _lengths(column: Mapping) -> list[tuple[str, str]]:
+    return [(name, length(column[key])) for key, name in _STATISTICS.items() if column.get(key) is not None]
+
+
+def _length(mm: Optional[float]) -> str:
+    return "–" if mm is None else length(mm)
 
 
 def _shown(value: Any) -> str:

@@ -19,8 +19,8 @@ from ..storage import LARGEST_TEXT, PathLike, read_bytes
 
 KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",
-                "regularity_points", "inverse_consistency", "smoothness", "fold_margin", "fold_weight", "prior",
-                "landmark_weight")
+                "regularity_points", "round_trip", "smoothness", "fold_margin", "fold_weight", "prior",
+                "landmark_pull")
 _Table = TypeVar("_Table", bound=Checked)
 
 

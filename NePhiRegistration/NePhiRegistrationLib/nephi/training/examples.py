@@ -84,7 +84,7 @@ def level_of(example: Example, grid: Grid, options: Options) -> Level:
     fixed, moving = (_side(values, masks, grid, options) for values, masks in (
         (example.fixed, example.fixed_masks), (example.moving, example.moving_masks)))
     return Level(fixed=fixed, moving=moving, lattice=lattice, fraction=min(1.0, options.points / max(1, wanted)),
-                 mm=example.mm, error=None, landmarks=example.truth)
+                 unit=1 / step, error=None, landmarks=example.truth)
 
 
 def _side(values: Tensor, masks: Tensor, grid: Grid, options: Options) -> Side:

@@ -161,7 +161,7 @@ def _case(folder: Folder, numbers: tuple[int, int], wanted: Validation, root: Pa
     fixed, moving = (folder.read(number) for number in numbers)
     if fixed is None or moving is None:
         return None
-    affine = np.eye(fixed.grid.dim + 1) if wanted.affine == "none" else align(fixed, moving, kind=wanted.affine)
+    affine = np.eye(fixed.grid.dim + 1) if wanted.affine == "none" else align(fixed, moving, kind=wanted.affine).matrix
     labels = None
     if wanted.labels:
         files = [root / wanted.labels / folder.files[number].name for number in numbers]
