@@ -88,23 +88,6 @@ def test_a_registration_shows_its_phases_its_loss_and_its_map_on_the_way(registe
     assert watched.outcomes == ["finished"] and request.done
 
 
-def test_displacements_to_start_from_are_part_of_the_result_both_ways(pipe):
-    truth = ClosedForm(PHANTOM.fixed.grid, stretch=6.0, shear=3.0, wavelength=240.0)
-    grid = PHANTOM.fixed.grid.padded(10.0)
-    fields, arrays = pair({**QUICK, "iterations": [0]}, initial_grid=grid.to_dict())
-    arrays["initial_displacement"] = truth.forward.displacement_on(grid).numpy()
-    request = pipe.finish(pipe.client.request("register", fields, arrays))
-    assert request.state == "finished", request.message
-    result = Transform.from_bytes(request.reply.arrays["transform"].tobytes())
-    moved = truth.forward.map(PHANTOM.landmarks_fixed.double())
-    assert (result.forward.map(PHANTOM.landmarks_fixed.double()) - moved).norm(dim=1).max() < 0.5
-    assert (result.inverse.map(moved) - PHANTOM.landmarks_fixed).norm(dim=1).max() < 0.5
-    assert request.reply.fields["report"]["provenance"]["initial"]["round_trip_voxels"] < 0.1
-    arrays["initial_displacement"] = arrays["initial_displacement"][1:]
-    request = pipe.finish(pipe.client.request("register", fields, arrays))
-    assert request.state == "failed" and "initial displacements have shape" in request.message
-
-
 def test_the_last_preview_is_the_map_on_a_coarse_grid_around_the_fixed_image(registered, transform):
     preview = registered[1].previews[-1]
     grid = Grid.from_dict(preview.fields["geometry"])
@@ -496,3 +479,20 @@ def test_a_task_cancelled_while_the_worker_still_starts_never_runs():
     pipe.client.cancel(request)
     assert pipe.finish(request).state == "cancelled" and not watched.progress
     pipe.close()
+
+
+def test_displacements_to_start_from_are_part_of_the_result_both_ways(pipe):
+    truth = ClosedForm(PHANTOM.fixed.grid, stretch=6.0, shear=3.0, wavelength=240.0)
+    grid = PHANTOM.fixed.grid.padded(10.0)
+    fields, arrays = pair({**QUICK, "iterations": [0]}, initial_grid=grid.to_dict())
+    arrays["initial_displacement"] = truth.forward.displacement_on(grid).numpy()
+    request = pipe.finish(pipe.client.request("register", fields, arrays))
+    assert request.state == "finished", request.message
+    result = Transform.from_bytes(request.reply.arrays["transform"].tobytes())
+    moved = truth.forward.map(PHANTOM.landmarks_fixed.double())
+    assert (result.forward.map(PHANTOM.landmarks_fixed.double()) - moved).norm(dim=1).max() < 0.5
+    assert (result.inverse.map(moved) - PHANTOM.landmarks_fixed).norm(dim=1).max() < 0.5
+    assert request.reply.fields["report"]["provenance"]["initial"]["round_trip_voxels"] < 0.1
+    arrays["initial_displacement"] = arrays["initial_displacement"][1:]
+    request = pipe.finish(pipe.client.request("register", fields, arrays))
+    assert request.state == "failed" and "initial displacements have shape" in request.message
