@@ -327,6 +327,8 @@ def test_too_little_memory_is_told(logic):  # noqa: F811
 def test_no_task_writes_a_file(logic):  # noqa: F811
     resource = pytest.importorskip("resource")
     pair = add_pair()
+    logic.warmUp()
+    assert spin(lambda: engine().process.client.hello is not None)
     worker, limit = engine().process.client.hello["pid"], resource.RLIMIT_FSIZE
     limits = resource.prlimit(worker, limit)
     resource.prlimit(worker, limit, (0, limits[1]))  # stands for a full disk
