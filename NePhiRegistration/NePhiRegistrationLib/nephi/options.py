@@ -91,6 +91,9 @@ class Options(Checked):
     convergence: float = option(2e-3, "relative decrease of the loss below which a level ends early; 0 disables this",
                                 low=0.0, high=1.0)
 
+    step_back: str = option("auto", "'auto' leaves out a deformation that does not make the images agree better at "
+                            "distinctive points, and the linear alignment where that does not either; 'never' keeps "
+                            "both", choices=("auto", "never"))
     tolerance: float = option(0.1, "largest error of exported transforms, in voxels; their nodes are as far apart as "
                               "it allows", low=1e-3, high=10.0)
     device: str = option("auto", "device to compute on", choices=DEVICES)

@@ -47,6 +47,9 @@ def option_help() -> dict[str, str]:
         _("weight of the squared landmark distance, in samples of the finest level, if landmarks guide the "
           "registration"),
         "convergence": _("relative decrease of the loss below which a level ends early; 0 disables this"),
+        "step_back":
+        _("'auto' leaves out a deformation that does not make the images agree better at distinctive "
+          "points, and the linear alignment where that does not either; 'never' keeps both"),
         "tolerance": _("largest error of exported transforms, in voxels; their nodes are as far apart as it allows"),
         "device": _("device to compute on"),
         "seed": _("seed of all random numbers"),

@@ -30,6 +30,7 @@ from .levels import AlignedPair, level_spacings, make_level, new_model
 from .linear import align
 from .objective import Level, misfit
 from .optimisation import Iteration, memory_errors, optimise
+from .step_back import harmless
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,10 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     if predicted and options.refinement:
         yield from fitting.refine()
     yield from fitting.levels()
-    yield clock.passed("done", 1, fitting.transform)
+    transform = fitting.transform
+    if options.step_back == "auto" and landmarks is None and len(transform.stages) > len(start):
+        transform = harmless(pair, transform, matrix, start)
+    yield clock.passed("done", 1, transform)
 
 
 def run(fixed: Image, moving: Image, options: Optional[Options] = None, **inputs: object) -> Transform:

@@ -114,8 +114,22 @@ def _similarity(metrics: Mapping) -> Iterator[Evidence]:
                        f"the similarity did not improve (shared information {text})")
 
 
+SECOND_BEST = (0.8, 1.5)
+"""The information shared by the best different linear map, as a share of that by the map itself."""
+
+
 def _linear(provenance: Mapping) -> Iterator[Evidence]:
-    return iter(())
+    """How certain the linear alignment is, and whether the result stepped back to it."""
+    found, back = provenance.get("linear"), provenance.get("stepped_back")
+    if found:
+        share = found["second"] / found["shared"] if found["shared"] > 0 else float("inf")
+        yield _graded("second-best linear alignment", f"{100 * share:.0f} % of the information", share, SECOND_BEST,
+                      "the linear alignment is unsure: a different one shares "
+                      + (f"{100 * share:.0f} % as much information" if share < 10 else "more information"))
+    if back:
+        what = {"linear": "the deformation did not make the images agree better, so the result is the linear alignment",
+                "start": "nothing made the images agree better, so the result is the start"}[back]
+        yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back], "check", what)
 
 
 def _judges(metrics: Mapping) -> Iterator[Evidence]:

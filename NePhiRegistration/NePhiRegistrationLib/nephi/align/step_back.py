@@ -1,0 +1,65 @@
+"""Do no harm: what the images do not bear out is left out of a result.
+
+The optimisation makes its own similarity better whatever the images show. So another measure has the last word: at how
+many distinctive points both images show the same, and how near their place (:mod:`nephi.judge.residual`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Optional
+
+import numpy as np
+
+from ..judge.residual import residual
+from ..maps.transform import Stage, Transform
+from .levels import AlignedPair
+
+log = logging.getLogger(__name__)
+
+CLEAR = 2.0  # standard errors by which the mean agreement has to rise
+
+
+def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages: tuple[Stage, ...] = ()) -> Transform:
+    """The transform, or without the deformation where that does not make the images agree better, or the start where
+    the linear alignment does not either.
+
+    Args:
+        pair: as it was registered.
+        transform: the result, with the evidence for its linear alignment in ``provenance["linear"]``.
+        start: (d + 1, d + 1) where the linear alignment started; ``stages``: what the deformation started from.
+
+    Returns:
+        With ``provenance["stepped_back"]``: "linear", "start" or None. Where there are too few distinctive points to
+        tell, the transform as it is.
+    """
+    linear = replace(transform, stages=stages)
+    before, after = (_agreement(pair, tried) for tried in (linear, transform))
+    back: Optional[str] = None
+    if before is not None and after is not None and not _rises(before, after):
+        transform, back = linear, "linear"
+        if _no_better_than(transform.provenance.get("linear")) and not stages:
+            transform, back = replace(linear, affine=start), "start"
+    if back:
+        log.warning("The %s does not make the images agree better, so the result is the %s.",
+                    *{"linear": ("deformation", "linear alignment alone"),
+                      "start": ("registration", "start as it was")}[back])
+    return replace(transform, provenance={**transform.provenance, "stepped_back": back})
+
+
+def _agreement(pair: AlignedPair, transform: Transform) -> Optional[np.ndarray]:
+    """(n,) at the fixed image's distinctive points, the same ones for every transform."""
+    found = residual(pair.fixed, pair.moving, transform.forward, pair.fixed_mask)
+    return None if found is None else found.agreement.numpy()
+
+
+def _rises(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the agreement rises by more than chance, over the same points."""
+    gain = after - before
+    return bool(gain.mean() > CLEAR * gain.std() / np.sqrt(len(gain)))
+
+
+def _no_better_than(evidence: Optional[dict]) -> bool:
+    """Whether a linear alignment shares no more information than its start, on the small volumes that tell both."""
+    return evidence is not None and evidence["shared"] <= evidence["start"]
