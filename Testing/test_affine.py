@@ -70,8 +70,8 @@ def test_voxels_that_are_no_numbers_do_not_count():
         spoiled.append(Image.from_sitk(picture))
     masks = [image.known for image in spoiled]
     found = align(*spoiled).matrix
-    assert np.array_equal(found, align(*(Image(image.values, image.grid) for image in spoiled), *masks).matrix)
-    assert error(found, matrix) < 1
+    masked = align(*(Image(image.values, image.grid) for image in spoiled), *masks).matrix
+    assert error(found, masked) < 0.5 and error(found, matrix) < 1
 
 
 @pytest.mark.parametrize("kind, truth", [
