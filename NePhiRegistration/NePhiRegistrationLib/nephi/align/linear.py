@@ -181,8 +181,8 @@ def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int
 
 
 def _preferred(matrices: list[np.ndarray], shared: dict[int, float]) -> np.ndarray:
-    """The matrix that shares most; of those nearly as good, as in an organ that looks alike from two sides, the one that
-    turns least."""
+    """The matrix that shares most; of those nearly as good, as in an organ that looks alike from two sides, the one
+    that turns least."""
     most = max(shared[id(matrix)] for matrix in matrices)
     near = [matrix for matrix in matrices if shared[id(matrix)] >= TIE * most]
     return min(near, key=lambda matrix: (round(turn_of(matrix) / TURN_STEP), -shared[id(matrix)]))
