@@ -85,7 +85,8 @@ def test_each_transform_node_maps_points_as_the_exact_map_does(registered, outpu
         "points": POINTS, "transform": np.frombuffer(registered.task.transform, np.uint8)}).arrays["points"]
     from_parent = node.GetTransformFromParent()
     mapped = np.array([from_parent.TransformPoint(point) for point in POINTS * FLIP]) * FLIP
-    assert np.linalg.norm(mapped - exact, axis=1).max() < 0.06
+    voxel = np.prod(registered.pair.fixed.GetSpacing()) ** (1 / 3)
+    assert np.linalg.norm(mapped - exact, axis=1).max() < 0.12 * voxel
 
 
 def test_the_warped_volume_is_what_slicer_makes_of_the_moving_one_with_the_forward_transform(registered):
