@@ -14,6 +14,11 @@ CORES = torch.get_num_threads()
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The stop-watch is for a quiet machine."""
+    parser.addoption("--stopwatch", action="store_true", help="hold tests to the times that they state")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Small tensors gain nothing from threads, and on a busy machine lose a lot; real images want them."""
     torch.set_num_threads(CORES if item.get_closest_marker("data") else 1)
@@ -32,3 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def data() -> Path:
     """The folder of the real images; for tests marked ``data``."""
     return DATA
+
+
+@pytest.fixture
+def stopwatch(request: pytest.FixtureRequest) -> bool:
+    """Whether a test is held to the times that it states."""
+    return request.config.getoption("--stopwatch")

@@ -36,7 +36,7 @@ def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, opti
 # ----------------------------------------------------------------------------------------------------- cancelling
 
 
-def test_previews_move_the_forward_node_at_least_once_a_second(logic):  # noqa: F811
+def test_previews_move_the_forward_node_at_least_once_a_second(logic, stopwatch):  # noqa: F811
     task, _ = started(logic, add_pair())
     point, seen, times = [20.0, -30.0, -60.0], set(), []
 
@@ -48,11 +48,11 @@ def test_previews_move_the_forward_node_at_least_once_a_second(logic):  # noqa: 
         return len(times) >= 6
 
     assert spin(moved)
-    assert np.median(np.diff(times)) < 1.0, "less than once a second"
+    assert not stopwatch or np.median(np.diff(times)) < 1.0, "less than once a second"
     assert task.outputs.warped.GetImageData() is None
 
 
-def test_cancel_takes_away_what_the_task_made_within_a_second(logic):  # noqa: F811
+def test_cancel_takes_away_what_the_task_made_within_a_second(logic, stopwatch):  # noqa: F811
     pair = add_pair()
     before = content()
     task, told = started(logic, pair)
@@ -60,7 +60,7 @@ def test_cancel_takes_away_what_the_task_made_within_a_second(logic):  # noqa: F
     task.cancel()
     assert task.state == "cancelling"
     assert spin(lambda: task.done)
-    assert time.monotonic() - began < 1.0
+    assert not stopwatch or time.monotonic() - began < 1.0
     assert (task.state, told.ends, task.message) == ("cancelled", ["cancelled"], "")
     assert content() == before
 
@@ -146,14 +146,14 @@ def test_a_task_that_has_not_been_sent_is_cancelled_too(logic):  # noqa: F811
         assert task.state == "cancelled" and content() == before
 
 
-def test_linear_alignment_can_be_cancelled(logic):  # noqa: F811
+def test_linear_alignment_can_be_cancelled(logic, stopwatch):  # noqa: F811
     pair = add_pair()
     task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK)
     told = Told.by(task)
     assert spin(lambda: told.reached("affine"))
     began = time.monotonic()
     task.cancel()
-    assert spin(lambda: task.done) and time.monotonic() - began < 1.0
+    assert spin(lambda: task.done) and (not stopwatch or time.monotonic() - began < 1.0)
     assert task.state == "cancelled"
 
 
@@ -195,7 +195,7 @@ def test_signals_are_connected_and_disconnected_while_the_task_runs(logic):  # n
 
 
 @UNIX
-def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic):  # noqa: F811
+def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic, stopwatch):  # noqa: F811
     pair = add_pair()
     task, _ = started(logic, pair)
     process = engine().process
@@ -204,7 +204,7 @@ def test_a_worker_that_does_not_answer_a_cancel_is_replaced(logic):  # noqa: F81
     began = time.monotonic()
     task.cancel()
     assert spin(lambda: task.done)
-    assert time.monotonic() - began < 1.0
+    assert not stopwatch or time.monotonic() - began < 1.0
     assert task.state == "cancelled"
     assert spin(lambda: process.client.hello is not None) and process.client.hello["pid"] != pid
 

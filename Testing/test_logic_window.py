@@ -50,7 +50,7 @@ class Turns:
         return condition()
 
 
-def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_back(logic):  # noqa: F811
+def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_back(logic, stopwatch):  # noqa: F811
     fixed, moving = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="moving")
     mask = add_segmentation({"inside": blob(0) > 300}, np.eye(4))
     logic.warmUp()
@@ -58,12 +58,12 @@ def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_bac
     turns, before = Turns(), time.thread_time()
     judged = Inputs(fixed, moving, fixedMask=mask, fixedLabels=mask, movingLabels=mask)
     task = logic.start(judged, Outputs(gridSpacing=0.8), "generic", OPTIONS)
-    assert time.thread_time() - before < LIMIT
+    assert not stopwatch or time.thread_time() - before < LIMIT
     assert turns.until(lambda: task.done) and task.state == "finished", task.message + task.details
     field = transform_nodes.grid_transform(task.outputs.forward).GetDisplacementGrid()
     assert field.GetNumberOfPoints() * 12 > 40e6  # large enough to be felt
     assert slicer.util.arrayFromVolume(task.outputs.warped).shape == (SIZE,) * 3
-    assert turns.longest < LIMIT
+    assert not stopwatch or turns.longest < LIMIT
 
     turns, again = Turns(), logic.start(Inputs(fixed, moving), task.outputs, "generic", {**ENDLESS, "affine": "none"})
     seen = transform_nodes.grid_transform(task.outputs.forward).GetDisplacementGrid().GetDimensions()
@@ -73,7 +73,7 @@ def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_bac
     again.cancel()
     assert turns.until(lambda: again.done) and again.state == "cancelled"
     assert transform_nodes.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions() == seen
-    assert turns.longest < LIMIT
+    assert not stopwatch or turns.longest < LIMIT
 
 
 def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa: F811
@@ -98,7 +98,7 @@ def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa
     assert ranges[0] == ranges[1] and fold_count(nodes[1][2]) == 1
 
 
-def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_shown(logic):  # noqa: F811
+def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_shown(logic, stopwatch):  # noqa: F811
     moving, parent, forward, shown = (add_volume(blob(3), name="moving"), add_node("Transform"), add_node("Transform"),
                                       add_node("ScalarVolume"))
     place, ramp = volume_nodes.read_volume(moving, "moving").geometry, np.linspace(0, 6, SIZE, dtype=np.float32)
@@ -110,12 +110,12 @@ def test_no_turn_takes_long_while_a_moving_volume_under_a_bent_transform_is_show
     turns, queue = Turns(), session.EventLoopQueue(failures.append)
     queue.add(deformation_display.show_moving(shown, moving, forward))
     assert turns.until(lambda: not queue) and not failures
-    assert turns.longest < LIMIT
+    assert not stopwatch or turns.longest < LIMIT
     assert np.array_equal(slicer.util.arrayFromVolume(shown), volume_nodes.read_volume(moving, "moving").array)
     queue.close()
 
 
-def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic):  # noqa: F811
+def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic, stopwatch):  # noqa: F811
     fixed, warped = add_volume(blob(0), name="fixed"), add_volume(blob(3), name="warped")
     forward, carried, node = add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")
     place = volume_nodes.read_volume(fixed, "fixed").geometry
@@ -130,5 +130,5 @@ def test_no_turn_takes_long_while_a_checkerboard_or_a_difference_is_made(logic):
             queue.add(write(node, fixed, other))
             assert turns.until(lambda queue=queue: not queue) and not failures
             assert slicer.util.arrayFromVolume(node).shape == (SIZE,) * 3
-            assert turns.longest < LIMIT, (write.__name__, other.GetName())
+            assert not stopwatch or turns.longest < LIMIT, (write.__name__, other.GetName())
             queue.close()

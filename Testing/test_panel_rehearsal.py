@@ -93,10 +93,10 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "NePhi: all scenarios passed." in done.stdout
     assert "test_panel was skipped: there is no main window" in done.stdout
-    assert re.search(r"ok +scripts and panel together took \d+ s", done.stdout)
+    assert re.search(r"NePhi: scripts and panel together took \d+ s", done.stdout)
 
 
-def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real):
+def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real, stopwatch):
     import NePhiRegistrationScenarios as scenarios
     parameters, ui = real.parameters, real.ui
     nodes = choose_phantom(real, 32, **scenarios.OPTIONS, seed=3)
@@ -108,7 +108,7 @@ def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs
         "vtkMRMLSliceCompositeNode").GetForegroundVolumeID())
     assert shown.GetParentTransformNode() is parameters.forwardTransform
     longest = scenarios.wait(lambda: ui.registerButton.text == "Continue")
-    assert longest < 0.5, "the event loop was blocked"
+    assert not stopwatch or longest < 0.5, "the event loop was blocked"
     assert "fold" in ui.statusLabel.text
     assert ui.numbersTable.rowCount > 10
     assert parameters.warpedVolume.GetImageData() is not None

@@ -72,7 +72,7 @@ def test_a_script_without_an_event_loop_can_wait_for_a_reply(worker):
     assert worker.waitForReply(asked, MS) and asked.reply.arrays["points"].shape == PHANTOM.landmarks_fixed.shape
 
 
-def test_large_images_go_out_in_pieces_while_the_loop_goes_on_turning(worker):
+def test_large_images_go_out_in_pieces_while_the_loop_goes_on_turning(worker, stopwatch):
     worker.start()
     assert spin(lambda: worker.client.hello is not None)
     blocked, before = [], time.monotonic()
@@ -82,7 +82,7 @@ def test_large_images_go_out_in_pieces_while_the_loop_goes_on_turning(worker):
         blocked.append(time.monotonic() - before)
         before = time.monotonic()
     assert request.failure == "input"
-    assert np.quantile(blocked, 0.99) < 0.05
+    assert not stopwatch or np.quantile(blocked, 0.99) < 0.05
 
 
 @UNIX
