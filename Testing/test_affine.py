@@ -112,8 +112,7 @@ def test_two_dimensional_images_are_aligned():
     assert error(align(*pair(truth, dim=2), kind="rigid").matrix, truth) < 1.5
 
 
-@pytest.mark.parametrize("axis, degrees", [((1, 0, 0), 30), ((1, 0, 0), 90), ((0, 1, 0), 60), ((0, 1, 0), 180),
-                                           ((0, 0, 1), 30), ((0, 0, 1), 180), ((1, -2, 3), 60), ((1, -2, 3), 90)])
+@pytest.mark.parametrize("axis, degrees", [((1, 0, 0), 30), ((0, 1, 0), 90), ((0, 0, 1), 180), ((1, -2, 3), 60)])
 def test_a_turned_image_is_turned_back_whatever_the_axis(axis, degrees):
     truth = about(axis, degrees, (15.0, -8.0, 25.0))
     found = align(*pair(truth, moving_origin=(-50.0, -68.0, -35.0)))
