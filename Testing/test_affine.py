@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nephi.align.linear import align
+from nephi.align.matching import MaskedImage, Matcher
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine, apply_matrix
 from nephi.images.image import Image
@@ -146,6 +147,19 @@ def test_of_two_orientations_that_look_alike_the_one_nearer_to_the_header_wins()
     alike = Image(blobs(grid, points).values + blobs(grid, points @ half).values, grid)
     found = align(alike, Image(alike.values**1.5, grid), kind="rigid")
     assert error(found.matrix, np.eye(4)) < 1
+
+
+def test_images_of_three_slices_are_compared_and_refined():
+    truth, slabs = turned(5, (6.0, -5.0, 0.0)), []
+    for image in pair(truth):
+        middle = image.grid.shape[0] // 2
+        values = image.values[middle - 1 : middle + 2].contiguous()
+        grid = image.grid.window((0, 0, middle - 1), (*image.grid.size[:2], 3))
+        slabs.append(MaskedImage(values, torch.ones_like(values, dtype=torch.bool), grid))
+    matcher, near = Matcher(*slabs, seed=0), turned(3, (5.0, -4.0, 0.0))
+    refined = matcher.refine(near, "rigid")
+    assert matcher.shared(refined) > matcher.shared(near) > 0
+    assert error(refined, truth) < 0.5 * error(near, truth)
 
 
 def test_an_image_that_shares_nothing_is_uncertain():

@@ -23,6 +23,7 @@ from .initial import matrix_of, to_itk
 log = logging.getLogger(__name__)
 
 BINS = 32
+FEWEST = 4  # voxels along an axis that ITK's recursive Gaussian needs
 LISTEN = 0.05  # s between looks for an interruption, which Windows does not give to a thread that waits
 
 
@@ -50,7 +51,7 @@ class Matcher:
 
     def __init__(self, fixed: MaskedImage, moving: MaskedImage, seed: int) -> None:
         self.fixed, self.moving, self.seed = fixed, moving, seed
-        self.images = [Image(level.values, level.grid).to_sitk() for level in (fixed, moving)]
+        self.images = [_thick(Image(level.values, level.grid).to_sitk()) for level in (fixed, moving)]
         self.masks = [Image(level.inside, level.grid).to_sitk(sitk.sitkUInt8) for level in (fixed, moving)]
         self.points = fixed.grid.points("cpu").double()[fixed.inside.flatten()]
 
@@ -96,6 +97,13 @@ class Matcher:
         method.SetMetricSamplingPercentage(0.5, self.seed + 1)  # 0 would mean the clock
         method.SetInterpolator(sitk.sitkLinear)
         return method
+
+
+def _thick(image: sitk.Image) -> sitk.Image:
+    """The image with its border repeated along axes that are too short for ITK's derivatives; its mask says where the
+    image itself is."""
+    short = [max(0, FEWEST - n) for n in image.GetSize()]
+    return sitk.ZeroFluxNeumannPad(image, short, short) if any(short) else image
 
 
 def _execute(method: sitk.ImageRegistrationMethod, images: list[sitk.Image]) -> None:
