@@ -343,3 +343,11 @@ def test_success_opens_no_window(opened):
     QtWidgets.QApplication.processEvents()
     assert [widget for widget in QtWidgets.QApplication.topLevelWidgets() if widget.isVisible()] == before
     assert QtWidgets.QApplication.activeModalWidget() is None
+
+
+def test_a_result_that_cannot_be_trusted_is_said_with_its_reason_before_the_figures():
+    from NePhiRegistrationLib.panel.run_section import verdict_text
+    said = {"level": "failed", "headline": "Not aligned", "reason": "The images have only 4 % in common.",
+            "text": "No folds."}
+    assert verdict_text(said) == "Not aligned: The images have only 4 % in common. No folds."
+    assert verdict_text({**said, "level": "good"}) == "No folds." and verdict_text({}) == ""

@@ -145,7 +145,7 @@ class RunSection:
         report = task.report or {}
         seconds = (report.get("runtime") or {}).get("seconds", 0.0)
         self._ui.progressLabel.text = _("Done in {time}.").format(time=clock(seconds))
-        self.say((report.get("verdict") or {}).get("text") or _("Finished."))
+        self.say(verdict_text(report.get("verdict") or {}) or _("Finished."))
         self._registered = fingerprint(self._parameters()) if self._parameters() is not None else None
         if task.history:  # progress does not tell of every iteration
             self._losses = every_loss(task.history)
@@ -224,6 +224,14 @@ def every_loss(history: Sequence[dict]) -> list[tuple[Any, int, float]]:
     jump where a level has converged."""
     levels = itertools.groupby(history, key=operator.itemgetter("level"))
     return [(level, number, record["loss"]) for level, records in levels for number, record in enumerate(records, 1)]
+
+
+def verdict_text(verdict: dict) -> str:
+    """The verdict of a report as a person reads it: the figures, and before them why, unless all is well."""
+    text = verdict.get("text") or ""
+    if verdict.get("level") == "good" or not verdict.get("reason"):
+        return text
+    return f"{verdict['headline']}: {verdict['reason']} {text}"
 
 
 def progress_text(fields: dict) -> str:
