@@ -345,7 +345,7 @@ def test_success_opens_no_window(opened):
     assert QtWidgets.QApplication.activeModalWidget() is None
 
 
-def test_a_result_that_cannot_be_trusted_is_said_with_its_reason_before_the_figures():
+def test_a_result_that_cannot_be_trusted_is_said_with_its_reason_before_the_figures(opened):
     from NePhiRegistrationLib.panel.run_section import verdict_text
     said = {"level": "failed", "headline": "Not aligned", "reason": "The images have only 4 % in common.",
             "text": "No folds."}

@@ -43,8 +43,8 @@ def _grid(direction=_AXIS_ALIGNED, size=(20, 24, 16), spacing=(2.0, 1.5, 3.0)):
     return Grid(size, spacing, (-20.0, -18.0, 100.0), direction)
 
 
-_RESIDUAL = {"median": 0.6, "p90": 2.2, "found": 0.9, "count": 40, "reach": 8.0, "at": [[0.0, 0.0, 110.0]],
-             "distances": [0.6]}
+_RESIDUAL = {"estimate": 0.9, "median": 0.6, "p90": 2.2, "found": 0.9, "count": 40, "reach": 8.0,
+             "at": [[0.0, 0.0, 110.0]], "distances": [0.6]}
 
 
 def _measured(dim=3, stretch=1.5):
@@ -165,7 +165,7 @@ def test_a_sound_registration_is_called_good_with_its_key_figures():
     ("failed", {"overlap": {"forward": 0.1, "inverse": 0.1}}, "only 10 % in common"),
     ("failed", {"volume_change": {"extreme_percent": 30.0}}, "30 % of the volume changes more than threefold"),
     ("failed", {"residual_mm": {**_RESIDUAL, "found": 0.05}}, "only 5 % of the distinctive points"),
-    ("check", {"residual_mm": {**_RESIDUAL, "median": 7.0}}, "estimated at 3.5 voxels"),
+    ("check", {"residual_mm": {**_RESIDUAL, "median": 7.0}}, "lie more than 3.5 voxels from"),
     ("check", {"residual_mm": None}, "too few distinctive points"),
 ])
 def test_every_concern_is_named_and_graded(level, change, words):

@@ -188,10 +188,13 @@ def main() -> None:
     parser.add_argument("step", choices=("register", "judge"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--repeat", type=int, default=4, help="trials with each image")
+    parser.add_argument("--only", default="", metavar="TEXT", help="trials whose names contain this")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for trial in trials(args.repeat):
+        if args.only not in trial.name:
+            continue
         file = args.folder / f"{trial.name}.nephi"
         if args.step == "register" and not file.exists():
             run(trial.fixed, trial.moving, Options.from_preset("generic", points=60_000)).save(file)

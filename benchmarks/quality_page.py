@@ -15,6 +15,9 @@ from chart import INK, MARGINS, svg_file
 from nephi.judge.verdict import LEVELS
 from nephi.report.axes import Axes, text
 
+SET_ON = ("-0", "-1")
+"""The ends of the names of the trials that the limits were set on."""
+
 LIMIT = 3.0
 """Voxels of true mean error beyond which a result should not be called good."""
 COLOURS = {"good": "#2f7d4f", "check": "#c98a1b", "failed": "#b3261e"}
@@ -37,10 +40,10 @@ def _groups(rows: Sequence[dict]) -> dict[str, list[dict]]:
     """Trials by what was done to them; those that set the limits apart from those that tried them."""
     pairs = [row for row in rows if row["kind"] == "pair"]
     moved = [row for row in rows if row["kind"].startswith("displaced")]
-    return {"limits set on: registered": [row for row in pairs if row["name"].endswith("-0")],
-            "limits set on: displaced": [row for row in moved if row["name"].endswith("-0")],
-            "limits tried on: registered": [row for row in pairs if not row["name"].endswith("-0")],
-            "limits tried on: displaced": [row for row in moved if not row["name"].endswith("-0")],
+    return {"limits set on: registered": [row for row in pairs if row["name"][-2:] in SET_ON],
+            "limits set on: displaced": [row for row in moved if row["name"][-2:] in SET_ON],
+            "limits tried on: registered": [row for row in pairs if row["name"][-2:] not in SET_ON],
+            "limits tried on: displaced": [row for row in moved if row["name"][-2:] not in SET_ON],
             "unrelated images": [row for row in rows if row["kind"] == "unrelated"]}
 
 
@@ -72,7 +75,7 @@ def _estimates(rows: Sequence[dict]) -> list[str]:
 def _numbers(row: dict) -> tuple[float, float, float]:
     """True error, estimate and reach, in voxels."""
     found, voxel = row["metrics"]["residual_mm"], row["metrics"]["voxel_mm"]
-    return row["error"], found["median"] / voxel, found["reach"] / voxel
+    return row["error"], found["estimate"] / voxel, found["reach"] / voxel
 
 
 def _picture(rows: Sequence[dict]) -> str:

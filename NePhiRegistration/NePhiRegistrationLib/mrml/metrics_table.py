@@ -96,7 +96,8 @@ def _row(measure: str, direction: str, value: Any, unit: str) -> Optional[Row]:
 def _residual(metrics: dict) -> list[Optional[Row]]:
     residual, overlap = metrics.get("residual_mm") or {}, metrics.get("overlap") or {}
     found = [_row(f"Estimated error, {title}", "forward", residual.get(key), "mm")
-             for key, title in (("median", "median"), ("p90", "90th percentile"))]
+             for key, title in (("estimate", "mean"), ("median", "median of points found"),
+                                ("p90", "90th percentile of points found"))]
     share = residual.get("found")
     found.append(_row("Distinctive points found again", "forward", None if share is None else 100 * share, "%"))
     return found + [_row("Overlap", direction, 100 * value, "%") for direction, value in overlap.items()]

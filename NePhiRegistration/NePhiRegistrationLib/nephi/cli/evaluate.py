@@ -52,8 +52,10 @@ def _rows(metrics: Mapping) -> Iterator[tuple[str, str]]:
         for name in ("before", "affine", "mean", "median", "p95", "max"):
             yield f"landmark error, {name}", length(tre[name])
     if metrics["residual_mm"]:
-        for name in ("median", "p90"):
-            yield f"estimated error, {name}", length(metrics["residual_mm"][name])
+        for name, of in (("estimate", "mean"), ("median", "median of the points found"),
+                         ("p90", "90th percentile of the points found")):
+            if metrics["residual_mm"][name] is not None:
+                yield f"estimated error, {of}", length(metrics["residual_mm"][name])
         yield "distinctive points found again", f"{100 * metrics['residual_mm']['found']:.0f} %"
     for direction, share in metrics["overlap"].items():
         yield f"overlap, {direction}", f"{100 * share:.0f} %"

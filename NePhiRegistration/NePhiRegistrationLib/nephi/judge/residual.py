@@ -56,14 +56,16 @@ class Residual:
         return torch.where(self.found & self.seen, agreed, 0.0)
 
     def to_dict(self) -> dict:
-        """Of the points that are seen: ``median`` and ``p90`` of their distances in mm, those not found counting as the
-        reach; ``found``, the share that was; ``count``; ``reach``; ``at``, the points, (n, d) LPS mm; ``distances``,
-        None where not found.
+        """Of the points that are seen: ``estimate``, the mean distance in mm, a point that is not found counting as the
+        reach; ``median`` and ``p90`` of those found, None if none is; ``found``, their share; ``count``; ``reach``;
+        ``at``, the points, (n, d) LPS mm; ``distances``, None where not found.
         """
         lengths, found = self.displacements.norm(dim=1)[self.seen], self.found[self.seen]
-        counted = torch.where(found, lengths, torch.tensor(self.reach))
-        return {"median": float(counted.median()), "p90": float(counted.quantile(0.9)),
-                "found": float(found.float().mean()), "count": len(counted), "reach": self.reach,
+        some = lengths[found]
+        return {"estimate": float(torch.where(found, lengths, torch.tensor(self.reach)).mean()),
+                "median": float(some.median()) if len(some) else None,
+                "p90": float(some.quantile(0.9)) if len(some) else None,
+                "found": float(found.float().mean()), "count": len(found), "reach": self.reach,
                 "at": self.points[self.seen].tolist(),
                 "distances": [mm if there else None for mm, there in zip(lengths.tolist(), found.tolist())]}
 

@@ -72,7 +72,7 @@ def _graded(name: str, text: str, value: float, limits: tuple[float, float], con
     return Evidence(name, text, level, "" if level == "good" else concern)
 
 
-RESIDUAL_VOXELS = (2.0, 8.0)
+MEDIAN_VOXELS = (2.8, 6.0)
 NOT_FOUND = (0.6, 0.85)
 """The share of distinctive points that have no counterpart near their place."""
 
@@ -80,15 +80,19 @@ NOT_FOUND = (0.6, 0.85)
 def _residual(metrics: Mapping) -> Iterator[Evidence]:
     found = metrics.get("residual_mm")
     if found is None:
-        yield Evidence("residual estimate", "none", "check", "the images show too few distinctive points in common to "
+        yield Evidence("estimated error", "none", "check", "the images show too few distinctive points in common to "
                        "estimate the error that is left")
         return
-    voxels = found["median"] / metrics["voxel_mm"]
-    lost = 1 - found["found"]
-    yield _graded("distinctive points found again", f"{100 * found['found']:.0f} %", lost, NOT_FOUND,
-                  f"only {100 * found['found']:.0f} % of the distinctive points have a counterpart near their place")
-    yield _graded("residual estimate", f"{length(found['median'])} ({voxels:.1f} voxels)", voxels, RESIDUAL_VOXELS,
-                  f"the error that is left is estimated at {voxels:.1f} voxels")
+    share = f"{100 * found['found']:.0f} %"
+    yield _graded("distinctive points found again", share, 1 - found["found"], NOT_FOUND,
+                  f"only {share} of the distinctive points have a counterpart near their place")
+    yield Evidence("estimated mean error", f"{length(found['estimate'])} "
+                   f"({found['estimate'] / metrics['voxel_mm']:.1f} voxels)")
+    if found["median"] is not None:
+        voxels = found["median"] / metrics["voxel_mm"]
+        yield _graded("displacement of the points found, median", f"{length(found['median'])} ({voxels:.1f} voxels)",
+                      voxels, MEDIAN_VOXELS, f"half of the distinctive points lie more than {voxels:.1f} voxels from "
+                      "their place")
 
 
 NOT_MET = (0.4, 0.8)
@@ -146,7 +150,7 @@ def _judges(metrics: Mapping) -> Iterator[Evidence]:
 
 
 CONSISTENCY_VOXELS = (0.5, 2.0)
-EXTREME_PERCENT = (2.0, 15.0)
+EXTREME_PERCENT = (5.0, 15.0)
 FOLDS_PERCENT = (0.0, 5.0)
 
 
@@ -182,7 +186,7 @@ def _alignment_figures(metrics: Mapping) -> Iterator[str]:
     if dice:
         yield f"mean Dice {dice['before']:.3f} → {dice['mean']:.3f}"
     if metrics.get("residual_mm"):
-        yield f"estimated error {length(metrics['residual_mm']['median'])}"
+        yield f"estimated error {length(metrics['residual_mm']['estimate'])}"
     elif before and after:
         yield f"correlation {before['ncc']:.3f} → {after['ncc']:.3f}"
 

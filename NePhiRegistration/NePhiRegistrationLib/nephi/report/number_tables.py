@@ -40,7 +40,7 @@ def key_figures(report: Mapping) -> list[tuple[str, str, str]]:
     if metrics.get("dice"):
         figures.append(("Mean Dice", number(metrics["dice"]["mean"], 3), ""))
     if metrics.get("residual_mm"):
-        figures.append(("Estimated error", *length(metrics["residual_mm"]["median"]).split()))
+        figures.append(("Estimated error", *length(metrics["residual_mm"]["estimate"]).split()))
     else:
         figures.append(("Correlation", number((metrics["similarity"]["after"] or {}).get("ncc"), 3), ""))
     worst = max(v for side in metrics["folds_percent"].values() for v in side.values())
@@ -105,7 +105,8 @@ def _landmarks(tre: Optional[Mapping]) -> Iterator[Table]:
 def _residual(residual: Optional[Mapping]) -> Iterator[Table]:
     if residual:
         yield Table(f"Estimated error, {residual['count']} points", ("", ""), [
-            ("Median", length(residual["median"])), ("90th percentile", length(residual["p90"])),
+            ("Mean", length(residual["estimate"])), ("Median of the points found", _length(residual["median"])),
+            ("90th percentile of the points found", _length(residual["p90"])),
             ("Points found again", f"{100 * residual['found']:.0f} %")])
 
 
