@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -38,28 +38,37 @@ class MaskedImage:
     def center(self, weights: Tensor) -> np.ndarray:
         """The centre of mass of ``weights``, (k, j, i), inside; (d,) LPS mm."""
         weights = (weights * self.inside).double().flatten()
-        return ((weights[:, None] * self.grid.points("cpu").double()).sum(0) / weights.sum()).numpy()
+        points = self.grid.points("cpu", dtype=torch.float64)
+        return ((weights[:, None] * points).sum(0) / weights.sum()).numpy()
 
     def on(self, grid: Grid) -> MaskedImage:
         """The same resampled to another grid."""
-        both = sample(torch.stack([self.values, self.inside.float()]), self.grid, grid.points("cpu"))
+        both = sample(torch.stack([self.values, self.inside.float()]), self.grid,
+                      grid.points("cpu", dtype=torch.float64))
         return MaskedImage(both[0].reshape(grid.shape), both[1].reshape(grid.shape) > 0.5, grid)
 
 
 class Matcher:
-    """Two images at one resolution, ready to be compared and refined."""
+    """Two images at one resolution, ready to be compared and refined.
+
+    ITK sees the fixed image around the origin: it scales the steps of a transform that follows another one as if it
+    turned about the origin, whatever its centre is.
+    """
 
     def __init__(self, fixed: MaskedImage, moving: MaskedImage, seed: int) -> None:
         self.fixed, self.moving, self.seed = fixed, moving, seed
-        self.images = [_thick(Image(level.values, level.grid).to_sitk()) for level in (fixed, moving)]
-        self.masks = [Image(level.inside, level.grid).to_sitk(sitk.sitkUInt8) for level in (fixed, moving)]
-        self.points = fixed.grid.points("cpu").double()[fixed.inside.flatten()]
+        self.points = fixed.grid.points("cpu", dtype=torch.float64)[fixed.inside.flatten()]
+        self._away = np.eye(fixed.grid.dim + 1)  # from around the origin to where the fixed image is
+        self._away[:-1, -1] = self.points.mean(0)
+        grids = replace(fixed.grid, origin=tuple(fixed.grid.origin - self._away[:-1, -1])), moving.grid
+        self.images = [_thick(Image(level.values, grid).to_sitk()) for level, grid in zip((fixed, moving), grids)]
+        self.masks = [Image(level.inside, grid).to_sitk(sitk.sitkUInt8) for level, grid in zip((fixed, moving), grids)]
 
     def shared(self, matrix: np.ndarray) -> float:
         """Mutual information times the share of the fixed image that is met: little overlap is easily alike."""
         try:
             method = self._method()
-            method.SetInitialTransform(to_itk(matrix))
+            method.SetInitialTransform(to_itk(matrix @ self._away))
             return -method.MetricEvaluate(*self.images) * self.overlap(matrix)
         except RuntimeError:  # ITK's word for no overlap
             return 0.0
@@ -72,9 +81,9 @@ class Matcher:
     def refine(self, matrix: np.ndarray, kind: str) -> np.ndarray:
         """Improve a matrix by a transform of this kind, applied to the fixed points before it."""
         step = max(self.fixed.grid.spacing)
-        residual = _residual(kind, self.points.mean(0).tolist())
+        residual = _residual(kind, self.fixed.grid.dim)
         method = self._method()
-        method.SetMovingInitialTransform(to_itk(matrix))
+        method.SetMovingInitialTransform(to_itk(matrix @ self._away))
         method.SetInitialTransform(residual, inPlace=True)
         method.SetOptimizerAsGradientDescent(
             learningRate=1.0, numberOfIterations=100, convergenceMinimumValue=1e-6, convergenceWindowSize=10,
@@ -86,7 +95,7 @@ class Matcher:
         except RuntimeError as error:
             log.warning("Linear alignment stopped early: %s", reason(error))
             return matrix
-        return matrix @ matrix_of(residual)
+        return matrix @ self._away @ matrix_of(residual) @ np.linalg.inv(self._away)
 
     def _method(self) -> sitk.ImageRegistrationMethod:
         method = sitk.ImageRegistrationMethod()
@@ -135,15 +144,11 @@ def _one_itk_thread() -> Iterator[None]:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def _residual(kind: str, center: list[float]) -> sitk.Transform:
-    """The identity of a kind of transform, turning about ``center``."""
-    dim = len(center)
-    if kind == "translation":
-        return sitk.TranslationTransform(dim)
-    transform = {
+def _residual(kind: str, dim: int) -> sitk.Transform:
+    """The identity of a kind of transform, turning about the origin."""
+    return {
+        "translation": lambda: sitk.TranslationTransform(dim),
         "rigid": {2: sitk.Euler2DTransform, 3: sitk.Euler3DTransform}[dim],
         "similarity": {2: sitk.Similarity2DTransform, 3: sitk.Similarity3DTransform}[dim],
         "affine": lambda: sitk.AffineTransform(dim),
     }[kind]()
-    transform.SetCenter(center)
-    return transform

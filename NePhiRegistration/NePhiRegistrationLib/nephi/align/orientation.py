@@ -62,7 +62,7 @@ class Scan:
                          for level in (fixed, moving)]  # of mass where there is no mask: the image's own means little
         chosen = torch.nonzero(fixed.inside.flatten())[:, 0]
         chosen = chosen[torch.linspace(0, len(chosen) - 1, min(SAMPLES, len(chosen))).long()]
-        self._points = fixed.grid.points("cpu").double()[chosen] - self._centers[0]
+        self._points = fixed.grid.points("cpu", dtype=torch.float64)[chosen] - self._centers[0]
         self._radius = float(self._points.pow(2).sum(1).mean().sqrt())
         self._bins = [_binned(level.values).flatten()[chosen] for level in (fixed, fixed_detail)]
         self._volumes = torch.stack([moving.values, moving_detail.values, moving.inside.float()])
