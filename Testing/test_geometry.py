@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nephi.errors import InputError
-from nephi.geometry import Frame, Grid, apply_matrix
+from nephi.geometry import Frame, Grid, apply_matrix, some_of
 
 
 def oblique(dim: int = 3) -> Grid:
@@ -121,3 +121,12 @@ def test_geometry_that_means_nothing_is_refused(change, word):
     values = {"size": (4, 4, 4), "spacing": (1.0,) * 3, "origin": (0.0,) * 3, "direction": tuple(np.eye(3).flatten())}
     with pytest.raises(InputError, match=word):
         Grid(**{**values, **change})
+
+
+def test_some_of_many_voxels_are_spread_over_all_rows_and_columns():
+    rows, columns = 700, 512
+    chosen = some_of(rows * columns, 1400)
+    assert len(chosen) == 1400 and bool((chosen.diff() > 0).all()) and int(chosen[-1]) < rows * columns
+    assert len((chosen // columns).unique()) == rows
+    assert len((chosen % columns).unique()) > 0.85 * columns
+    assert torch.equal(some_of(5, 9), torch.arange(5))

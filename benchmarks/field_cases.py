@@ -74,7 +74,7 @@ def trials() -> Iterator[Trial]:
     """All registrations."""
     nifti, nrrd = "moving.nii.gz", {"fixed": "fixed.nrrd", "moving": "moving.nrrd"}
     yield Trial(PLAIN, nifti)
-    yield Trial("c01_sheared_sform", nifti, says="not at right angles")
+    yield Trial("c01_sheared_sform", nifti, says="sheared axes")
     yield Trial("c02_sform_rounded", nifti)
     yield Trial("c04_singleton_4d", nifti)
     yield Trial("c06_nan_background", nifti, says="NaN")
@@ -88,7 +88,7 @@ def trials() -> Iterator[Trial]:
     yield Trial("c12c_one_file_of_series", "moving.dcm", limit=None, says="single DICOM slice")
     yield Trial("c12d_decreasing_no_suffix", "moving")
     yield Trial("c15_physical_space", **nrrd)
-    yield Trial("c15b_sheared_nrrd", "moving.mha", "fixed.mha", says="not at right angles")
+    yield Trial("c15b_sheared_nrrd", "moving.mha", "fixed.mha", says="sheared axes")
     yield Trial("c17_ct_cbct", **nrrd, limit=1.0, honest=True)
     yield Trial("c25_int16_ct", **nrrd)
     for file in ("itk.tfm", "itk.h5", "0GenericAffine.mat", "ants.txt", "float.tfm"):
@@ -173,7 +173,7 @@ def _series(case: Path, output: Path) -> tuple[str, bool]:
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(output)))
     ratios = [float(volume.sum() / array[0].sum()) for volume in array]
     return f"{len(array)} volumes, {ratios[1]:.3f} and {ratios[2]:.3f} of the first", \
-        np.allclose(ratios, (1, 1.1, 0.9), atol=1e-3)
+        np.allclose(ratios, (1, 1.1, 0.9), atol=5e-3)  # outside, all have the lowest value of the series
 
 
 def _labels(source: str) -> Callable[[Path, Path], tuple[str, bool]]:

@@ -279,3 +279,12 @@ def random_points(grid: Grid, count: int, mask: Optional[Tensor] = None, seed: i
     index = np.stack(np.unravel_index(flat, grid.shape)[::-1], axis=-1).astype(np.float32)
     jitter = torch.rand(count, grid.dim, generator=generator) - 0.5
     return grid.to_world((torch.from_numpy(index) + jitter).clamp_min(0).minimum(last))
+
+
+def some_of(count: int, most: int) -> Tensor:
+    """Indices of at most ``most`` of ``count`` things in a row, ascending, (n) int64: one at random of each of as many
+    equal parts. Equal steps could keep pace with the rows of an image and see a few of its columns only."""
+    if count <= most:
+        return torch.arange(count)
+    shift = torch.rand(most, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return ((torch.arange(most) + shift) * (count / most)).long().clamp_max(count - 1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import POINTS_AT_ONCE
+from ..geometry import POINTS_AT_ONCE, some_of
 from ..images.interpolation import linear
 from .matching import MaskedImage
 
@@ -61,7 +61,7 @@ class Scan:
         self._centers = [torch.from_numpy(level.center(level.values if level.inside.all() else level.inside))
                          for level in (fixed, moving)]  # of mass where there is no mask: the image's own means little
         chosen = torch.nonzero(fixed.inside.flatten())[:, 0]
-        chosen = chosen[torch.linspace(0, len(chosen) - 1, min(SAMPLES, len(chosen))).long()]
+        chosen = chosen[some_of(len(chosen), SAMPLES)]
         self._points = fixed.grid.points("cpu", dtype=torch.float64)[chosen] - self._centers[0]
         self._radius = float(self._points.pow(2).sum(1).mean().sqrt())
         self._bins = [_binned(level.values).flatten()[chosen] for level in (fixed, fixed_detail)]

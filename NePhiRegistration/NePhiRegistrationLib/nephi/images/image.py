@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..geometry import Grid, some_of
 from .checks import check_finite, check_header
 from .pixel_types import as_type, holding
 from .shear import at_right_angles
@@ -179,7 +179,7 @@ def normalise(values: Tensor, mask: Optional[Tensor] = None, name: str = "image"
         InputError: all voxels inside the mask are equal.
     """
     inside = values.flatten() if mask is None else values[mask]
-    some = inside[:: max(1, inside.numel() // QUANTILE_SAMPLES)]
+    some = inside[some_of(inside.numel(), QUANTILE_SAMPLES).to(inside.device)]
     low, high = torch.quantile(some, torch.tensor([0.001, 0.999], dtype=some.dtype, device=some.device)).tolist()
     if not high > low:  # a few bright voxels on a constant ground
         low, high = float(inside.min()), float(inside.max())

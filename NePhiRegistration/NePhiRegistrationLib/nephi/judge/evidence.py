@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import POINTS_AT_ONCE, Grid, apply_affine, random_points
+from ..geometry import POINTS_AT_ONCE, Grid, apply_affine, random_points, some_of
 from ..images.image import Image
 from ..images.pair import Pair, with_masks
 from ..images.resampling import sample
@@ -126,7 +126,7 @@ def _similarity(forward: Map, affine: np.ndarray, pair: Pair) -> dict:
     grid = pair.fixed.grid
     mask = torch.ones(grid.shape, dtype=torch.bool) if pair.fixed_mask is None else pair.fixed_mask.cpu()
     voxels = mask.flatten().nonzero().flatten()
-    voxels = voxels[::max(1, len(voxels) // COMPARED_VOXELS)]
+    voxels = voxels[some_of(len(voxels), COMPARED_VOXELS)]
     fixed = pair.fixed.values.cpu().flatten()[voxels]
     index = np.stack(np.unravel_index(voxels.numpy(), grid.shape)[::-1], axis=-1)
     points = grid.to_world(torch.from_numpy(index).float())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..geometry import some_of
 from ..images.similarity import shared_information
 
 
@@ -39,6 +40,6 @@ def _mutual_information(a: Tensor, b: Tensor, bins: int = 64) -> float:
 
 
 def _binned(values: Tensor, bins: int) -> Tensor:
-    low, high = np.percentile(values.numpy()[::max(1, values.numel() // 1_000_000)], (0.1, 99.9))
+    low, high = np.percentile(values[some_of(len(values), 1_000_000)].numpy(), (0.1, 99.9))
     width = max(float(high - low), 1e-12)
     return ((values - low) / width * bins).long().clamp(0, bins - 1)

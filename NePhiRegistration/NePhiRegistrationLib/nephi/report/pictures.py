@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Grid
+from ..geometry import Grid, some_of
 from ..maps.determinant import LOG_FLOOR
 from .charts import ERRORS, NOT_FOUND_COLOUR, deformation_grid, error_points, factor_label, factor_ticks
 from .planes import FOLD_COLOUR, Plane, checkerboard, data_uri, diverging, magenta_green, planes, window
@@ -195,9 +195,9 @@ def _similar(a: tuple[float, float], b: tuple[float, float]) -> bool:
 
 
 def _sampled(values: Tensor) -> np.ndarray:
-    """At most about :data:`_SAMPLE` values, evenly taken."""
+    """At most :data:`_SAMPLE` values, evenly taken."""
     flat = values.detach().flatten()
-    return flat[::max(1, flat.numel() // _SAMPLE)].cpu().to(torch.float32).numpy()
+    return flat[some_of(flat.numel(), _SAMPLE).to(flat.device)].cpu().to(torch.float32).numpy()
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
