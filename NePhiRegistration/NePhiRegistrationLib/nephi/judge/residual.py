@@ -97,8 +97,8 @@ def residual(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor] =
     back, _ = _search(there, here, at + steps.round().long(), reach)
     agrees = (steps + back).norm(dim=1) <= AGREES
     steps = (steps - back) / 2  # a parabola's bias is the same both ways
-    points, places = scene.grid.to_world(torch.stack([at, at + steps]).flip(-1).float())
-    return Residual(points, places - points, within & agrees, seen, reach * min(scene.grid.spacing))
+    points, places = scene.grid.to_world(torch.stack([at, at + steps]).flip(-1).double())
+    return Residual(points, (places - points).float(), within & agrees, seen, reach * min(scene.grid.spacing))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def _scene(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor]) ->
     values, _ = downsample(filled(fixed.values, fixed.known), fixed.grid, spacing)
     box, grid = _around(share > 0, grid, REACH[grid.dim] + 4)
     values, share = values[box], share[box]
-    points = grid.points(CPU) + through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
+    displacements = through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
+    points = grid.points(CPU, dtype=torch.float64) + displacements
     coarse = filled(moving.values, moving.known), moving.grid
     if spacing > min(moving.grid.spacing):
         coarse = downsample(*coarse, spacing)
