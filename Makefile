@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/nephi demo --output demo
 
 test: $(VENV)/.installed lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check NePhiRegistration Testing benchmarks

@@ -18,7 +18,8 @@ from .levels import AlignedPair
 
 log = logging.getLogger(__name__)
 
-CLEAR = 2.0  # standard errors by which the mean agreement has to rise
+CLEAR = 2.0  # standard errors by which the mean agreement has to rise where it stays as low as between any images
+CHANCE = 0.1  # mean agreement that unrelated images can reach
 
 
 def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages: tuple[Stage, ...] = ()) -> Transform:
@@ -55,9 +56,10 @@ def _agreement(pair: AlignedPair, transform: Transform) -> Optional[np.ndarray]:
 
 
 def _rises(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether the agreement rises by more than chance, over the same points."""
+    """Whether the mean agreement rises, and by more than chance where it is hardly any, over the same points."""
     gain = after - before
-    return bool(gain.mean() > CLEAR * gain.std() / np.sqrt(len(gain)))
+    least = CLEAR * gain.std() / np.sqrt(len(gain)) if after.mean() < CHANCE else 0.0
+    return bool(gain.mean() > least)
 
 
 def _no_better_than(evidence: Optional[dict]) -> bool:
