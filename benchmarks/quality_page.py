@@ -84,7 +84,7 @@ def _picture(rows: Sequence[dict]) -> str:
     left, right, _, bottom = axes.box
     named = (0.1, 0.3, 1, 3, 10, 30, 100)
     parts = [text(left, 22, "Estimated against true error, voxels of the fixed image", "start", INK, 14),
-             axes.marks(np.log10(named), "true mean error", lambda value: f"{10**value:.2g}"),
+             axes.marks(np.log10(named), "true mean error", lambda value: f"{10**value:.3g}"),
              axes.split(np.log10(LIMIT))]
     for value in named[:-2]:
         height = axes.place(axes.x[0], np.log10(value))[1]
