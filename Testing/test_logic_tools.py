@@ -43,7 +43,8 @@ def registered(once):
 def test_an_array_of_points_goes_to_the_moving_image_and_back(registered):
     there = registered.logic.applyToPoints(POINTS, to="moving")
     from_parent = registered.result.nodes.forward.GetTransformFromParent()
-    assert np.allclose(there, [from_parent.TransformPoint(point) for point in POINTS], atol=0.06)
+    mapped, voxel = [from_parent.TransformPoint(point) for point in POINTS], registered.result.nodes.warped.GetSpacing()
+    assert np.linalg.norm(there - mapped, axis=1).max() < 0.12 * np.prod(voxel) ** (1 / 3)
     back = registered.logic.applyToPoints(there, to="fixed")
     assert np.linalg.norm(back - POINTS, axis=1).mean() < 1.0
 
