@@ -69,7 +69,7 @@ def test_a_file_of_the_command_line_maps_points_in_slicer_as_the_map_does(direct
     points = points[shared]
     assert len(points) > 50
     expected = getattr(transform, direction).map(points).numpy()
-    assert np.abs(from_parent(node, points.numpy()) - expected).max() < 0.06
+    assert np.abs(from_parent(node, points.numpy()) - expected).max() < 0.12 * start.voxel
 
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])

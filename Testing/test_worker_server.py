@@ -106,10 +106,10 @@ def test_the_displacements_map_points_as_the_engine_does(registered, transform, 
     reply = registered[0].reply
     made = displacements(reply, direction)
     error = (made.map(points) - getattr(transform, direction).map(points)).norm(dim=1)
-    assert float(error.max()) <= 0.06
-    exports = {entry["direction"]: entry for entry in reply.fields["report"]["transforms"]}
-    assert exports[direction]["error_mm"]["max"] <= 0.05
     image = PHANTOM.fixed if direction == "forward" else PHANTOM.moving
+    assert float(error.max()) <= 0.12 * image.grid.voxel
+    exports = {entry["direction"]: entry for entry in reply.fields["report"]["transforms"]}
+    assert exports[direction]["error_mm"]["max"] <= 0.1 * image.grid.voxel
     assert made.grid.contains(torch.from_numpy(image.grid.corners())).all()
 
 
