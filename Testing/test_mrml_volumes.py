@@ -46,6 +46,15 @@ def assert_voxels_in_place(data: volume_nodes.VolumeData, node) -> None:
         assert np.allclose(point, world_lps(node, index), atol=1e-4)
 
 
+def as_itk(data) -> sitk.Image:
+    """What was read from a volume node, for SimpleITK."""
+    image = sitk.GetImageFromArray(data.array)
+    image.SetSpacing(data.geometry["spacing"])
+    image.SetOrigin(data.geometry["origin"])
+    image.SetDirection(data.geometry["direction"])
+    return image
+
+
 def test_an_oblique_volume_is_read_where_slicer_shows_it():
     array = noise()
     node = add_volume(array, oblique_matrix())
@@ -142,10 +151,7 @@ def test_under_shear_and_nonlinear_parents_the_volume_is_resampled_in_place_and_
     assert "resampled" in caplog.text
     assert np.allclose(np.reshape(data.geometry["direction"], (3, 3)), np.diag([-1, -1, 1]))
     assert sorted(data.geometry["spacing"]) == pytest.approx(sorted({round(s, 9) for s in data.geometry["spacing"]}))
-    image = sitk.GetImageFromArray(data.array)
-    image.SetSpacing(data.geometry["spacing"])
-    image.SetOrigin(data.geometry["origin"])
-    image.SetDirection(data.geometry["direction"])
+    image = as_itk(data)
     original = slicer.util.arrayFromVolume(node)
     for index in [(10, 9, 8), (5, 20, 17), (22, 6, 12)]:
         point = world_lps(node, index).tolist()
@@ -174,10 +180,7 @@ def test_a_volume_whose_own_axes_are_sheared_is_resampled_where_it_is(caplog):
     node = smooth_volume(matrix)
     data = volume_nodes.read_volume(node, "moving")
     assert "resampled" in caplog.text
-    image = sitk.GetImageFromArray(data.array)
-    image.SetSpacing(data.geometry["spacing"])
-    image.SetOrigin(data.geometry["origin"])
-    image.SetDirection(data.geometry["direction"])
+    image = as_itk(data)
     original = slicer.util.arrayFromVolume(node)
     for index in [(10, 9, 8), (5, 20, 17), (22, 6, 12)]:
         assert image.EvaluateAtPhysicalPoint(world_lps(node, index).tolist()) == pytest.approx(

@@ -99,14 +99,20 @@ def test_a_killed_worker_is_told_in_a_sentence_and_the_next_start_works(worker):
     assert worker.waitForReply(worker.client.request("ping"), MS)
 
 
-@UNIX
-def test_a_worker_that_ends_behind_a_launcher_is_told_without_a_cause_that_nobody_knows(tmp_path):
-    launcher = tmp_path / "PythonSlicer"
-    launcher.write_text(f"#!/bin/sh\n{sys.executable} \"$@\" || echo '[python-real] exit abnormally' >&2\nexit 1\n")
+def behind_launcher(folder, after: str = "") -> WorkerProcess:
+    """A worker behind a launcher, as in Slicer, ready; what the launcher's shell does after it."""
+    launcher = folder / "PythonSlicer"
+    launcher.write_text(f"#!/bin/sh\n{sys.executable} \"$@\"{after}\nexit 1\n")
     launcher.chmod(0o755)
     worker = WorkerProcess(str(launcher))
     worker.start()
     assert spin(lambda: worker.client.hello is not None)
+    return worker
+
+
+@UNIX
+def test_a_worker_that_ends_behind_a_launcher_is_told_without_a_cause_that_nobody_knows(tmp_path):
+    worker = behind_launcher(tmp_path, " || echo '[python-real] exit abnormally' >&2")
     request = worker.client.request("register", *pair(ENDLESS))
     os.kill(worker.client.hello["pid"], signal.SIGKILL)
     assert spin(lambda: request.done, 5)
@@ -121,12 +127,7 @@ def test_a_worker_that_ends_behind_a_launcher_is_told_without_a_cause_that_nobod
 @pytest.fixture
 def launched(tmp_path):
     """A worker behind a launcher, as in Slicer, ready."""
-    launcher = tmp_path / "PythonSlicer"
-    launcher.write_text(f"#!/bin/sh\n{sys.executable} \"$@\"\nexit 1\n")
-    launcher.chmod(0o755)
-    worker = WorkerProcess(str(launcher))
-    worker.start()
-    assert spin(lambda: worker.client.hello is not None)
+    worker = behind_launcher(tmp_path)
     yield worker
     worker.stop()
 

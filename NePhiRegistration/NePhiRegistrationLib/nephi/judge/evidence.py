@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Optional
 
@@ -77,7 +76,7 @@ def evaluate(transform: Transform, pair: Pair, whole: bool = True, sampled: Opti
         "volume_change": _volume_change(maps.forward, transform.affine, fixed_points),
         "residual": None if found is None else found.to_dict(),
         "similarity": _similarity(maps.forward, transform.affine, pair),
-        "voxel": math.prod(transform.fixed_grid.spacing) ** (1 / transform.fixed_grid.dim),
+        "voxel": transform.fixed_grid.voxel,
     }
 
 
