@@ -155,7 +155,7 @@ def _check_matrix(matrix: np.ndarray, name: str) -> None:
 
 def _best_matrix(displace: Displace, fixed: Grid) -> np.ndarray:
     """The matrix that fits displacements best, where it explains most of them; else the identity."""
-    grid = lattice_over(fixed, (STEPS[0] * _voxel(fixed),) * fixed.dim)
+    grid = lattice_over(fixed, (STEPS[0] * fixed.voxel,) * fixed.dim)
     points = grid.points(CPU).double().numpy()
     shifts = displace(grid).reshape(-1, fixed.dim).numpy()
     rows = np.concatenate([points - fixed.center, np.ones((len(points), 1))], axis=1)
@@ -176,7 +176,7 @@ def _with_stages(matrix: np.ndarray, displace: Displace, pairs: tuple[Tensor, Te
         displace: the whole transform.
         pairs: points of the fixed image and where the whole transform takes them, (n, d) float64 LPS mm each.
     """
-    back, voxel, frame = np.linalg.inv(matrix), _voxel(fixed), Frame.of(fixed)
+    back, voxel, frame = np.linalg.inv(matrix), fixed.voxel, Frame.of(fixed)
     points, bent = pairs[0], apply_affine(back, pairs[1])
     start, pair, folded = None, None, 0.0
     for step in STEPS:
@@ -232,8 +232,3 @@ def _in_frame(given: SplineMap, grid: Grid, frame: Frame, guess: Optional[Spline
     lattice = Grid.aligned(world.size, step / frame.scale, ((low - frame.center) / frame.scale).tolist())
     forward = SplineMap.through(given.displacement_on(world) / frame.scale, lattice)
     return MapPair(forward, inverted(forward, guess))
-
-
-def _voxel(grid: Grid) -> float:
-    """The side (mm) of a cube, in 2D a square, as large as a voxel."""
-    return math.prod(grid.spacing) ** (1 / grid.dim)
