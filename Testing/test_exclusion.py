@@ -63,7 +63,7 @@ def spoilt(kind="bright"):
 
 def options(**changes):
     return Options.from_preset(**{"affine": "none", "weights": "none", "device": "cpu", "resolution": (24.0, 48.0),
-                                  "iterations": (50, 30), "regularity_points": 200, **changes})
+                                  "iterations": (50, 30), **changes})
 
 
 def errors(transform):

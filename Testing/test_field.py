@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from nephi.align.regularity import consistency
 from nephi.maps.field import Architecture, Field, siren_bound
 from nephi.maps.neural import LatentCode, NePhi, latent_grid
 from nephi.maps.spline import Spline
@@ -118,29 +117,3 @@ def test_the_initial_weights_keep_the_bound_of_a_sinusoidal_layer():
     bound = siren_bound(16, 30.0)
     assert 0.8 * bound < field.synthesis.abs().max() <= bound
     assert (field.output == 0).all()
-
-
-@BOTH
-@pytest.mark.parametrize("term", ["gradient", "roughness", "shrinkage"])
-def test_the_gradient_of_each_consistency_term_agrees_with_finite_differences(dim, term):
-    model = _model(dim, seed=2)
-    points = _points(dim, 6, seed=3)
-
-    def value():
-        return getattr(consistency(*model.ways[0], points, margin=1.3), term)
-
-    parameters = {f"{number} {name}": parameter for number, part in enumerate((model.code, *model.fields))
-                  for name, parameter in part.named_parameters()}
-    gradients = dict(zip(parameters, torch.autograd.grad(value(), list(parameters.values()), allow_unused=True)))
-    generator = torch.Generator().manual_seed(9)
-    for name, parameter in parameters.items():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        found = 0.0 if gradients[name] is None else float((gradients[name] * direction).sum())
-        step = 1e-5
-        with torch.no_grad():
-            parameter.add_(step * direction)
-            above = float(value())
-            parameter.add_(-2 * step * direction)
-            below = float(value())
-            parameter.add_(step * direction)
-        assert found == pytest.approx((above - below) / (2 * step), rel=2e-4, abs=1e-7), name

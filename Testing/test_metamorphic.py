@@ -55,7 +55,7 @@ class Pair:
     def map(self, points: Tensor) -> Tensor:
         """Where a registration of this pair takes points of the plain one, (n, d) LPS mm there."""
         options = Options.from_preset("generic", resolution=RESOLUTION[self.fixed.grid.dim], iterations=(12, 12),
-                                      regularity_points=100, device="cpu")
+                                      device="cpu")
         masks = {"fixed_mask": self.fixed_mask, "moving_mask": self.moving_mask}
         transform = run(self.fixed, self.moving, options, **masks)
         moved = transform.forward.map(apply_affine(self.to_world, points))

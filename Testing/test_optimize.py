@@ -19,11 +19,10 @@ from nephi.maps.transform import Transform
 from nephi.options import Options
 
 GRID = Grid((32, 28), (2.0, 2.0), (5.0, -8.0), (1.0, 0.0, 0.0, 1.0))
-POINTS = 64
 
 
 def _options(**changes):
-    return Options.from_preset(**{"regularity_points": POINTS, "hidden": 16, "frequencies": 8, "convergence": 0,
+    return Options.from_preset(**{"hidden": 16, "frequencies": 8, "convergence": 0,
                                   **changes})
 
 
@@ -143,28 +142,15 @@ def test_closing_the_generator_stops_the_optimisation():
     assert torch.equal(model.code.local.coefficients, before)
 
 
-@pytest.mark.parametrize("in_turn", [False, True])
-def test_regularity_is_looked_at_in_both_directions_or_in_turn(monkeypatch, in_turn):
-    options, looked, model = _options(), [], _model()
-
-    def watched(there, back, points, margin):
-        looked.append(there)
-        return consistency(there, back, points, margin)
-
-    monkeypatch.setattr(nephi.align.objective, "consistency", watched)
-    list(optimise(model, _level(options), 4, options, torch.Generator().manual_seed(1), in_turn))
-    assert looked == (2 if in_turn else 4) * [model.forward, model.inverse]
-
-
 def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to allocate 2.00 GiB."):
-    """Regularity terms at more than ``most`` points fail; returns the counts that were tried."""
+    """Regularity terms at more than ``most`` patches fail; returns the counts that were tried."""
     tried = []
 
-    def limited(there, back, points, margin):
-        tried.append(len(points))
-        if len(points) > most:
+    def limited(displacements, closed, patches, margin):
+        tried.append(len(patches.origins))
+        if len(patches.origins) > most:
             raise RuntimeError(message)
-        return consistency(there, back, points, margin)
+        return consistency(displacements, closed, patches, margin)
 
     monkeypatch.setattr(nephi.align.objective, "consistency", limited)
     return tried
@@ -175,10 +161,10 @@ def _with_memory_for(monkeypatch, most, message="CUDA out of memory. Tried to al
                                      "DefaultCPUAllocator: not enough memory: you tried to allocate 64 bytes."])
 def test_out_of_memory_fewer_points_are_used_and_all_iterations_done(message, monkeypatch, caplog):
     options = _options()
-    tried = _with_memory_for(monkeypatch, POINTS // 4, message)
+    tried = _with_memory_for(monkeypatch, 20, message)  # of 48
     steps = list(_steps(options, 6))
     assert [step.iteration for step in steps] == list(range(1, 7))
-    assert [count for count, _ in itertools.groupby(tried)] == [POINTS, POINTS // 2, POINTS // 4]
+    assert tried[:2] == [48, 24] and max(tried[2:]) <= 20
     assert "Out of memory: going on with 25 % of the points." in caplog.text
     assert all(np.isfinite(sum(step.terms.values())) for step in steps)
 
@@ -191,7 +177,7 @@ def test_the_gradients_of_an_attempt_that_failed_are_thrown_away(monkeypatch):
     start, attempts = generator.get_state(), itertools.count()
 
     def second_fails(*arguments):
-        if next(attempts) == 1:  # in the other direction, when the first one's gradients are there already
+        if next(attempts) == 0:  # when the gradients of the similarity are there already
             generator.set_state(start)
             raise RuntimeError("CUDA out of memory")
         return consistency(*arguments)

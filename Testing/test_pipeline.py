@@ -81,12 +81,12 @@ def case():
 def _options(**changes):
     """Enough for what can be seen at a coarse resolution, without a prediction (test_predictor.py)."""
     return Options.from_preset(**{"affine": "none", "weights": "none", "device": "cpu", "resolution": (16.0, 26.0),
-                                  "iterations": (35, 20), "regularity_points": 250, **changes})
+                                  "iterations": (35, 20), **changes})
 
 
 def _brief(**changes):
     """A few coarse iterations."""
-    return _options(**{"resolution": (8.0, 12.0), "iterations": (3, 3), "regularity_points": 50, **changes})
+    return _options(**{"resolution": (8.0, 12.0), "iterations": (3, 3), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +322,7 @@ def test_a_mask_of_one_image_alone_holds_for_the_other_too(case):
 
 def test_a_triangle_becomes_a_circle():
     triangle, circle, inside_triangle, inside_circle = shapes_2d(96)
-    result = run(triangle, circle, _options(resolution=(25.0,), iterations=(60,), regularity_points=300))
+    result = run(triangle, circle, _options(resolution=(25.0,), iterations=(60,)))
     labels = Image(inside_circle.float(), circle.grid, "circle")
     warped = warp(labels, result.forward, triangle.grid, mode="nearest").values
     assert dice(inside_triangle.int(), inside_circle.int())[1] < 0.9

@@ -133,7 +133,7 @@ def test_levels_start_from_the_prediction_as_one_smooth_map(tmp_path, more_alike
     predictor = _predictor(passes=3)
     predictor.save(tmp_path / "tiny.npz")
     options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), resolution=[16], iterations=2,
-                                  latent_ratio=2, hidden=8, frequencies=4, regularity_points=20, device="cpu")
+                                  latent_ratio=2, hidden=8, frequencies=4, device="cpu")
     states = list(register(fixed, moving, options))
     predicted = next(state for state in states if state.phase == "prediction").transform
     assert len(predicted.stages) == 1 and states[-1].transform.stages[0] is predicted.stages[0]
@@ -222,7 +222,7 @@ def test_refinement_goes_on_from_the_prediction_and_adds_no_model(tmp_path):
     fixed, moving = _pair()
     _predictor(passes=2).save(tmp_path / "tiny.npz")
     options = Options.from_preset(affine="none", weights=str(tmp_path / "tiny.npz"), iterations=0, refinement=30,
-                                  regularity_points=20, device="cpu")
+                                  device="cpu")
     states = list(register(fixed, moving, options))
     predicted, refined = (next(s for s in reversed(states) if s.phase == phase) for phase in ("prediction", "done"))
     assert len(refined.transform.stages) == len(predicted.transform.stages) == 2

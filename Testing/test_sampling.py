@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from nephi.align.patches import PatchLattice, uniform_points
+from nephi.align.patches import PatchLattice
 
 CPU = torch.device("cpu")
 LATTICES = {
@@ -91,13 +91,6 @@ def test_the_same_generator_draws_the_same_patches_and_the_next_draw_others():
     first, second = (LATTICES[3].draw(_everywhere, 1.0, generator, CPU) for _ in range(2))
     assert torch.equal(first.origins, _draw(3, seed=4).origins)
     assert not torch.equal(first.axes[0][:3], second.axes[0][:3])
-
-
-def test_uniform_points_fill_their_box():
-    points = uniform_points((-1.0, 2.0), (0.0, 4.0), 500, torch.Generator().manual_seed(0), CPU)
-    assert points.shape == (500, 2)
-    assert torch.allclose(points.amin(0), torch.tensor([-1.0, 2.0]), atol=0.05)
-    assert torch.allclose(points.amax(0), torch.tensor([0.0, 4.0]), atol=0.05)
 
 
 @BOTH

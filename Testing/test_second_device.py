@@ -24,7 +24,7 @@ from nephi.predict.predictor import Predictor
 from nephi.training import loop, parallel
 from second_device import SECOND, SecondTensor, second_device
 
-QUICK = {"resolution": (6.0, 9.0), "iterations": (1, 1), "after_prediction": (1.0,), "regularity_points": 30,
+QUICK = {"resolution": (6.0, 9.0), "iterations": (1, 1), "after_prediction": (1.0,),
          "affine": "none", "convergence": 0.0}
 
 

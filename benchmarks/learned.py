@@ -1,7 +1,7 @@
 """Weights on pairs they have never seen: neighbours by name in a folder with labels.
 
 python learned.py WEIGHTS --images FOLDER --labels FOLDER [--first 160] [--last 199] [--every 1] [--refinement 0 30]
-                  [--set regularity_points=100 ...]
+                  [--set smoothness=0.1 ...]
 """
 
 from __future__ import annotations

@@ -187,6 +187,11 @@ class Grid:
         origin = apply_matrix(self.index_to_world, np.asarray(start, dtype=np.float64)[None])[0]
         return Grid(_ints(size), self.spacing, _floats(origin), self.direction)
 
+    def strided(self, step: int) -> Grid:
+        """Every so many voxels of this grid along each axis, from the first, as ``[::step]`` takes them of an array."""
+        return Grid(_ints(-(-n // step) for n in self.size), _floats(step * s for s in self.spacing), self.origin,
+                    self.direction)
+
     def same_as(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both grids have their voxels at the same places, within ``tolerance`` voxels."""
         if self.size != other.size:

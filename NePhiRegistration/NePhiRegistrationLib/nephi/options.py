@@ -33,6 +33,7 @@ class Options(Checked):
         "mask_margin": "was in mm; use margin, in samples of the finest level",
         "inverse_consistency": "was the weight of an error in mm^2; use round_trip, the weight of an error in samples "
                                "of the finest level",
+        "regularity_points": "is gone; the regularity terms look at the points of the similarity",
         "landmark_weight": "was the weight of a distance in cm^2; use landmark_pull, the weight of a distance in "
                            "samples of the finest level",
     }
@@ -79,11 +80,10 @@ class Options(Checked):
     learning_rate: float = option(1e-3, "learning rate of the network weights", low=1e-7, high=1.0)
     code_learning_rate: float = option(1e-2, "learning rate of the latent codes", low=1e-7, high=10.0)
     regularity: float = option(1.0, "weight of the gradient inverse-consistency penalty", low=0.0, high=1e6)
-    regularity_points: int = option(1000, "points per iteration for the regularity terms", low=1, high=10**6)
     round_trip: float = option(0.5, "weight of the squared inverse-consistency error, in samples of the finest level",
                                low=0.0, high=1e6)
     smoothness: float = option(1.0, "weight of the squared displacement gradient", low=0.0, high=1e6)
-    fold_margin: float = option(0.1, "Jacobian determinant below which the fold penalty sets in", low=0.0, high=1.0)
+    fold_margin: float = option(0.25, "Jacobian determinant below which the fold penalty sets in", low=0.0, high=1.0)
     fold_weight: float = option(10.0, "weight of the fold penalty", low=0.0, high=1e6)
     prior: float = option(1e-4, "weight of the norm of the latent codes", low=0.0, high=1e6)
     landmark_pull: float = option(0.02, "weight of the squared landmark distance, in samples of the finest level, if "
@@ -94,8 +94,8 @@ class Options(Checked):
     step_back: str = option("auto", "'auto' leaves out a deformation that does not make the images agree better at "
                             "distinctive points, and the linear alignment where that does not either; 'never' keeps "
                             "both", choices=("auto", "never"))
-    tolerance: float = option(0.1, "largest error of exported transforms, in voxels; their nodes are as far apart as "
-                              "it allows", low=1e-3, high=10.0)
+    tolerance: float = option(0.1, "error of exported transforms that 999 of 1000 points keep, in voxels; their nodes "
+                              "are as far apart as it allows", low=1e-3, high=10.0)
     device: str = option("auto", "device to compute on", choices=DEVICES)
     seed: int = option(0, "seed of all random numbers", low=0, high=2**31 - 1)
 

@@ -15,7 +15,7 @@ from .preset_files import Option
 COMPUTING = ("device", "seed", "resolution", "iterations", "refinement", "after_prediction", "points", "patch",
              "node_cells", "convergence", "learning_rate", "code_learning_rate", "tolerance")
 COMPARING = ("affine", "weights", "similarity", "global_ncc", "margin", "flat_variance", "landmark_pull")
-SMOOTHNESS = ("regularity", "regularity_points", "round_trip", "smoothness", "fold_margin", "fold_weight",
+SMOOTHNESS = ("regularity", "round_trip", "smoothness", "fold_margin", "fold_weight",
               "prior")
 
 

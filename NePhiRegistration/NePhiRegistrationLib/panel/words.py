@@ -37,7 +37,6 @@ def option_help() -> dict[str, str]:
         "learning_rate": _("learning rate of the network weights"),
         "code_learning_rate": _("learning rate of the latent codes"),
         "regularity": _("weight of the gradient inverse-consistency penalty"),
-        "regularity_points": _("points per iteration for the regularity terms"),
         "round_trip": _("weight of the squared inverse-consistency error, in samples of the finest level"),
         "smoothness": _("weight of the squared displacement gradient"),
         "fold_margin": _("Jacobian determinant below which the fold penalty sets in"),
@@ -50,7 +49,9 @@ def option_help() -> dict[str, str]:
         "step_back":
         _("'auto' leaves out a deformation that does not make the images agree better at distinctive "
           "points, and the linear alignment where that does not either; 'never' keeps both"),
-        "tolerance": _("largest error of exported transforms, in voxels; their nodes are as far apart as it allows"),
+        "tolerance":
+        _("error of exported transforms that 999 of 1000 points keep, in voxels; their nodes are as far "
+          "apart as it allows"),
         "device": _("device to compute on"),
         "seed": _("seed of all random numbers"),
     }

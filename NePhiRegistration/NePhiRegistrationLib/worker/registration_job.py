@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..nephi.align.initial import Start
 from ..nephi.align.registration import Progress, register
-from ..nephi.files.displacements import Displacements, sample_displacements, spline_maps
-from ..nephi.files.outputs import Judged, Run, judge
+from ..nephi.files.displacements import Displacements, sample_displacements
+from ..nephi.files.outputs import Judged, Run, judge, sample_both
 from ..nephi.images.pair import Pair, with_masks
 from ..nephi.images.pixel_types import as_type
 from ..nephi.maps.neural import NePhi
@@ -135,17 +135,17 @@ def result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
     announce = _output_progress(send)
     transform, pair = outcome.transform, with_masks(job.pair)
     announce("forward transform")
-    maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
-    forward = sample_displacements(transform.forward, maps.forward, job.grid_spacing, job.options.tolerance,
+    both = sample_both(transform, pair, job.options.tolerance / 2)  # the displacements add their own error
+    forward = sample_displacements(transform.forward, both.forward.map, job.grid_spacing, job.options.tolerance,
                                    pair.fixed_mask)
     announce("inverse transform")
-    inverse = sample_displacements(transform.inverse, maps.inverse, job.grid_spacing, job.options.tolerance,
+    inverse = sample_displacements(transform.inverse, both.inverse.map, job.grid_spacing, job.options.tolerance,
                                    pair.moving_mask)
     announce("warped volume")
-    warped = warp(pair.moving, forward.map, pair.fixed.grid)
+    warped = warp(pair.moving, forward.map, pair.fixed.grid)  # what the scene makes of the transform node
     exports = [{"file": f"{way} transform", "direction": way, **field.to_dict()}
                for way, field in (("forward", forward), ("inverse", inverse))]
-    judged = judge(transform, pair, outcome.run, maps, warped, exports, {}, announce)
+    judged = judge(transform, pair, outcome.run, both.maps, warped, exports, {}, announce)
     announce("result")
     typed = as_type(warped.values.numpy(), warped.kind or np.dtype(np.float32))  # as the moving volume has its voxels
     return _result_fields(judged, forward, inverse, pair.fixed_mask, outcome.run), {

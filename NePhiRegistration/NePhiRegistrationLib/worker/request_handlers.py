@@ -12,9 +12,12 @@ from ..nephi import __version__
 from ..nephi.align.registration import run
 from ..nephi.device import pick_device
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
-from ..nephi.files.displacements import sample_displacements, spline_maps
+from ..nephi.files.displacements import sample_displacements
+from ..nephi.files.outputs import sample_both
+from ..nephi.images.pair import Pair
 from ..nephi.images.phantom import shapes_2d
 from ..nephi.judge.evidence import evaluate
+from ..nephi.maps.coarsest import TOLERANCE
 from ..nephi.maps.determinant import determinant_image, log_determinant
 from ..nephi.maps.map import Map
 from ..nephi.maps.resampled import exact_where_suspect
@@ -148,7 +151,7 @@ class RequestHandlers:
 
     def _maps(self, request: Message) -> Answer:
         transform, spacing = read_transform(request), _grid_spacing(request)
-        maps, grid = spline_maps(transform), transform.fixed_grid
+        maps, grid = sample_both(transform, Pair(), TOLERANCE / 2).maps, transform.fixed_grid
         forward = sample_displacements(transform.forward, maps.forward, spacing).map
         inverse = sample_displacements(transform.inverse, maps.inverse, spacing).map
         determinants = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid)

@@ -1,6 +1,6 @@
 """What an iteration minimises: the loss of a model on a level of a pair, and its gradient.
 
-The similarity and the inverse-consistency error read both fields at the nodes of one lattice of patches. The fields are
+Similarity and regularity read both fields at the nodes of one lattice of patches. The fields are
 differentiated once, after all that reads the nodes has left its gradient there, so that one small graph is alive at a
 time.
 """
@@ -8,7 +8,7 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
@@ -18,14 +18,12 @@ from torch import Tensor
 from ..geometry import POINTS_IN_CACHE
 from ..images.similarity import local_ncc, ncc, similarity_named
 from ..maps.displacement_map import DisplacementMap
-from ..maps.map import Map
 from ..maps.neural import NePhi
 from ..options import Options
-from .patches import Patches, PatchLattice, uniform_points
-from .regularity import consistency, prior, round_trip
+from .patches import Patches, PatchLattice
+from .regularity import consistency, prior, round_trips
 from .volume import Volume
 
-BOTH = (0, 1)
 NODES_AT_ONCE = POINTS_IN_CACHE // 2  # the graph takes its share of the cache
 
 Terms = Iterable[tuple[str, Tensor, float]]
@@ -82,15 +80,14 @@ class Level:
         return torch.zeros_like(points) if self.error is None else self.error.displacement(points)
 
 
-def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
-               regular: Sequence[int] = BOTH) -> dict[str, float]:
+def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
+               ) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
     Both ways, forward and back, are averaged.
 
     Args:
         share: of the points that the options ask for.
-        regular: the ways whose regularity is looked at, 0 for forward and 1 for back.
     """
     total: dict[str, float] = {}
     patches = level.lattice.draw(level.wanted, share * level.fraction, generator, model.forward.device)
@@ -99,15 +96,11 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
         leaves = displacements.detach().requires_grad_()
         for (here, there), displacement in zip(level.ways, leaves):
             _descend(total, _similarity_terms(here, there, patches, displacement, options), 0.5)
-        if options.round_trip:
-            error = round_trip(leaves, patches, level.coarser_error) * level.unit**2
-            _descend(total, [("inverse_consistency", error, options.round_trip)], 1.0)
+        _descend(total, _regularity_terms(leaves, patches, level, options), 1.0)
         if leaves.grad is not None:
             displacements.backward(leaves.grad)
-    for number, (there, back) in enumerate(model.ways):
-        if number in regular:
-            _descend(total, _regularity_terms(there, back, level, options, share, generator), 1 / len(regular))
-        if level.landmarks is not None:
+    if level.landmarks is not None:
+        for number, there in enumerate((model.forward, model.inverse)):
             start, end = level.landmarks[number], level.landmarks[1 - number]
             distance = (there.map(start) - end).pow(2).sum(1).mean() * level.unit**2
             _descend(total, [("landmarks", distance, options.landmark_pull)], 0.5)
@@ -169,11 +162,10 @@ def _compare(options: Options, fixed: Tensor, warped: Tensor, weights: Tensor) -
     return similarity.scale * similarity.loss(fixed, warped, weights)
 
 
-def _regularity_terms(there: Map, back: Map, level: Level, options: Options, share: float, generator: torch.Generator
-                      ) -> Terms:
-    count = max(1, int(share * options.regularity_points))
-    points = uniform_points(level.lattice.low, level.lattice.high, count, generator, there.device)
-    found = consistency(there, back, points, options.fold_margin)
+def _regularity_terms(displacements: Tensor, patches: Patches, level: Level, options: Options) -> Terms:
+    closed = round_trips(displacements, patches, level.coarser_error)
+    yield "inverse_consistency", closed.mean_square * level.unit**2, options.round_trip
+    found = consistency(displacements, closed, patches, options.fold_margin)
     yield "regularity", found.gradient, options.regularity
     yield "smoothness", found.roughness, options.smoothness
     yield "folds", found.shrinkage, options.fold_weight

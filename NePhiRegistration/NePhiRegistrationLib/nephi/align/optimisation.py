@@ -14,7 +14,7 @@ from ..errors import DeviceMemoryError
 from ..maps.neural import NePhi
 from ..options import Options
 from .adam import Adam
-from .objective import BOTH, Level, accumulate
+from .objective import Level, accumulate
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +35,12 @@ class Iteration:
     terms: dict[str, float]
 
 
-def optimise(model: NePhi, level: Level, iterations: int, options: Options, generator: torch.Generator,
-             in_turn: bool = False) -> Iterator[Iteration]:
+def optimise(model: NePhi, level: Level, iterations: int, options: Options, generator: torch.Generator
+             ) -> Iterator[Iteration]:
     """Fit a model to a level in place; a step is yielded after each iteration, closing the generator stops.
 
     Adam with a warm-up and a cosine decay. When the loss no longer falls, the decay is entered at once, so that easy
     pairs are cheap. Out of memory, half as many points are used from then on.
-
-    Args:
-        in_turn: look at the regularity of one way in each iteration and not of both, which is enough for a model
-            that is regular already.
 
     Raises:
         DeviceMemoryError: even few points do not fit.
@@ -57,8 +53,7 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
     while position < iterations:
         adam.zero_grad()
         try:
-            regular = (position % 2,) if in_turn else BOTH
-            values = accumulate(model, level, options, share, generator, regular)
+            values = accumulate(model, level, options, share, generator)
         except RuntimeError as error:
             share = _smaller_share(error, share, level)
             continue

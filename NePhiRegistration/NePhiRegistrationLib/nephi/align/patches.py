@@ -57,6 +57,21 @@ class Patches:
         """(d) between the nodes, frame units."""
         return torch.stack([axis[1] - axis[0] for axis in self.axes])
 
+    def slopes(self, values: Tensor) -> Tensor:
+        """The derivatives of node values (N, c) within each patch's cells, by differences between their nodes:
+        (T, cells^d, d, c), per frame unit."""
+        dim, cells = self.nodes.shape[-1], round(self.corners.shape[1] ** (1 / self.nodes.shape[-1])) - 1
+        at = values[self.corners].view(len(self.corners), *(cells + 1,) * dim, -1)
+        parts = []
+        for axis in range(dim):
+            slope = at
+            for other in range(dim):
+                position = dim - other  # the array's axes are (z, y, x)
+                low, high = slope.narrow(position, 0, cells), slope.narrow(position, 1, cells)
+                slope = high - low if other == axis else (high + low) / 2
+            parts.append(slope.flatten(1, dim) / self.step[axis])
+        return torch.stack(parts, dim=-2)
+
     def dense(self, values: Tensor) -> Tensor:
         """Node values (N, c) as an array over the nodes' lattice, (c, k, j, i), 0 at nodes that no patch needs."""
         lattice = values.new_zeros(math.prod(self._shape), values.shape[-1]).index_copy(0, self.used, values)
@@ -143,10 +158,3 @@ def _coordinates(axes: list[Tensor], flat: Tensor) -> Tensor:
         parts.append(axis[flat % len(axis)])
         flat = torch.div(flat, len(axis), rounding_mode="floor")
     return torch.stack(parts, dim=-1)
-
-
-def uniform_points(low: Sequence[float], high: Sequence[float], count: int, generator: torch.Generator,
-                   device: torch.device) -> Tensor:
-    """Random points in a box, (count, d)."""
-    start, end = torch.tensor(low), torch.tensor(high)
-    return (start + torch.rand(count, len(start), generator=generator) * (end - start)).to(device)

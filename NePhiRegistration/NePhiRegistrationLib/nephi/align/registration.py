@@ -173,7 +173,7 @@ class _Fitting:
         level, model = _predicted_level(self._pair, self.transform, options)
         self.transform = replace(self.transform, stages=(*self.transform.stages[:-1], model))
         self._clock.begin([options.refinement, *(iterations for _, iterations in self._spacings)])
-        iterations = optimise(model, level, options.refinement, _eager(options), self._generator, in_turn=True)
+        iterations = optimise(model, level, options.refinement, _eager(options), self._generator)
         yield from self._fit(model, iterations, "refinement", 0)
 
     def levels(self) -> Iterator[Progress]:

@@ -18,13 +18,13 @@ from .levels import AlignedPair
 
 log = logging.getLogger(__name__)
 
-CLEAR = 2.0  # standard errors by which the mean agreement has to rise where it stays as low as between any images
+CLEAR = 2.0  # standard errors that a change of the mean agreement has to exceed to count
 CHANCE = 0.1  # mean agreement that unrelated images can reach
 
 
 def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages: tuple[Stage, ...] = ()) -> Transform:
-    """The transform, or without the deformation where that does not make the images agree better, or the start where
-    the linear alignment does not either.
+    """The transform, or without the deformation where the images do not bear it out, or the start where they do not
+    bear out the linear alignment either.
 
     Args:
         pair: as it was registered.
@@ -38,7 +38,7 @@ def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages:
     linear = replace(transform, stages=stages)
     before, after = (_agreement(pair, tried) for tried in (linear, transform))
     back: Optional[str] = None
-    if before is not None and after is not None and not _rises(before, after):
+    if before is not None and after is not None and not _borne_out(before, after):
         transform, back = linear, "linear"
         if _no_better_than(transform.provenance.get("linear")) and not stages:
             transform, back = replace(linear, affine=start), "start"
@@ -55,11 +55,13 @@ def _agreement(pair: AlignedPair, transform: Transform) -> Optional[np.ndarray]:
     return None if found is None else found.agreement.numpy()
 
 
-def _rises(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether the mean agreement rises, and by more than chance where it is hardly any, over the same points."""
+def _borne_out(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the mean agreement over the same points bears a deformation out: where there is hardly any it has to
+    rise clearly, elsewhere it must not fall clearly. Where most of an image stands still, as around a beating heart,
+    most points are in their place before and after, and the mean can only tremble."""
     gain = after - before
-    least = CLEAR * gain.std() / np.sqrt(len(gain)) if after.mean() < CHANCE else 0.0
-    return bool(gain.mean() > least)
+    clear = CLEAR * gain.std() / np.sqrt(len(gain))
+    return bool(gain.mean() > clear if after.mean() < CHANCE else gain.mean() > -clear)
 
 
 def _no_better_than(evidence: Optional[dict]) -> bool:

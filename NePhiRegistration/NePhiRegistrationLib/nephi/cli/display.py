@@ -53,8 +53,11 @@ class _Readable(Silent):
     """Prints the result on stdout for a person to read."""
 
     def done(self, report: dict, folder: str) -> None:
-        judged = report["verdict"]
-        console = Console(highlight=False, soft_wrap=True)
+        console, judged = Console(highlight=False, soft_wrap=True), report["verdict"]
+        if judged is None:
+            console.print(f"Not measured, as --outputs asks.\n{folder}: {', '.join(report['files'].values())}",
+                          markup=False)
+            return
         colour = {"good": "green", "check": "yellow", "failed": "red"}[judged["level"]]
         console.print(f"[bold {colour}]{judged['headline']}.[/] {judged['text']}")
         for concern in judged["concerns"]:

@@ -13,7 +13,7 @@ from ..align.registration import register
 from ..device import pick_device
 from ..errors import InputError
 from ..files.initial_files import read_initial_transform
-from ..files.outputs import ImageFiles, Run, write_outputs
+from ..files.outputs import FILES, Run, Wanted, write_outputs
 from ..files.points import read_landmark_pairs
 from ..images.pair import Pair, check_overlap
 from ..images.writing import FORMATS
@@ -54,6 +54,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
                         f"{', '.join(FORMATS)} (default: that of the fixed image, or nrrd where that cannot hold their "
                         "place exactly)")
     add_pixel_type(parser, "warped image (default: that of the moving image if it is an integer, else float32)")
+    parser.add_argument("--outputs", type=_roles, default=tuple(FILES), metavar="NAMES", help="which files to write, "
+                        f"separated by commas: {', '.join(FILES)} (default: all); without log_jacobian, report and "
+                        "page nothing is measured")
     parser.add_argument("--json", action="store_true", help="print progress and result to stdout as JSON lines")
     add_options(parser)
 
@@ -107,7 +110,7 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args
     run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
               sources or {})
     return write_outputs(initial.noted_in(state.transform), pair, run, folder, args.grid_spacing, show.step,
-                         ImageFiles(args.format, args.pixel_type), options.tolerance)
+                         Wanted(args.format, args.pixel_type, args.outputs), options.tolerance)
 
 
 def _format(text: str) -> str:
@@ -115,3 +118,11 @@ def _format(text: str) -> str:
     if name not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(FORMATS)}")
     return name
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    unknown = [name for name in names if name not in FILES]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of some of {', '.join(FILES)}")
+    return names

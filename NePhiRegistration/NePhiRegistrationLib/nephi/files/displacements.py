@@ -1,6 +1,6 @@
 """A map as displacements on a grid, linear part included, for programs that know nothing else.
 
-Between the nodes the map is linear. The spacing is the coarsest whose measured error is within a tolerance.
+Between the nodes the map is linear. The spacing is the coarsest that keeps a tolerance.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from ..geometry import Grid, random_points
+from ..maps.coarsest import CHECK_POINTS, JUDGED, SEED, TOLERANCE, coarsest_within, described, error_summary
 from ..maps.displacement_map import DisplacementMap
-from ..maps.map import Map, MapPair
-from ..maps.resampled import through_splines
-from ..maps.transform import Transform
-from .coarsest import CHECK_POINTS, SEED, TOLERANCE, candidates, coarsest_within, described, error_summary
+from ..maps.map import Map
 
 MARGIN = 2  # nodes around the image; beyond them the displacements are those of the border
 
@@ -28,7 +26,7 @@ class Displacements:
     Attributes:
         map: the map, float32, on nodes over its image and a little beyond.
         error_mm: ``mean``, ``p95``, ``p999``, ``max`` distance from the fields' own map at random points off the nodes.
-        tolerance_mm: the largest error accepted.
+        tolerance_mm: the error that all but one point in a thousand may have.
     """
 
     map: DisplacementMap
@@ -40,27 +38,16 @@ class Displacements:
         return described(self.map.grid, self.error_mm, self.tolerance_mm, _megabytes(self.map.grid))
 
 
-def spline_maps(transform: Transform, fixed_mask: Optional[Tensor] = None, moving_mask: Optional[Tensor] = None
-                ) -> MapPair:
-    """Both maps through splines, over their images and as far beyond as :func:`sample_displacements` reads them.
-
-    Args:
-        fixed_mask, moving_mask: (*shape) bool on the images' grids; far outside them the splines are coarser.
-    """
-    return MapPair(*(through_splines(way, way.domain, mask, 2 * MARGIN * max(way.domain.spacing)) for way, mask in (
-        (transform.forward, fixed_mask), (transform.inverse, moving_mask))))
-
-
 def sample_displacements(exact: Map, splines: Map, spacing: Optional[float] = None, tolerance: float = TOLERANCE,
                          mask: Optional[Tensor] = None, max_megabytes: float = 100.0) -> Displacements:
     """A map on a grid over its domain, a little beyond it on every side.
 
     Args:
         exact: the map.
-        splines: the same from :func:`spline_maps`, which is read at the nodes.
-        spacing: mm between nodes; None picks the coarsest whose largest measured error is within the tolerance, or else
-            the finest that ``max_megabytes`` allows.
-        tolerance: the largest error accepted when the spacing is picked, voxels.
+        splines: the same from :func:`nephi.maps.sampled.sampled`, which is read at the nodes.
+        spacing: mm between nodes; None picks the coarsest that keeps the tolerance, or else the finest that
+            ``max_megabytes`` allows.
+        tolerance: the error that all but one point in a thousand may have when the spacing is picked, voxels.
         mask: (*shape) bool on the domain; errors are measured inside it.
         max_megabytes: of the displacements as float32, when the spacing is picked.
     """
@@ -75,12 +62,12 @@ def sample_displacements(exact: Map, splines: Map, spacing: Optional[float] = No
     def build(grid: Grid) -> tuple[Displacements, float]:
         made = DisplacementMap(splines.displacement_on(grid), grid, exact.domain)
         error = error_summary((made.map(points) - expected).norm(dim=-1).numpy())
-        return Displacements(made, error, limit), error["max"]
+        return Displacements(made, error, limit), error[JUDGED]
 
     if spacing is not None:
         return build(grid_at(spacing))[0]
-    return coarsest_within(candidates(exact.domain), grid_at, build, limit,
-                           lambda grid: _megabytes(grid) <= max_megabytes)
+    return coarsest_within(lambda factor: grid_at(factor * exact.domain.voxel), build, limit,
+                           lambda grid: _megabytes(grid) <= max_megabytes, order=2)
 
 
 def _megabytes(grid: Grid) -> float:

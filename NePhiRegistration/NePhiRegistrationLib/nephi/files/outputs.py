@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,24 +10,24 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 import numpy as np
-import SimpleITK as sitk
 import torch
 from torch import Tensor
 
 from ..images.image import Image
+from ..images.masks import bounding_box
 from ..images.pair import Pair, with_masks
 from ..images.writing import own_format, write_image
 from ..judge.evidence import Sampled, evaluate
 from ..judge.folds import summary
+from ..maps.coarsest import TOLERANCE
 from ..maps.determinant import determinant_image, log_determinant
 from ..maps.map import MapPair
 from ..maps.resampled import exact_where_suspect
+from ..maps.sampled import SampledMap, sampled
 from ..maps.transform import Transform
 from ..maps.warp import warp
 from ..report import Pictures, make_report, peak_memory_gb, write_html, write_report
-from .coarsest import TOLERANCE
-from .displacements import spline_maps
-from .itk import export_itk
+from .itk import write_itk
 
 FILES = {
     "transform": "transform.nephi", "forward": "forward.h5", "inverse": "inverse.h5", "warped": "warped.nii.gz",
@@ -34,6 +35,9 @@ FILES = {
 }
 """What a registration of NIfTI images leaves in its folder, by role; see :func:`file_names`."""
 _IMAGES = ("warped", "log_jacobian")
+
+COUNTED = 1_000_000
+"""Above so many voxels inside the moving mask the inverse map's volume changes are counted at evenly spaced ones."""
 
 Announce = Callable[[str], None]
 
@@ -60,18 +64,20 @@ class Run:
 
 
 @dataclass(frozen=True)
-class ImageFiles:
-    """How images are written.
+class Wanted:
+    """Which files are written, and how the images are.
 
     Attributes:
         format: one of :data:`nephi.images.writing.FORMATS`; None is that of the fixed image's file, or NRRD where that
             cannot hold the place of the voxels exactly.
         kind: the type of the voxels of the warped image; None is that of the moving image if it is an integer, else
             float32.
+        roles: of :data:`FILES`; without "log_jacobian", "report" and "page" nothing is measured.
     """
 
     format: Optional[str] = None
     kind: Optional[np.dtype] = None
+    roles: tuple[str, ...] = tuple(FILES)
 
 
 def file_names(format: str) -> dict[str, str]:
@@ -79,49 +85,93 @@ def file_names(format: str) -> dict[str, str]:
     return {**FILES, **{role: f"{role}.{format}" for role in _IMAGES}}
 
 
+@dataclass(frozen=True)
+class SampledPair:
+    """Both maps of a transform through splines, each over its own image."""
+
+    forward: SampledMap
+    inverse: SampledMap
+
+    @property
+    def maps(self) -> MapPair:
+        """The maps alone."""
+        return MapPair(self.forward.map, self.inverse.map)
+
+
+def sample_both(transform: Transform, pair: Pair, tolerance: float = TOLERANCE, spacing: Optional[float] = None
+                ) -> SampledPair:
+    """Read both maps of a transform; see :func:`nephi.maps.sampled.sampled`.
+
+    Args:
+        pair: its masks say where the maps are wanted.
+    """
+    masks = (pair.fixed_mask, pair.moving_mask)
+    return SampledPair(*(sampled(way, mask, tolerance, spacing)
+                         for way, mask in zip((transform.forward, transform.inverse), masks)))
+
+
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
                   grid_spacing: Optional[float] = None, on_step: Optional[Announce] = None,
-                  images: Optional[ImageFiles] = None, tolerance: float = TOLERANCE) -> dict:
-    """Write all files into a folder that exists; see :func:`nephi.storage.staged_folder` for all or nothing.
+                  wanted: Optional[Wanted] = None, tolerance: float = TOLERANCE) -> dict:
+    """Write all files into a folder that exists, the result first and what is measured of it after; see
+    :func:`nephi.storage.staged_folder` for all or nothing.
 
     Args:
         pair: with both images.
         grid_spacing: mm between the nodes of the exported splines; None picks one.
         on_step: called with the name of each step before it begins; what it raises ends the writing.
-        images: how images are written; the fixed image's file is the one in ``run.sources``.
-        tolerance: the largest error of the exported splines, voxels, where their spacing is picked.
+        wanted: which files, and how; the fixed image's file is the one in ``run.sources``.
+        tolerance: the error of the exported splines, voxels, where their spacing is picked.
 
     Returns:
-        The report (docs/report-schema.md).
+        The report (docs/report-schema.md), its verdict None where nothing was measured.
 
     Raises:
         InputError: the folder cannot be written or is full.
     """
     folder, announce, pair = Path(folder), on_step or (lambda name: None), with_masks(pair)
-    images = images or ImageFiles()
-    names = file_names(images.format or own_format(run.sources.get("fixed"), pair.fixed.grid))
-    announce("transform")
-    transform.save(folder / FILES["transform"])
-    exports = []
-    for way, mask in (("forward", pair.fixed_mask), ("inverse", pair.moving_mask)):
-        announce(f"{way} ITK transform")
-        written = export_itk(getattr(transform, way), folder / FILES[way], grid_spacing, tolerance, mask)
-        exports.append({"direction": way, **written.to_dict()})
-    announce("warped image")
-    after = _warped(transform, pair, folder, exports[0])
+    wanted = wanted or Wanted()
+    names = file_names(wanted.format or own_format(run.sources.get("fixed"), pair.fixed.grid))
+    names = {role: names[role] for role in FILES if role in wanted.roles}
+    if "transform" in names:
+        announce("transform")
+        transform.save(folder / names["transform"])
+    if set(names) == {"transform"}:
+        return _unjudged(names, run)
     announce("sampling")
-    maps = spline_maps(transform, pair.fixed_mask, pair.moving_mask)
-    judged = judge(transform, pair, run, maps, after, exports, names, announce)
+    both = sample_both(transform, pair, tolerance, grid_spacing)
+    announce("warped image")
+    after = warped_by(both.forward, transform, pair)
+    if "warped" in names:
+        write_image(after.stored(wanted.kind), folder / names["warped"])
+    announce("ITK transforms")
+    exports = [{"direction": way, **write_itk(getattr(both, way), folder / names[way]).to_dict()}
+               for way in ("forward", "inverse") if way in names]
+    if not {"log_jacobian", "report", "page"} & set(names):
+        return _unjudged(names, run)
+    judged = judge(transform, pair, run, both.maps, after, exports, names, announce)
     announce("report")
-    write_image(judged.warped.stored(images.kind), folder / names["warped"])
-    write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
-    write_report(judged.report, folder / FILES["report"])
-    pictures = Pictures(
-        transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
-        judged.log_jacobian.values, pair.fixed_mask, transform.deformation.forward.map, pair.fixed.name,
-        pair.moving.name, _errors(judged.report["metrics"]))
-    write_html(folder / FILES["page"], judged.report, pictures, run.history)
+    if "log_jacobian" in names:
+        write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
+    if "report" in names:
+        write_report(judged.report, folder / names["report"])
+    if "page" in names:
+        pictures = Pictures(
+            transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
+            judged.log_jacobian.values, pair.fixed_mask, both.forward.map.parts[0].map, pair.fixed.name,
+            pair.moving.name, _errors(judged.report["metrics"]))
+        write_html(folder / names["page"], judged.report, pictures, run.history)
     return judged.report
+
+
+def _unjudged(names: Mapping[str, str], run: Run) -> dict:
+    """What stands in the place of a report where nothing was measured."""
+    return {"files": dict(names), "verdict": None, "metrics": None, "runtime": _runtime(run)}
+
+
+def warped_by(forward: SampledMap, transform: Transform, pair: Pair) -> Image:
+    """The moving image on the fixed grid, by the splines where they are as good as the map: they are much faster."""
+    return warp(pair.moving, forward.map if forward.within_tolerance else transform.forward, pair.fixed.grid)
 
 
 @dataclass(frozen=True)
@@ -148,7 +198,7 @@ def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, warped: Ima
 
     Args:
         pair: with both images.
-        maps: from :func:`nephi.files.displacements.spline_maps`.
+        maps: both through splines, from :func:`sample_both`.
         warped: the moving image on the fixed grid, through the transform.
         exports: of each direction's file or displacements, what the report says of them.
         files: role -> file name, for the report.
@@ -157,17 +207,29 @@ def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, warped: Ima
     pair = with_masks(pair)
     before = warp(pair.moving, None, pair.fixed.grid)
     announce("Jacobian")
-    masks = pair.fixed_mask, pair.moving_mask
-    determinants = tuple(exact_where_suspect(determinant_image(splines, exact.domain), exact, exact.domain, mask)
-                         for splines, exact, mask in zip((maps.forward, maps.inverse),
-                                                         (transform.forward, transform.inverse), masks))
+    grid, mask = pair.fixed.grid, pair.fixed_mask
+    determinants = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid, mask)
+    counted = determinants.flatten() if mask is None else determinants[mask]
+    inside = counted, _inverse_determinants(transform, pair, maps)
     announce("metrics")
-    summaries = {way: summary(values, mask) for way, values, mask in zip(("forward", "inverse"), determinants, masks)}
-    measured = evaluate(transform, pair, False, Sampled(maps, determinants))
+    measured = evaluate(transform, pair, False, Sampled(maps, inside))
+    summaries = {way: summary(values) for way, values in zip(("forward", "inverse"), inside)}
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
-    logarithm = Image(log_determinant(determinants[0]), transform.fixed_grid, "log-Jacobian")
-    return Judged(report, before, warped, determinants[0], logarithm)
+    logarithm = Image(log_determinant(determinants), transform.fixed_grid, "log-Jacobian")
+    return Judged(report, before, warped, determinants, logarithm)
+
+
+def _inverse_determinants(transform: Transform, pair: Pair, maps: MapPair) -> Tensor:
+    """The inverse map's determinants at voxels inside the moving mask, (n,): all of them, or evenly spaced ones where
+    they are more than :data:`COUNTED`. Nobody asks for an image of them."""
+    grid, mask = pair.moving.grid, pair.moving_mask
+    box, window = bounding_box(grid, mask)
+    step = math.ceil(((grid.count if mask is None else int(mask.sum())) / COUNTED) ** (1 / grid.dim))
+    every = window.strided(step)
+    inside = None if mask is None else mask[box][(slice(None, None, step),) * grid.dim]
+    values = exact_where_suspect(determinant_image(maps.inverse, every), transform.inverse, every, inside)
+    return values.flatten() if inside is None or not bool(inside.any()) else values[inside]
 
 
 def _errors(metrics: Mapping) -> Optional[tuple[Tensor, list[Optional[float]]]]:
@@ -176,17 +238,6 @@ def _errors(metrics: Mapping) -> Optional[tuple[Tensor, list[Optional[float]]]]:
     if found is None:
         return None
     return torch.tensor(found["at"]), [d if d is None else d / metrics["voxel_mm"] for d in found["distances"]]
-
-
-def _warped(transform: Transform, pair: Pair, folder: Path, export: dict) -> Image:
-    """The moving image on the fixed grid, by the exported file where that is as good as the map: it is much faster."""
-    if not export["within_tolerance"]:
-        return warp(pair.moving, transform.forward, pair.fixed.grid)
-    moving, grid = pair.moving.to_sitk(), pair.fixed.grid
-    result = sitk.Resample(moving, grid.size, sitk.ReadTransform(str(folder / FILES["forward"])), sitk.sitkLinear,
-                           grid.origin, grid.spacing, grid.direction, float(pair.moving.values.min()))
-    return Image(torch.from_numpy(sitk.GetArrayFromImage(result)), grid, f"warped {pair.moving.name}",
-                 kind=pair.moving.kind)
 
 
 def _runtime(run: Run) -> dict:

@@ -138,6 +138,17 @@ def box_of(mask: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return low, np.asarray([int(present[-1]) for present in ends]) - low + 1
 
 
+def bounding_box(grid: Grid, mask: Optional[Tensor], margin: int = 0) -> tuple[tuple[slice, ...], Grid]:
+    """The box around a mask with voxels inside, with a margin of voxels within its grid: as array slices and as a grid;
+    all of the grid without a mask."""
+    if mask is None:
+        return (slice(None),) * grid.dim, grid
+    start, size = box_of(mask)
+    low = np.maximum(start - margin, 0)
+    high = np.minimum(start + size + margin, grid.size)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low[::-1], high[::-1])), grid.window(low, high - low)
+
+
 def foreground(image: Image) -> Optional[Tensor]:
     """The voxels above the minimum, if the rest is padding (skull-stripped, cropped to a circle); else those that
     count; None if all do.

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import POINTS_AT_ONCE, Grid, apply_affine, random_points, some_of
+from ..geometry import Grid, apply_affine, random_points
 from ..images.image import Image
+from ..images.masks import bounding_box
 from ..images.pair import Pair, with_masks
 from ..images.resampling import sample
 from ..maps.determinant import determinant_at
@@ -26,8 +27,8 @@ from .residual import residual
 CONSISTENCY_POINTS = 20_000
 """Random points of each image at which the inverse-consistency error, the overlap and volume changes are measured."""
 
-COMPARED_VOXELS = 250_000
-"""At most about so many voxels tell the similarity; 64 x 64 bins of a histogram need no more."""
+COMPARED_VOXELS = 100_000
+"""About so many voxels tell the similarity, or up to some times as many; 64 x 64 bins of a histogram need no more."""
 
 FEWEST_VOXELS = 64
 """Fewer voxels in common tell no similarity."""
@@ -38,11 +39,12 @@ EXTREME = 3.0
 
 @dataclass(frozen=True)
 class Sampled:
-    """What is known of a transform at the voxels of both images, for quick measurements.
+    """What is known of a transform, for quick measurements.
 
     Attributes:
         maps: both maps through splines.
-        determinants: of the forward map on the fixed grid and of the inverse map on the moving grid, (*shape) each.
+        determinants: of the forward map at voxels inside the fixed mask and of the inverse map at voxels inside the
+            moving mask, (n,) each.
     """
 
     maps: MapPair
@@ -118,20 +120,26 @@ def _similarity(forward: Map, affine: np.ndarray, pair: Pair) -> dict:
     """``before``, after the ``linear`` part and ``after`` the whole map: over voxels of the fixed mask that land inside
     the moving image, where it counts, each time; None where they are too few, or without images.
     """
-    maps = {"before": lambda points: points, "linear": lambda points: apply_affine(affine, points),
-            "after": lambda points: forward.map(points.to(forward.device)).to(CPU)}
     if pair.fixed is None or pair.moving is None:
-        return dict.fromkeys(maps)
-    grid = pair.fixed.grid
-    mask = torch.ones(grid.shape, dtype=torch.bool) if pair.fixed_mask is None else pair.fixed_mask.cpu()
-    voxels = mask.flatten().nonzero().flatten()
-    voxels = voxels[some_of(len(voxels), COMPARED_VOXELS)]
-    fixed = pair.fixed.values.cpu().flatten()[voxels]
-    index = np.stack(np.unravel_index(voxels.numpy(), grid.shape)[::-1], axis=-1)
-    points = grid.to_world(torch.from_numpy(index).float())
-    moving = pair.moving.to(CPU)
-    return {when: _compared(fixed, moving, torch.cat([way(part) for part in points.split(POINTS_AT_ONCE)]))
-            for when, way in maps.items()}
+        return dict.fromkeys(("before", "linear", "after"))
+    box, grid = _compared_voxels(pair)
+    moving, values = pair.moving.to(CPU), pair.fixed.values[box].cpu()
+    inside = torch.ones(grid.shape, dtype=torch.bool) if pair.fixed_mask is None else pair.fixed_mask[box].cpu()
+    points = grid.points(CPU, dtype=torch.float64)
+    moved = {"before": points, "linear": apply_affine(affine, points),
+             "after": points + forward.displacement_on(grid).view(-1, grid.dim)}
+    return {when: _compared(values[inside], moving, there.view(*grid.shape, -1)[inside].float())
+            for when, there in moved.items()}
+
+
+def _compared_voxels(pair: Pair) -> tuple[tuple[slice, ...], Grid]:
+    """Evenly spaced voxels of the box around the fixed mask, so many that about :data:`COMPARED_VOXELS` are inside: as
+    array slices and as a grid."""
+    mask = pair.fixed_mask
+    box, window = bounding_box(pair.fixed.grid, mask)
+    count = pair.fixed.grid.count if mask is None else int(mask.sum())
+    step = max(1, int((count / COMPARED_VOXELS) ** (1 / window.dim)))
+    return tuple(slice(part.start, part.stop, step) for part in box), window.strided(step)
 
 
 def _compared(fixed: Tensor, moving: Image, points: Tensor) -> Optional[dict]:

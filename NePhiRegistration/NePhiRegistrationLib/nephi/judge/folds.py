@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..images.masks import bounding_box
 from ..maps.determinant import determinant_at, determinant_image, finite_difference_determinant
 from ..maps.map import CPU, Map
 
@@ -20,15 +20,16 @@ def folds(map_: Map, mask: Optional[Tensor] = None, whole: bool = True, determin
     Args:
         mask: (*shape) bool on the domain; None counts every voxel.
         whole: count over the whole grid too; without it only the mask's surroundings are evaluated.
-        determinants: analytic ones at all voxels, (*shape), if they are at hand.
+        determinants: analytic ones at voxels inside the mask, (n,), if they are at hand.
 
     Returns:
         {"analytic": %, "finite_difference": %} inside the mask, and over the whole grid, or None.
     """
     grid = map_.domain
-    if mask is not None and not whole:
-        return _inside(map_, mask, determinants), None
-    images = {"analytic": determinant_image(map_, grid) if determinants is None else determinants,
+    if not whole:
+        inside = _inside(map_, mask, determinants)
+        return inside, inside if mask is None else None
+    images = {"analytic": determinant_image(map_, grid),
               "finite_difference": finite_difference_determinant(map_, grid)}
     return ({name: fold_percent(image, mask) for name, image in images.items()},
             {name: fold_percent(image) for name, image in images.items()})
@@ -57,23 +58,14 @@ def summary(det: Tensor, mask: Optional[Tensor] = None) -> dict[str, float]:
     return dict(zip(("min", "p01", "median", "p99", "max"), (float(q) for q in quantiles)))
 
 
-def _inside(map_: Map, mask: Tensor, determinants: Optional[Tensor]) -> dict:
+def _inside(map_: Map, mask: Optional[Tensor], determinants: Optional[Tensor]) -> dict:
     """Fold percentages inside the mask, evaluating only its voxels and, for differences, its bounding box."""
-    box, window = _bounding_window(map_.domain, mask)
-    if determinants is None:
-        analytic = fold_percent(determinant_at(map_, window.points(CPU)[mask[box].flatten()]))
-    else:
-        analytic = fold_percent(determinants, mask)
-    return {"analytic": analytic,
-            "finite_difference": fold_percent(finite_difference_determinant(map_, window), mask[box])}
-
-
-def _bounding_window(grid: Grid, mask: Tensor) -> tuple[tuple[slice, ...], Grid]:
-    """The mask's bounding box with a voxel around it, within the grid: as array slices and as a grid."""
-    if not bool(mask.any()):
+    if mask is not None and not bool(mask.any()):
         raise InputError("Folds cannot be counted: the mask has no voxel inside.")
-    profiles = [mask.movedim(axis, 0).flatten(1).any(1).nonzero() for axis in range(mask.dim())]
-    low = [max(0, int(profile[0]) - 1) for profile in profiles]
-    high = [min(n, int(profile[-1]) + 2) for n, profile in zip(grid.shape, profiles)]
-    box = tuple(slice(a, b) for a, b in zip(low, high))
-    return box, grid.window(low[::-1], [b - a for a, b in zip(low, high)][::-1])
+    box, window = bounding_box(map_.domain, mask, 1)
+    inside = None if mask is None else mask[box]
+    if determinants is None:
+        points = window.points(CPU)
+        determinants = determinant_at(map_, points if inside is None else points[inside.flatten()])
+    return {"analytic": fold_percent(determinants),
+            "finite_difference": fold_percent(finite_difference_determinant(map_, window), inside)}

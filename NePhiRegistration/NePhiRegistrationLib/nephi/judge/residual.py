@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..geometry import Grid
 from ..images.image import Image, normalise
+from ..images.masks import bounding_box
 from ..images.resampling import downsample, filled, sample
 from ..images.similarity import mind_ssc
 from ..maps.map import CPU, Map
@@ -121,7 +122,7 @@ def _scene(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor]) ->
     share, grid = downsample(inside.float(), fixed.grid, spacing)
     fixed, moving = fixed.to(CPU), moving.to(CPU)
     values, _ = downsample(filled(fixed.values, fixed.known), fixed.grid, spacing)
-    box, grid = _around(share > 0, grid, REACH[grid.dim] + 4)
+    box, grid = bounding_box(grid, share > 0, REACH[grid.dim] + 4)
     values, share = values[box], share[box]
     displacements = through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
     points = grid.points(CPU, dtype=torch.float64) + displacements
@@ -141,15 +142,6 @@ def _varied(values: Tensor) -> bool:
     return values.numel() > 0 and float(values.min()) < float(values.max())
 
 
-def _around(inside: Tensor, grid: Grid, margin: int) -> tuple[tuple[slice, ...], Grid]:
-    """The box of what is inside, with a margin of voxels within the grid: as array slices and as a grid."""
-    voxels = inside.nonzero()
-    low = (voxels.amin(0) - margin).clamp_min(0)
-    high = (voxels.amax(0) + margin + 1).minimum(torch.tensor(grid.shape))
-    box = tuple(slice(a, b) for a, b in zip(low.tolist(), high.tolist()))
-    return box, grid.window(low.flip(0).tolist(), (high - low).flip(0).tolist())
-
-
 def _search(here: Tensor, there: Tensor, at: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     """The steps (n, d), in voxels, from voxels ``at`` (n, d) to the places of ``there`` most like ``here`` at them.
 
@@ -159,11 +151,16 @@ def _search(here: Tensor, there: Tensor, at: Tensor, reach: int) -> tuple[Tensor
     Returns:
         Also (n,) bool: the best place is not at the end of the reach.
     """
-    dim = at.shape[1]
-    patch = torch.tensor(list(itertools.product(PATCH, repeat=dim)))
+    dim, side, ends = at.shape[1], 2 * reach + 1, max(PATCH)
     steps = torch.tensor(list(itertools.product(range(-reach, reach + 1), repeat=dim)))
-    wanted = _rows(here, at[:, None] + patch)
-    cost = torch.stack([(_rows(there, at[:, None] + step + patch) - wanted).square_().mean((1, 2)) for step in steps])
+    around = torch.tensor(list(itertools.product(range(-reach - ends, reach + ends + 1), repeat=dim)))
+    region = _rows(there, at[:, None] + around).view(len(at), *(side + 2 * ends,) * dim, -1)
+    cost = torch.zeros(len(at), *(side,) * dim)
+    for offset in itertools.product(PATCH, repeat=dim):
+        part = region[(slice(None), *(slice(ends + o, ends + o + side) for o in offset))]
+        wanted = _rows(here, at[:, None] + torch.tensor(offset)).view(len(at), *(1,) * dim, -1)
+        cost += (part - wanted).square_().sum(-1)
+    cost = cost.flatten(1).T
     best = cost.argmin(0)
     result = steps[best].float()
     columns = torch.arange(len(at))

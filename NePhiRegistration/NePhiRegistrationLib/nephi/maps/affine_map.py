@@ -23,6 +23,11 @@ class AffineMap(Map):
         self.matrix, self.domain = np.asarray(matrix, dtype=np.float64), domain
 
     @property
+    def is_linear(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def linear(self) -> np.ndarray:
         """(d + 1, d + 1) the matrix."""
         return self.matrix

@@ -122,8 +122,7 @@ class Field(nn.Module):
                       ) -> tuple[Tensor, Tensor]:
         """Displacements (n, d) and their derivatives (n, d, d), [n, a, i] = du_i / dx_a.
 
-        The tangents of the d axes are carried along by hand (forward mode), so that one reverse pass gives exact
-        second derivatives.
+        The tangents of the d axes are carried along by hand (forward mode).
 
         Args:
             local_slopes: (n, d, C), [n, a, c] = dz_c / dx_a.

@@ -36,6 +36,11 @@ class Map(ABC):
         return CPU
 
     @property
+    def is_linear(self) -> bool:
+        """Whether :attr:`linear` is all there is of it."""
+        return False
+
+    @property
     def linear(self) -> np.ndarray:
         """(d + 1, d + 1) the map without its nonlinear parts."""
         if self.domain is None:
@@ -94,6 +99,11 @@ class Composition(Map):
         return next((part.device for part in self.parts if part.device.type != "cpu"), CPU)
 
     @property
+    def is_linear(self) -> bool:
+        """Whether all parts are."""
+        return all(part.is_linear for part in self.parts)
+
+    @property
     def linear(self) -> np.ndarray:
         """(d + 1, d + 1) the linear parts one after the other."""
         matrix = super().linear
@@ -119,7 +129,7 @@ class Composition(Map):
         """map(x) - x at the points of a grid, (*grid.shape, d) float32: the first part may know a fast way."""
         if len(self.parts) < 2:
             return self.parts[0].displacement_on(grid) if self.parts else torch.zeros(*grid.shape, grid.dim)
-        first, rest = self.parts[0], Composition(self.parts[1:])
+        first, rest = self.parts[0], Composition(self.parts[1:], self.domain)
 
         def shifted(slab: Grid) -> Tensor:
             points = slab.points(CPU).double()
@@ -131,9 +141,12 @@ class Composition(Map):
         """The Jacobian at the points of a grid, (*grid.shape, d, d) float32: the first part may know a fast way."""
         if len(self.parts) < 2:
             return self.parts[0].jacobian_on(grid) if self.parts else super().jacobian_on(grid)
-        first, rest = self.parts[0], Composition(self.parts[1:])
+        first, rest = self.parts[0], Composition(self.parts[1:], self.domain)
 
         def product(slab: Grid) -> Tensor:
+            if rest.is_linear:
+                inner = first.jacobian_on(slab)
+                return torch.from_numpy(rest.linear[:-1, :-1].copy()).to(inner) @ inner
             moved = slab.points(CPU).double() + first.displacement_on(slab).view(-1, grid.dim)
             inner = first.jacobian_on(slab)
             return rest.jacobian(moved).to(inner).view(inner.shape) @ inner

@@ -19,21 +19,22 @@ from .spline import SplineMap
 EVERY = 2  # voxels between evaluations
 SPARSE = 2  # times as far where nobody looks, outside the mask
 REACH = 2  # evaluations around the mask that belong to it: what is beyond hardly shows in a spline inside
-SUSPECT = 0.25  # determinants below this are worth an exact look
+SUSPECT = 0.15  # determinants below this are worth an exact look
 
 
-def through_splines(exact: Map, grid: Grid, mask: Optional[Tensor] = None, margin: float = 0.0) -> Composition:
+def through_splines(exact: Map, grid: Grid, mask: Optional[Tensor] = None, lattice: Optional[Grid] = None
+                    ) -> Composition:
     """A map over a box as matrix(x + r(x)): its linear part, and natural cubic splines r through a lattice.
 
     Args:
         exact: the map.
-        grid: of an image in the space the map starts from; a node is about every second voxel.
+        grid: of an image in the space the map starts from.
         mask: (*grid.shape) bool; far outside it the nodes are twice as far apart.
-        margin: mm, how far the box reaches beyond the grid.
+        lattice: the nodes, over the grid's box and along its axes; None takes every second voxel.
     """
     linear = AffineMap(exact.linear)
     residual = Composition([exact, AffineMap(np.linalg.inv(exact.linear))], exact.domain)
-    lattice = lattice_over(grid.padded(margin), _steps(grid))
+    lattice = lattice or lattice_every(grid, EVERY)
     if mask is None:
         values = residual.displacement_on(lattice).double()
     else:
@@ -54,6 +55,12 @@ def lattice_over(grid: Grid, spacing: tuple[float, ...]) -> Grid:
     return Grid(tuple(int(n) + 1 for n in cells), tuple(steps.tolist()), grid.origin, grid.direction)
 
 
+def lattice_every(grid: Grid, every: float) -> Grid:
+    """Nodes about every so many voxels of a grid, but not so much coarser along the long sides of long voxels."""
+    mean = float(np.mean(grid.spacing))
+    return lattice_over(grid, tuple(min(every * s, max(s, every * mean)) for s in grid.spacing))
+
+
 def exact_where_suspect(determinants: Tensor, exact: Map, grid: Grid, mask: Optional[Tensor] = None) -> Tensor:
     """Determinants of splines on a grid, and the fields' own inside a mask where those are below :data:`SUSPECT`, so
     that folds are counted by the fields themselves."""
@@ -61,12 +68,6 @@ def exact_where_suspect(determinants: Tensor, exact: Map, grid: Grid, mask: Opti
     result = determinants.clone()
     result[suspect] = determinant_at(exact, grid.points(CPU)[suspect.flatten()])
     return result
-
-
-def _steps(grid: Grid) -> tuple[float, ...]:
-    """Spacings of the lattice: every second voxel, but not coarser than that along the long sides of long voxels."""
-    mean = float(np.mean(grid.spacing))
-    return tuple(min(EVERY * s, max(s, EVERY * mean)) for s in grid.spacing)
 
 
 def _near(mask: Tensor, grid: Grid, lattice: Grid) -> Tensor:

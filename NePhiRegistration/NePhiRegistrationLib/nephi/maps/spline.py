@@ -131,6 +131,11 @@ class SplineMap(Map):
         """The natural spline through displacements (*lattice.shape, d) at the lattice's points."""
         return cls(Spline.through(displacements), lattice, domain)
 
+    @classmethod
+    def from_coefficients(cls, coefficients: Tensor, lattice: Grid, domain: Optional[Grid] = None) -> SplineMap:
+        """The spline of coefficients (n + 2 along each axis of n nodes, d); nothing to be trained."""
+        return cls(Spline(coefficients).requires_grad_(False), lattice, domain)
+
     @property
     def device(self) -> torch.device:
         """Where the coefficients are."""

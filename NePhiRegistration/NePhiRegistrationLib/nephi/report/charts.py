@@ -93,14 +93,16 @@ def deformation_grid(plane: Plane, deform: Callable[[torch.Tensor], torch.Tensor
         step: mm between lines.
     """
     width, height = plane.size_mm
-    strokes = []
+    lines = []
     for length, other, horizontal in ((width, height, True), (height, width, False)):
         along = torch.linspace(0, length, max(40, int(140 * length / max(width, height))))
         for position in np.arange(step / 2, other, step):
             across = torch.full_like(along, float(position))
-            start = plane.to_world(*((along, across) if horizontal else (across, along)))
-            x, y = plane.to_picture(deform(start.to(torch.float32)))
-            strokes.append("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x.tolist(), y.tolist())))
+            lines.append(plane.to_world(*((along, across) if horizontal else (across, along))))
+    moved = deform(torch.cat(lines).to(torch.float32)).split([len(line) for line in lines])
+    strokes = []
+    for x, y in map(plane.to_picture, moved):
+        strokes.append("M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(x.tolist(), y.tolist())))
     return (f'<svg class="lines" viewBox="0 0 {width:.2f} {height:.2f}" preserveAspectRatio="none" aria-hidden="true">'
             f'<g fill="none" stroke="#1d4f86" stroke-width="{max(width, height) / 420:.2f}">'
             + "".join(f'<path d="{stroke}"/>' for stroke in strokes) + "</g></svg>")

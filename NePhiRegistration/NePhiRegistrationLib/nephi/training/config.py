@@ -19,7 +19,7 @@ from ..storage import LARGEST_TEXT, PathLike, read_bytes
 
 KINDS = ("images", "shapes", "blobs", "labels", "lungs")
 LOSS_OPTIONS = ("similarity", "global_ncc", "patch", "points", "node_cells", "flat_variance", "regularity",
-                "regularity_points", "round_trip", "smoothness", "fold_margin", "fold_weight", "prior",
+                "round_trip", "smoothness", "fold_margin", "fold_weight", "prior",
                 "landmark_pull")
 _Table = TypeVar("_Table", bound=Checked)
 

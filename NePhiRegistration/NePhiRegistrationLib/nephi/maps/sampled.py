@@ -1,0 +1,82 @@
+"""A map read at few points: splines through the coarsest lattice that keeps a tolerance, and the error that is left.
+
+Whatever is made of a finished registration is read from these splines: files, warped images, volume changes, numbers.
+The fields are evaluated once, at the nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..geometry import Grid, random_points
+from .coarsest import CHECK_POINTS, JUDGED, SEED, TOLERANCE, coarsest_within, described, error_summary
+from .map import Composition, Map
+from .resampled import lattice_every, lattice_over, through_splines
+
+LARGEST = 16.0  # MB of coefficients over the image, in double precision as files hold them; up to half more around it
+
+
+@dataclass(frozen=True)
+class SampledMap:
+    """A map through splines, and how closely they reproduce it.
+
+    Attributes:
+        map: splines over the map's domain, then its linear part.
+        error_mm: ``mean``, ``p95``, ``p999``, ``max`` distance from the exact map at random points off the nodes,
+            inside the field of view and the mask if there was one.
+        tolerance_mm: the error that all but one point in a thousand may have.
+    """
+
+    map: Composition
+    error_mm: dict[str, float]
+    tolerance_mm: float
+
+    @property
+    def lattice(self) -> Grid:
+        """The nodes that the splines interpolate."""
+        return self.map.parts[0].lattice
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether all but one point in a thousand keep the tolerance."""
+        return self.error_mm[JUDGED] <= self.tolerance_mm
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON: what a report says of them."""
+        return described(self.lattice, self.error_mm, self.tolerance_mm, megabytes(self.lattice))
+
+
+@torch.no_grad()
+def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERANCE, spacing: Optional[float] = None,
+            max_megabytes: float = LARGEST) -> SampledMap:
+    """Read a map at the coarsest lattice that reproduces it.
+
+    Args:
+        exact: the map, with a domain.
+        mask: (*shape) bool on the domain; errors are measured inside it, and far outside it the nodes are sparse.
+        tolerance: the error that all but one point in a thousand may have when the spacing is picked, voxels.
+        spacing: mm between the nodes; None picks the coarsest that keeps the tolerance, or else the finest that
+            ``max_megabytes`` allows.
+    """
+    grid, limit = exact.domain, tolerance * exact.domain.voxel
+    points = random_points(grid, CHECK_POINTS, mask, SEED).double()
+    expected = exact.map(points)
+
+    def through(lattice: Grid) -> tuple[SampledMap, float]:
+        made = through_splines(exact, grid, mask, lattice)
+        error = error_summary((made.map(points) - expected).norm(dim=-1).numpy())
+        return SampledMap(made, error, limit), error[JUDGED]
+
+    if spacing is not None:
+        return through(lattice_over(grid, (spacing,) * grid.dim))[0]
+    return coarsest_within(lambda every: lattice_every(grid, every), through, limit,
+                           lambda lattice: megabytes(lattice) <= max_megabytes, order=4)
+
+
+def megabytes(lattice: Grid) -> float:
+    """The size of a spline's coefficients over a lattice in double precision, which is how ITK writes them."""
+    return lattice.count * lattice.dim * 8 / 1e6
