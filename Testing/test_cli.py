@@ -112,6 +112,15 @@ def test_an_output_folder_keeps_its_other_files(pair, tmp_path):
     assert _report(folder / "report.json")["transforms"][0]["spacing_mm"] == pytest.approx(30, rel=0.1)
 
 
+@pytest.mark.parametrize(("wanted", "measured"), [("transform", False), ("warped,forward", False),
+                                                  ("report,log_jacobian", True)])
+def test_only_the_files_that_are_asked_for_are_written(wanted, measured, pair, tmp_path, capsys):
+    assert main(["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), "-o", str(tmp_path / "o"),
+                 "--outputs", wanted, "--affine", "none", *FEW]) == 0
+    assert _files(tmp_path / "o") == sorted(FILES[role] for role in wanted.split(","))
+    assert ("Not measured" in capsys.readouterr().out) != measured
+
+
 def test_json_progress_is_one_object_a_line_and_ends_with_the_result(pair, tmp_path, capsys):
     assert main(["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), "-o", str(tmp_path / "out"),
                  "--json", "--no-affine", "--grid-spacing", "30", *FEW, "--iterations", "2,0,0"]) == 0
@@ -422,3 +431,12 @@ def test_a_folder_is_filled_completely_or_not_at_all(tmp_path):
         (folder / "a.txt").write_text("new")
         raise KeyboardInterrupt
     assert _files(tmp_path) == ["a.txt", "out"] and (tmp_path / "out" / "a.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize(("set_by_user", "expected"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"),
+                                                       ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
+def test_threads_are_told_not_to_spin_for_long_before_torch_is_there_unless_the_user_has_decided(set_by_user, expected):
+    asked = "import nephi, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", asked], env={**clean, **set_by_user}, capture_output=True, text=True)
+    assert done.stdout.strip() == expected

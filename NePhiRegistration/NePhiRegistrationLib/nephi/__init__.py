@@ -8,6 +8,7 @@
 
 __version__ = "0.2.0"
 
+from . import threads as threads  # first, before torch is imported
 from .align.registration import Progress, register, run
 from .errors import DeviceMemoryError, InputError, NePhiError
 from .geometry import Grid

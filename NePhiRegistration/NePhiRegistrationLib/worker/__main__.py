@@ -18,8 +18,6 @@ def _reserve_standard_output() -> int:
 if __name__ == "__main__":
     # This folder, put first by the interpreter, has modules with common names: what others import must not find them.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    # Threads that spin while they wait stall each other when the application draws (docs/performance.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from NePhiRegistrationLib.worker.server import serve
 
     serve(os.dup(0), _reserve_standard_output())
