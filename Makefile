@@ -1,6 +1,7 @@
 # make demo    register a generated lung pair; everything it leaves is in demo/
 # make test    lint and all tests
-# make bench   against ANTs and elastix, on the phantom and on shared/data where it exists
+# make bench   whole commands against greedy and ANTs, on every pair of shared/data
+# make bench-engine    the engine alone against ANTs and elastix, with goals, on the phantom, shapes, lung and brain
 # make lint    ruff
 # make experiment-2d    triangles and circles: train from nothing, print Dice and folds
 
@@ -11,7 +12,7 @@ TORCH_INDEX ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 TORCH_FLAGS := -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: demo test bench lint experiment-2d clean
+.PHONY: demo test bench bench-engine lint experiment-2d clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/nephi demo --output demo
@@ -23,6 +24,9 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check NePhiRegistration Testing benchmarks
 
 bench: $(VENV)/.installed-bench
+	$(VENV)/bin/python benchmarks/everything.py $(BENCH)
+
+bench-engine: $(VENV)/.installed-bench
 	$(VENV)/bin/python benchmarks/run.py $(BENCH)
 
 experiment-2d: $(VENV)/.installed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from nephi.align.linear import align
+from nephi.align.linear import LinearAlignment, align
 from nephi.align.matching import MaskedImage, Matcher
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine, apply_matrix
@@ -223,3 +223,8 @@ def test_identical_images_stay_where_they_are():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(InputError, match="'elastic'.*translation, rigid, similarity, affine"):
         align(*pair(np.eye(4)), kind="elastic")
+
+
+@pytest.mark.parametrize(("second", "believed"), [(0.7, True), (0.9, False)])
+def test_a_turn_is_believed_only_if_it_shares_clearly_more_than_any_other(second, believed):
+    assert LinearAlignment(np.eye(4), 1.0, 1.0, second, 0.1, 8.6, True).convincing == believed

@@ -61,6 +61,11 @@ class LinearAlignment:
     certainty: float
     searched: bool
 
+    @property
+    def convincing(self) -> bool:
+        """Whether it stands out enough to believe that an image is turned."""
+        return self.shared >= CLEARLY * self.second
+
     def to_dict(self) -> dict:
         """Plain values for JSON, without the matrix."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name != "matrix"}
@@ -111,11 +116,15 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
             turned = [pairs[0].refine(matrix, kind) for matrix in scan.solutions(look, outlook.scores)[:TURNED]]
     refined = [matrix for start in tried for matrix in (start, pairs[0].refine(start, kind))]
     shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in (*refined, *turned)}
-    chosen = _preferred(refined + _clear(turned, refined, shared, scan), shared)
-    result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
-    log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(result, precision=4))
-    return outlook.evidence(result, starts.get("given", np.eye(fixed.grid.dim + 1)), refined + turned,
-                            pairs[1].overlap(result), bool(turned))
+    start, found = starts.get("given", np.eye(fixed.grid.dim + 1)), None
+    for candidates in (refined + _clear(turned, refined, shared, scan), refined):
+        chosen = _preferred(candidates, shared)
+        result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
+        found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))
+        if any(chosen is matrix for matrix in refined) or found.convincing:
+            break
+    log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(found.matrix, precision=4))
+    return found
 
 
 def _regions(images: tuple[Image, Image], masks: tuple[Optional[Tensor], Optional[Tensor]], kind: str,

@@ -98,7 +98,8 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
             _descend(total, _similarity_terms(here, there, patches, displacement, options), 0.5)
         _descend(total, _regularity_terms(leaves, patches, level, options), 1.0)
         if leaves.grad is not None:
-            displacements.backward(leaves.grad)
+            # Not backward(leaves.grad): given a gradient, torch imports a library of symbols first, for over a second.
+            (displacements * leaves.grad).sum().backward()
     if level.landmarks is not None:
         for number, there in enumerate((model.forward, model.inverse)):
             start, end = level.landmarks[number], level.landmarks[1 - number]

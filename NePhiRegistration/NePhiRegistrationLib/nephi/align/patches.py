@@ -50,7 +50,7 @@ class Patches:
     @property
     def index(self) -> Tensor:
         """(N, d) where the nodes are in their lattice, (x, y, z)."""
-        return torch.stack(torch.unravel_index(self.used, self._shape)[::-1], dim=-1)
+        return torch.stack(_indices(self.used, self._shape[::-1]), dim=-1)
 
     @property
     def step(self) -> Tensor:
@@ -153,8 +153,14 @@ def _lattice(axes: list[Tensor]) -> Tensor:
 
 def _coordinates(axes: list[Tensor], flat: Tensor) -> Tensor:
     """The points of a lattice at flat indices in array order, (n, d)."""
-    parts = []
-    for axis in axes:
-        parts.append(axis[flat % len(axis)])
-        flat = torch.div(flat, len(axis), rounding_mode="floor")
-    return torch.stack(parts, dim=-1)
+    return torch.stack([axis[index] for axis, index in zip(axes, _indices(flat, [len(axis) for axis in axes]))], dim=-1)
+
+
+def _indices(flat: Tensor, size: Sequence[int]) -> list[Tensor]:
+    """Flat indices in array order as indices along (x, y, z). torch's own function imports half of torch when it is
+    first called."""
+    found = []
+    for n in size:
+        found.append(flat % n)
+        flat = torch.div(flat, n, rounding_mode="floor")
+    return found

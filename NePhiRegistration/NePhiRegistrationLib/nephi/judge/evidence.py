@@ -24,7 +24,7 @@ from .likeness import similarity
 from .point_errors import inverse_consistency, tre
 from .residual import residual
 
-CONSISTENCY_POINTS = 20_000
+CONSISTENCY_POINTS = 5_000
 """Random points of each image at which the inverse-consistency error, the overlap and volume changes are measured."""
 
 COMPARED_VOXELS = 100_000
