@@ -311,6 +311,7 @@ BAD_OPTIONS = {
     "labels that are not there": (["--fixed-labels", lambda pair, folder: pair / "fixed_labels.nii.gz",
                                    "--moving-labels", lambda pair, folder: pair / "moving_labels.nii.gz",
                                    "--labels", "77"], "77"),
+    "labels without label maps": (["--labels", "3"], "give --fixed-labels and --moving-labels"),
     "labels that are no numbers": (["--labels", "a,b"], "not a list of label numbers"),
     "unknown preset": (["--preset", "lungs"], "lung-ct"),
     "unknown option": (["--no-such-option", "3"], "--no-such-option"),
@@ -332,6 +333,24 @@ def test_an_option_that_cannot_be_used_is_refused(case, pair, tmp_path, capsys):
     line = _refused(capsys, tmp_path, "register", pair / "fixed.nii.gz", pair / "moving.nii.gz", "-o",
                     tmp_path / "out", *([*FEW, *given] if "--iterations" not in given else given))
     assert words in line
+
+
+def test_an_output_that_would_replace_an_input_is_refused(pair, registered, tmp_path, capsys):
+    image = sitk.ReadImage(str(pair / "moving.nii.gz"))
+    sitk.WriteImage(image, str(tmp_path / "warped.nii.gz"))
+    before = (tmp_path / "warped.nii.gz").read_bytes()
+    assert "would replace an input" in _refused(capsys, tmp_path, "register", pair / "fixed.nii.gz",
+                                                tmp_path / "warped.nii.gz", "-o", tmp_path, *FEW)
+    assert "would replace an input" in _refused(capsys, tmp_path, "apply", registered / "transform.nephi",
+                                                tmp_path / "warped.nii.gz", "-o", tmp_path / "warped.nii.gz")
+    assert (tmp_path / "warped.nii.gz").read_bytes() == before
+
+
+def test_an_image_that_looks_like_labels_is_carried_with_a_warning(pair, registered, tmp_path, capsys):
+    for name, warned in (("moving_labels", True), ("moving", False)):
+        assert main(["apply", str(registered / "transform.nephi"), str(pair / f"{name}.nii.gz"), "-o",
+                     str(tmp_path / "o.nii.gz")]) == 0
+        assert ("looks like a label map" in " ".join(capsys.readouterr().err.split())) == warned
 
 
 def test_an_output_folder_that_is_a_file_is_refused(pair, tmp_path, capsys):

@@ -107,7 +107,7 @@ def test_oblique_slices_along_their_normal_are_not_resampled(tmp_path, caplog):
 def test_a_folder_with_several_series_lists_them_and_takes_one(tmp_path):
     write_series(tmp_path, along_z([0, 2, 4, 6]), series="1.2.3.4", tags=lambda n: {"0008|103e": "thorax"})
     write_series(tmp_path, along_z([0, 3, 6]), series="1.2.3.5")
-    with pytest.raises(InputError, match=r"2 DICOM volumes.*--moving-series.*1\.2\.3\.4 \(CT, thorax, 4 slices\); "
+    with pytest.raises(InputError, match=r"2 DICOM volumes.*--fixed-series: 1\.2\.3\.4 \(CT, thorax, 4 slices\); "
                                          r"1\.2\.3\.5 \(CT, 3 slices\)"):
         read_image(tmp_path)
     assert read_image(tmp_path, series="1.2.3.5").grid.size == (*SIZE, 3)
@@ -217,6 +217,13 @@ def test_a_segmentation_object_is_refused(tmp_path, whole):
     for read in (read_labels, read_channels):
         with pytest.raises(InputError, match=r"DICOM segmentation object \(SEG\).*convert it to a label image"):
             read(path)
+
+
+@pytest.mark.parametrize("kind", ["2.1", "4.1", "130"])
+def test_an_enhanced_multi_frame_object_is_refused_with_the_remedy(tmp_path, kind):
+    write_dose(tmp_path / "e.dcm", np.ones((4, 9, 9)), 1.0, range(4), f"1.2.840.10008.5.1.4.1.1.{kind}")
+    with pytest.raises(InputError, match="enhanced multi-frame DICOM object.*dcm2niix"):
+        read_channels(tmp_path / "e.dcm")
 
 
 def write_dose(path: Path, dose: np.ndarray, scale: float, offsets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
@@ -131,6 +132,9 @@ def test_an_exclusion_that_leaves_nothing_or_does_not_fit_is_refused():
         FIXED.without(torch.ones(GRID.shape, dtype=torch.bool))
     with pytest.raises(InputError, match="shape"):
         FIXED.without(HOLE[1:])
+    flat = replace(FIXED, values=FIXED.values.where(~HOLE, 3.0))
+    with pytest.raises(InputError, match=r"leaves only voxels of one value \(3\); non-zero voxels are excluded"):
+        flat.without(~HOLE)
 
 
 @pytest.mark.parametrize("dim", [2, 3])

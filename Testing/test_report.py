@@ -151,7 +151,7 @@ def test_the_schema_document_names_every_key_of_a_report(request):
 def test_a_sound_registration_is_called_good_with_its_key_figures():
     judged = _measured()[0]["verdict"]
     assert judged["level"] == "good" and judged["concerns"] == []
-    assert re.search(r"landmark error \d\.\d\d mm → 0\.00 mm.*no folds.*3 s on the CPU", judged["text"])
+    assert re.search(r"landmark error \d\.\d\d mm → \d\.\d\d nm.*no folds.*3 s on the CPU", judged["text"])
     assert judged["reason"] == "No measurement speaks against it."
     assert {piece["level"] for piece in judged["evidence"]} == {"good"}
 
@@ -188,11 +188,21 @@ def test_a_length_is_printed_in_a_unit_that_shows_it(mm, text):
     assert length(mm) == text
 
 
-def test_a_transform_file_outside_its_tolerance_is_a_concern():
+def test_a_transform_file_that_is_half_a_voxel_off_is_a_concern():
     report, _ = _measured()
-    export = {"file": "f.h5", "within_tolerance": False, "error_mm": {"max": 0.31}}
+    export = {"file": "f.h5", "tolerance_mm": 0.2, "error_mm": {"p999": 1.31}}  # voxels of 2 mm
     judged = verdict(report["metrics"], report["runtime"], [export])
-    assert "f.h5 deviates from the map by up to 0.31 mm" in judged.concerns
+    assert "f.h5 deviates from the map by more than 1.31 mm at one of 1000 points" in judged.concerns
+    export["error_mm"]["p999"] = 0.9
+    assert verdict(report["metrics"], report["runtime"], [export]).concerns == ()
+
+
+def test_images_that_were_in_place_are_good_though_nothing_improved():
+    report, _ = _measured()
+    same = {**report["metrics"], "residual_mm": {**_RESIDUAL, "estimate": 0.0, "median": 0.0},
+            "similarity": {"before": {"ncc": 1.0, "nmi": 2.0}, "after": {"ncc": 1.0, "nmi": 2.0}}}
+    judged = verdict(same, report["runtime"], (), {"stepped_back": "start"})
+    assert judged.level == "good" and judged.concerns == ()
 
 
 # --------------------------------------------------------------------------------------------------- memory

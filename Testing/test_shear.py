@@ -223,6 +223,12 @@ def test_a_lost_header_with_the_axes_in_another_order_is_refused(tmp_path):
         read(box((28, 24, 20)), tmp_path, placed())
 
 
+@pytest.mark.parametrize("size", [(10, 12, 14), (20, 24, 24)])
+def test_a_lost_header_with_another_size_is_refused(tmp_path, size):
+    with pytest.raises(InputError, match="lost its header.*another size than"):
+        read(box(size), tmp_path, placed())
+
+
 def test_a_mask_whose_header_says_something_is_resampled_where_it_says(tmp_path, caplog):
     image = placed()
     for mask in (box((30, 30, 30), 2.0, (-60.0, -65.0, -75.0)), box((20, 24, 28), 3.0, (-57.0, -70.0, -80.0)),

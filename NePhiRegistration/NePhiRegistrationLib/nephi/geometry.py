@@ -267,21 +267,21 @@ def _floats(values: Sequence) -> tuple[float, ...]:
 
 
 def random_points(grid: Grid, count: int, mask: Optional[Tensor] = None, seed: int = 0) -> Tensor:
-    """Random points, (count, d) float32 LPS mm, uniform in the grid's box between its outer voxel centres, or, with a
+    """Random points, (count, d) float64 LPS mm, uniform in the grid's box between its outer voxel centres, or, with a
     mask, uniform in the voxels inside it.
 
     Raises:
         InputError: a mask with no voxel inside.
     """
     generator = torch.Generator().manual_seed(seed)
-    last = torch.tensor(grid.size, dtype=torch.float32) - 1
+    last = torch.tensor(grid.size, dtype=torch.float64) - 1
     if mask is None:
-        return grid.to_world(torch.rand(count, grid.dim, generator=generator) * last)
+        return grid.to_world(torch.rand(count, grid.dim, generator=generator).double() * last)
     voxels = mask.cpu().flatten().nonzero().flatten()
     if len(voxels) == 0:
         raise InputError("No point can be drawn: the mask has no voxel inside.")
     flat = voxels[torch.randint(len(voxels), (count,), generator=generator)].numpy()
-    index = np.stack(np.unravel_index(flat, grid.shape)[::-1], axis=-1).astype(np.float32)
+    index = np.stack(np.unravel_index(flat, grid.shape)[::-1], axis=-1).astype(np.float64)
     jitter = torch.rand(count, grid.dim, generator=generator) - 0.5
     return grid.to_world((torch.from_numpy(index) + jitter).clamp_min(0).minimum(last))
 

@@ -137,7 +137,8 @@ def preset_names() -> list[str]:
 def _preset(name: str) -> dict[str, Any]:
     """The options in a preset's file."""
     if name not in preset_names():
-        raise InputError(f"Unknown preset {name!r}; choose one of {', '.join(preset_names())}.")
+        raise InputError(f"Unknown preset {name!r}; choose one of {', '.join(preset_names())}, or put one of your own "
+                         f"as NAME.json into {resources_folder() / 'Presets'} and choose it by its name.")
     path = resources_folder() / "Presets" / f"{name}.json"
     try:
         found = json.loads(read_bytes(path, LARGEST_TEXT).decode("utf-8-sig"))["options"]

@@ -39,8 +39,8 @@ def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages:
     before, after = (_agreement(pair, tried) for tried in (linear, transform))
     back: Optional[str] = None
     if before is not None and after is not None and not _borne_out(before, after):
-        transform, back = linear, "linear"
-        if _no_better_than(transform.provenance.get("linear")) and not stages:
+        transform, back = linear, "start" if stages else "linear"
+        if not stages and _no_better_than(transform.provenance.get("linear")):
             transform, back = replace(linear, affine=start), "start"
     if back:
         log.warning("The %s does not make the images agree better, so the result is the %s.",

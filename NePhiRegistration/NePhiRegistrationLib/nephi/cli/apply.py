@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from ..errors import InputError
@@ -11,7 +12,17 @@ from ..images.reading import read_channels
 from ..images.writing import write_image
 from ..maps.transform import Transform
 from ..maps.warp import carry
-from .arguments import add_direction, add_pixel_type, add_reference, add_series, add_transform, read_output_grid
+from .arguments import (
+    add_direction,
+    add_pixel_type,
+    add_reference,
+    add_series,
+    add_transform,
+    read_output_grid,
+    refuse_overwriting,
+)
+
+log = logging.getLogger(__name__)
 
 HELP = "apply a transform to images, label maps or points"
 _POINT_SUFFIXES = (".csv", ".json", ".fcsv")
@@ -37,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Transform the input and write the output."""
+    refuse_overwriting([Path(args.output)], [args.transform, args.input, args.reference])
     transform = Transform.load(args.transform)
     carry = _carry_points if args.input.lower().endswith(_POINT_SUFFIXES) else _carry_image
     carry(transform, args)
@@ -55,6 +67,9 @@ def _carry_image(transform: Transform, args: argparse.Namespace) -> None:
     if fill is None:
         several = len(image.values) > (image.time[0] if image.time else 1)
         fill = 0.0 if args.label_image or several else image.minimum
+    if not args.label_image and image.looks_like_labels:
+        log.warning("The %s looks like a label map (whole numbers, few or large ones) and is interpolated as an image, "
+                    "which makes up labels; give --label-image if it is one.", image.name)
     mode = "nearest" if args.label_image else "linear"
     values = carry(image.values, image.grid, getattr(transform, args.direction), grid, mode, fill)
     write_image(image.joined(values, grid, args.pixel_type), args.output)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional
 
@@ -57,7 +59,8 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
                             "inside")
     for role in ("fixed", "moving"):
         parser.add_argument(f"--{role}-exclude", metavar="IMAGE", help=f"mask of what is not compared in the {role} "
-                            "image, such as a resection cavity, metal or a tumour; the map goes on smoothly there")
+                            "image, such as a resection cavity, metal or a tumour; non-zero voxels are excluded, and "
+                            "the map goes on smoothly there")
     parser.add_argument("--landmarks", metavar="PAIRS.csv", help="corresponding points for measuring the error, LPS "
                         "mm, with the columns fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z; they do not guide "
                         "the registration")
@@ -71,7 +74,7 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
 def add_series(parser: argparse.ArgumentParser, flag: str = "--series") -> None:
     """Which series of a DICOM folder is meant."""
     parser.add_argument(flag, metavar="UID", help="series to read from a DICOM folder that holds several; without it "
-                        "they are listed")
+                        "they are listed. UID/2, or 2 where there is one series, is its second phase")
 
 
 def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, moving_grid: Optional[Grid] = None) -> Pair:
@@ -91,8 +94,22 @@ def read_pair(args: argparse.Namespace, fixed_grid: Optional[Grid] = None, movin
         parts[role], parts[f"{role}_mask"] = _regions(args, role, image, beside)
         if path := getattr(args, f"{role}_labels"):
             parts[f"{role}_labels"] = seated(read_labels(path, role, getattr(args, f"{role}_labels_series")), beside)
+    if args.labels and not args.fixed_labels:
+        raise InputError("--labels chooses among the labels of label maps; give --fixed-labels and --moving-labels.")
     landmarks = read_landmark_pairs(args.landmarks, *grids.values()) if args.landmarks else None
     return Pair(**parts, landmarks=landmarks, labels=args.labels)
+
+
+def refuse_overwriting(outputs: Iterable[Path], inputs: Iterable[Optional[str]]) -> None:
+    """Inputs are never changed: refuse outputs that would replace one of them.
+
+    Raises:
+        InputError: one would.
+    """
+    given = {os.path.realpath(path) for path in inputs if path}
+    for output in outputs:
+        if os.path.realpath(output) in given:
+            raise InputError(f"The output {output.name} would replace an input ({output}); choose another place.")
 
 
 def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..images.image import Image
 from ..images.writing import write_image
 from ..judge.folds import fold_percent, summary
 from ..maps.determinant import LOG_FLOOR, determinant_image, log_determinant
 from ..maps.transform import Transform
-from .arguments import add_direction, add_reference, add_transform, read_output_grid
+from .arguments import add_direction, add_reference, add_transform, read_output_grid, refuse_overwriting
 
 HELP = "write the Jacobian determinant, or its logarithm, as an image"
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the image and print its range."""
+    refuse_overwriting([Path(args.output)], [args.transform, args.reference])
     transform = Transform.load(args.transform)
     grid = read_output_grid(args, transform)
     det = determinant_image(getattr(transform, args.direction), grid)

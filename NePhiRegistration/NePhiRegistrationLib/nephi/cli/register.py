@@ -13,13 +13,13 @@ from ..align.registration import register
 from ..device import pick_device
 from ..errors import InputError
 from ..files.initial_files import read_initial_transform
-from ..files.outputs import FILES, Run, Wanted, write_outputs
+from ..files.outputs import FILES, Run, Wanted, file_names, write_outputs
 from ..files.points import read_landmark_pairs
 from ..images.pair import Pair, check_overlap
 from ..images.writing import FORMATS
 from ..options import Options, preset_names
 from ..storage import staged_folder
-from .arguments import add_judges, add_pixel_type, read_pair
+from .arguments import add_judges, add_pixel_type, read_pair, refuse_overwriting
 from .display import Silent, reporter
 from .option_flags import add_options, given_options
 
@@ -64,6 +64,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
 def run(args: argparse.Namespace) -> None:
     """Read, register, write and print the result."""
     options = read_options(args)
+    sources = {name: value for name in _SOURCES if (value := getattr(args, name))}
+    refuse_overwriting((Path(args.output) / name for format in FORMATS for role, name in file_names(format).items()
+                        if role in args.outputs), sources.values())
     with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
         pair = read_pair(args)
         initial = Start()
@@ -74,7 +77,6 @@ def run(args: argparse.Namespace) -> None:
             guides = read_landmark_pairs(args.guide_landmarks, pair.fixed.grid, pair.moving.grid)
         if options.affine == "none":
             check_overlap(pair.fixed, pair.moving, initial.matrix)
-        sources = {name: value for name in _SOURCES if (value := getattr(args, name))}
         report = register_pair(pair, options, staging, show, args, initial, guides, sources)
     show.done(report, args.output)
 

@@ -171,7 +171,7 @@ def _unjudged(names: Mapping[str, str], run: Run) -> dict:
 
 def warped_by(forward: SampledMap, transform: Transform, pair: Pair) -> Image:
     """The moving image on the fixed grid, by the splines where they are as good as the map: they are much faster."""
-    return warp(pair.moving, forward.map if forward.within_tolerance else transform.forward, pair.fixed.grid)
+    return warp(pair.moving, forward.map if forward.faithful else transform.forward, pair.fixed.grid)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..geometry import Grid
+from ..geometry import Grid, some_of
 from .image import whole_numbers
 from .pixel_types import as_type, holding
+
+LOOKED_AT = 100_000  # voxels that tell a label map
+FEW_LABELS = 32
+LARGEST_INTENSITY = 65_535
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,15 @@ class Channels:
     kind: np.dtype
     components: int = 1
     time: Optional[tuple[int, float, float]] = None
+
+    @property
+    def looks_like_labels(self) -> bool:
+        """Whether the voxels are whole numbers such as label maps have: few different ones, or larger ones than any
+        scanner's."""
+        if self.kind.kind not in "iu" or self.components != 1:
+            return False
+        some = self.values.flatten()[some_of(self.values.numel(), LOOKED_AT)]
+        return float(some.abs().max()) > LARGEST_INTENSITY or len(some.unique()) <= FEW_LABELS
 
     @property
     def minimum(self) -> float:

@@ -24,6 +24,10 @@ _PHASES = {"0020|0100": "temporal position", "0020|9241": "cardiac phase", "0018
            "0018|0086": "echo", "0018|9087": "b-value", "0008|0008": "image type", "0020|0012": "acquisition",
            "0008|0032": "acquisition time", "0008|0031": "series time"}
 _CLASS, _SEGMENTATION = "0008|0016", "1.2.840.10008.5.1.4.1.1.66.4"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_ENHANCED = tuple(_STORAGE + end for end in ("2.1", "2.2", "4.1", "4.3", "4.4", "6.2", "12.1.1", "12.2.1", "128.1",
+                                             "130"))
+"""Objects with a place and a scaling of its own for each frame: enhanced CT, MR, PET, ultrasound, angiography."""
 _LISTED = 12  # volumes that a message names
 _UNEVEN = 0.1  # of the distance of slices: how far off its even place a slice may be
 _DRIFT = 0.25  # voxels over all slices: up to here a shear is rounding
@@ -68,8 +72,8 @@ class Choice:
     """Which volume of a folder that holds several.
 
     Attributes:
-        series: a series UID, with "/1", "/2" and so on for the phases of a series that has several; None for the only
-            one.
+        series: a series UID, with "/1", "/2" and so on for the phases of a series that has several, or that number
+            alone where there is one series; None for the only one.
         flag: how the command line chooses one, for the message.
     """
 
@@ -94,6 +98,8 @@ def read_folder(folder: Path, name: str, choice: Choice) -> sitk.Image:
     series = choice.series
     if series is None and len(volumes) == 1:
         series = next(iter(volumes))
+    if series not in volumes:
+        series = next((key for key in volumes if series and key.endswith(f"/{series}")), series)
     if series not in volumes:
         listed = "; ".join(f"{key} ({volume})" for key, volume in list(volumes.items())[:_LISTED])
         more = f"; and {len(volumes) - _LISTED} more" if len(volumes) > _LISTED else ""
@@ -123,6 +129,10 @@ def read_file(reader: sitk.ImageFileReader, name: str) -> sitk.Image:
     if is_dicom(reader) and reader.GetMetaData(_CLASS).strip(" \0") == _SEGMENTATION:
         raise InputError(f"The {name} is a DICOM segmentation object (SEG), whose segments this program does not read; "
                          "convert it to a label image, for instance .nrrd in 3D Slicer.")
+    if is_dicom(reader) and reader.GetMetaData(_CLASS).strip(" \0") in _ENHANCED and reader.GetSize()[2:] != (1,):
+        raise InputError(f"The {name} is an enhanced multi-frame DICOM object, whose frames have places and scalings "
+                         "of their own, which this program does not read; convert it to NIfTI, for instance with "
+                         "dcm2niix.")
     if reader.GetSize()[2:] == (1,):
         raise InputError(f"The {name} is a single DICOM slice; give the folder that holds all slices of its series, or "
                          "convert a 2D picture to .nrrd.")

@@ -51,7 +51,7 @@ class Image:
         Raises:
             InputError: it is not one; the message says why and what to do.
         """
-        result = _without_unknown(_scalar(image, name))
+        result = _without_unknown(_scalar(image, name), _count_unknown(image))
         if float(result.values.min()) == float(result.values.max()):
             raise InputError(f"The {name} is constant ({float(result.values.flatten()[0]):g} everywhere); "
                              "choose an image that shows something.")
@@ -100,6 +100,10 @@ class Image:
         known = known if self.known is None else known & self.known
         if not known.any():
             raise InputError(f"The exclusion mask of the {self.name} leaves nothing of it; give a smaller one.")
+        left = self.values[known]
+        if left.min() == left.max():
+            raise InputError(f"The exclusion mask of the {self.name} leaves only voxels of one value ({left[0]:g}); "
+                             "non-zero voxels are excluded: give its opposite, or a smaller one.")
         return replace(self, known=known)
 
 
@@ -155,15 +159,21 @@ def _sound(image: sitk.Image, name: str, how: int) -> sitk.Image:
     return at_right_angles(image, name, how)
 
 
-def _without_unknown(image: Image) -> Image:
+def _count_unknown(image: sitk.Image) -> int:
+    array = sitk.GetArrayViewFromImage(image)
+    return array.size - int(np.count_nonzero(np.isfinite(array))) if array.dtype.kind == "f" else 0
+
+
+def _without_unknown(image: Image, in_file: int) -> Image:
+    """Without voxels that have no number, in the file or where it was resampled to right angles."""
     known = torch.isfinite(image.values)
-    count, total = int((~known).sum()), known.numel()
-    if count == 0:
+    if bool(known.all()):
         return image
-    if count == total:
+    if not bool(known.any()):
         raise InputError(f"The {image.name} has only NaN or infinite voxels; choose an image that shows something.")
-    log.warning("The %s has %d NaN or infinite voxels of %d: they are left out, as if outside its mask.", image.name,
-                count, total)
+    if in_file:
+        log.warning("The %s has %d NaN or infinite voxels of %d: they are left out, as if outside its mask.",
+                    image.name, in_file, known.numel())
     return replace(image, values=image.values.where(known, image.values[known].min()), known=known)
 
 

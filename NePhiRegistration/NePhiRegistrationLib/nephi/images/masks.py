@@ -51,10 +51,10 @@ def seated(labels: Image, image: Image) -> Image:
     """A mask or label image where it belongs beside an image; any grid in the image's space is right.
 
     A header is believed unless it was lost: it says nothing (origin 0, spacing 1 or the image's, axes along the
-    world's), the numbers of voxels are the image's, and yet the fields of view have less than half in common. Then the
-    labels are taken voxel by voxel, which is logged. If only the order of the axes differs they are refused, for
-    nothing says which way they go. What a header that does say something puts mostly outside the image is refused too:
-    it belongs to another image, or has a wrong sign or direction that cannot be guessed.
+    world's), and yet the fields of view have less than half in common. If the numbers of voxels are the image's the
+    labels are then taken voxel by voxel, which is logged. Where the order of the axes differs or the numbers do they
+    are refused, for nothing says where they belong. What a header that does say something puts mostly outside the image
+    is refused too: it belongs to another image, or has a wrong sign or direction that cannot be guessed.
 
     Args:
         image: only its grid and its name are used.
@@ -68,15 +68,17 @@ def seated(labels: Image, image: Image) -> Image:
                          "use one of the same dimension.")
     if own.same_as(grid):
         return labels
-    if _says_nothing(own, grid) and sorted(own.size) == sorted(grid.size) and \
-            min(_share(own, grid), _share(grid, own)) < _MOST:
-        if own.size != grid.size:
-            raise InputError(f"The {labels.name} has lost its header (origin 0) and the axes of the {image.name} in "
-                             f"another order ({_sizes(own)} voxels, not {_sizes(grid)}); save it with that image's "
-                             "header.")
-        log.warning("The %s has lost its header (origin 0) and as many voxels along each axis as the %s: it is taken "
-                    "voxel by voxel; check in a viewer that its axes are in the same order.", labels.name, image.name)
-        return replace(labels, grid=grid)
+    if _says_nothing(own, grid) and min(_share(own, grid), _share(grid, own)) < _MOST:
+        if own.size == grid.size:
+            log.warning("The %s has lost its header (origin 0) and as many voxels along each axis as the %s: it is "
+                        "taken voxel by voxel; check in a viewer that its axes are in the same order.", labels.name,
+                        image.name)
+            return replace(labels, grid=grid)
+        turned = sorted(own.size) == sorted(grid.size)
+        if turned or not np.allclose(grid.origin, 0):  # at the image's own origin a small mask may be right
+            what = f"the axes of the {image.name} in another order" if turned else f"another size than the {image.name}"
+            raise InputError(f"The {labels.name} has lost its header (origin 0) and {what} ({_sizes(own)} voxels, not "
+                             f"{_sizes(grid)}); save it with that image's header.")
     inside = labels.values != 0
     share = 1.0
     if inside.any() and not grid.contains(torch.from_numpy(own.corners())).all():
@@ -158,7 +160,7 @@ def foreground(image: Image) -> Optional[Tensor]:
     if image.known is not None:
         inside &= image.known
     seen = image.values[inside]
-    padded = seen.numel() < 0.9 * counted.numel() and bool(seen.min() < seen.max())
+    padded = 0 < seen.numel() < 0.9 * counted.numel() and bool(seen.min() < seen.max())
     return inside if padded else image.known
 
 

@@ -46,6 +46,9 @@ def check_overlap(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = No
     if matrix is not None:
         points = apply_affine(matrix, points)
     if not moving.grid.contains(points).any():
+        if matrix is not None and not np.allclose(matrix, np.eye(len(matrix))):
+            raise InputError("After the initial transform the images do not overlap; leave it out, or check that it "
+                             "maps fixed points to moving points.")
         offset = float(np.linalg.norm(moving.grid.center - fixed.grid.center))
         raise InputError(f"The {fixed.name} and the {moving.name} do not overlap (their centres are {offset:.0f} mm "
                          "apart); turn the affine pre-alignment on or give an initial transform.")

@@ -33,7 +33,7 @@ def read_image(path: PathLike, role: str = "fixed", series: Optional[str] = None
         InputError: the file cannot be read or is no registrable image.
     """
     name = f"{role} image {Path(path).name}"
-    return Image.from_sitk(_read(path, name, dicom.Choice(series)), name)
+    return Image.from_sitk(_read(path, name, dicom.Choice(series, f"--{role}-series")), name)
 
 
 def read_labels(path: PathLike, role: str = "fixed", series: Optional[str] = None) -> Image:

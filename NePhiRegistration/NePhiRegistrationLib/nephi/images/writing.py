@@ -41,7 +41,7 @@ def write_image(image: sitk.Image, path: PathLike) -> None:
                              "and a folder with free space.") from error
     if not kept:
         log.warning("%s cannot hold the place of its voxels exactly, so that other programs may not take it for an "
-                    "image on the same grid; write .nrrd instead.", path)
+                    "image on the same grid; write .nrrd instead.", Path(path).name)
 
 
 def own_format(path: Optional[PathLike], grid: Grid) -> str:

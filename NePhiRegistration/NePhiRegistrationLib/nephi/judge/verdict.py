@@ -56,8 +56,8 @@ class Verdict:
 def verdict(metrics: Mapping, runtime: Mapping, transforms: Sequence[Mapping] = (),
             provenance: Optional[Mapping] = None) -> Verdict:
     """Judge a registration by the parts of its report (docs/report-schema.md)."""
-    evidence = [*_residual(metrics), *_overlap(metrics), *_similarity(metrics), *_linear(provenance or {}),
-                *_judges(metrics), *_map(metrics), *_exports(transforms)]
+    evidence = [*_residual(metrics), *_overlap(metrics), *_similarity(metrics), *_linear(provenance or {}, metrics),
+                *_judges(metrics), *_map(metrics), *_exports(transforms, metrics["voxel_mm"])]
     worst = max((piece.level for piece in evidence), key=LEVELS.index)
     doubtful = sorted((piece for piece in evidence if piece.concern), key=lambda piece: -LEVELS.index(piece.level))
     concerns = tuple(piece.concern for piece in doubtful)
@@ -105,13 +105,19 @@ def _overlap(metrics: Mapping) -> Iterator[Evidence]:
                   f"the images (or their masks) have only {100 * met:.0f} % in common")
 
 
+AT_HOME_VOXELS = 0.1
+"""Of images that are in place to this mean error nothing has to improve."""
+
+
 def _similarity(metrics: Mapping) -> Iterator[Evidence]:
     """Correlation can change sign between contrasts; mutual information cannot."""
     before, after = metrics["similarity"]["before"], metrics["similarity"]["after"]
     if before is None or after is None:
         return
     text = f"{before['nmi']:.3f} → {after['nmi']:.3f}"
-    if after["nmi"] > before["nmi"]:
+    found = metrics.get("residual_mm")
+    at_home = found is not None and found["estimate"] <= AT_HOME_VOXELS * metrics["voxel_mm"]
+    if after["nmi"] > before["nmi"] or at_home:
         yield Evidence("shared information", text)
     else:
         yield Evidence("shared information", text, "check",
@@ -122,7 +128,7 @@ SECOND_BEST = (0.8, 1.5)
 """The information shared by the best different linear map, as a share of that by the map itself."""
 
 
-def _linear(provenance: Mapping) -> Iterator[Evidence]:
+def _linear(provenance: Mapping, metrics: Mapping) -> Iterator[Evidence]:
     """How certain the linear alignment is, and whether the result stepped back to it."""
     found, back = provenance.get("linear"), provenance.get("stepped_back")
     if found:
@@ -130,7 +136,10 @@ def _linear(provenance: Mapping) -> Iterator[Evidence]:
         yield _graded("second-best linear alignment", f"{100 * share:.0f} % of the information", share, SECOND_BEST,
                       "the linear alignment is unsure: a different one shares "
                       + (f"{100 * share:.0f} % as much information" if share < 10 else "more information"))
-    if back:
+    found = metrics.get("residual_mm")
+    if back and found is not None and found["estimate"] <= AT_HOME_VOXELS * metrics["voxel_mm"]:
+        yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back])
+    elif back:
         what = {"linear": "the deformation did not make the images agree better, so the result is the linear alignment",
                 "start": "nothing made the images agree better, so the result is the start"}[back]
         yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back], "check", what)
@@ -167,11 +176,16 @@ def _map(metrics: Mapping) -> Iterator[Evidence]:
                   CONSISTENCY_VOXELS, f"the mean inverse-consistency error is {voxels:.2g} voxels")
 
 
-def _exports(transforms: Sequence[Mapping]) -> Iterator[Evidence]:
+EXPORT_VOXELS = 0.5
+
+
+def _exports(transforms: Sequence[Mapping], voxel: float) -> Iterator[Evidence]:
+    """Exported maps that are too far from the fields' own, or further than was asked for where that was more."""
     for export in transforms:
-        if not export.get("within_tolerance", True):
-            error = length(export["error_mm"]["max"])
-            yield Evidence(export["file"], error, "check", f"{export['file']} deviates from the map by up to {error}")
+        error = export["error_mm"]["p999"]
+        if error > max(EXPORT_VOXELS * voxel, export["tolerance_mm"]):
+            yield Evidence(export["file"], length(error), "check", f"{export['file']} deviates from the map by more "
+                           f"than {length(error)} at one of 1000 points")
 
 
 def _worst_folds(metrics: Mapping) -> float:

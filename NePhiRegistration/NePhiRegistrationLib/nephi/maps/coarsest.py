@@ -9,7 +9,7 @@ import numpy as np
 
 from ..geometry import Grid
 
-SPACING_FACTORS = (4.0, 3.0, 2.5, 2.0, 1.75, 1.5, 1.25, 1.0, 0.85, 0.72, 0.6, 0.5)
+SPACING_FACTORS = (4.0, 3.0, 2.5, 2.25, 2.1, 2.0, 1.75, 1.5, 1.25, 1.0, 0.85, 0.72, 0.6, 0.5)
 """Spacings tried, voxels, coarse to fine."""
 
 TOLERANCE = 0.1
@@ -35,15 +35,14 @@ def coarsest_within(grid_at: Callable[[float], Grid], build: Callable[[Grid], tu
         fits: whether nodes are few enough; the first ones always are.
         order: the power of the spacing with which the error falls.
     """
+    grids = {factor: grid_at(factor) for factor in SPACING_FACTORS}
+    factors = [factor for factor in SPACING_FACTORS if fits(grids[factor])] or [SPACING_FACTORS[0]]
     built, error, last = None, 0.0, 0.0
-    for factor in SPACING_FACTORS:
-        if built is not None and _hopeless(last, error, factor, tolerance_mm, order):
+    for factor in factors:
+        if built is not None and factor != factors[-1] and _hopeless(last, error, factor, tolerance_mm, order):
             continue
-        grid = grid_at(factor)
-        if built is not None and not fits(grid):
-            break
         built = None  # two large fields at once would set the peak memory of a registration
-        built, error = build(grid)
+        built, error = build(grids[factor])
         last = factor
         if error <= tolerance_mm:
             break

@@ -17,7 +17,8 @@ from .coarsest import CHECK_POINTS, JUDGED, SEED, TOLERANCE, coarsest_within, de
 from .map import Composition, Map
 from .resampled import lattice_every, lattice_over, through_splines
 
-LARGEST = 16.0  # MB of coefficients over the image, in double precision as files hold them; up to half more around it
+LARGEST = 18.0  # MB of coefficients over the image, as files hold them; up to a third more around it
+FAITHFUL = 0.5  # voxels: with a larger error images are carried by the fields themselves
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class SampledMap:
     def within_tolerance(self) -> bool:
         """Whether all but one point in a thousand keep the tolerance."""
         return self.error_mm[JUDGED] <= self.tolerance_mm
+
+    @property
+    def faithful(self) -> bool:
+        """Whether images can be carried by it."""
+        return self.error_mm[JUDGED] <= FAITHFUL * self.map.domain.voxel
 
     def to_dict(self) -> dict:
         """Plain values for JSON: what a report says of them."""
