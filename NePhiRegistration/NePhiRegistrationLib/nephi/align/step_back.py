@@ -12,7 +12,7 @@ from typing import Optional
 
 import numpy as np
 
-from ..judge.residual import residual
+from ..judge.residual import ResidualSearch
 from ..maps.transform import Stage, Transform
 from .levels import AlignedPair
 
@@ -36,7 +36,8 @@ def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages:
         tell, the transform as it is.
     """
     linear = replace(transform, stages=stages)
-    before, after = (_agreement(pair, tried) for tried in (linear, transform))
+    search = ResidualSearch.between(pair.fixed, pair.moving, pair.fixed_mask)
+    before, after = (None if search is None else _agreement(search, tried) for tried in (linear, transform))
     back: Optional[str] = None
     if before is not None and after is not None and not _borne_out(before, after):
         transform, back = linear, "start" if stages else "linear"
@@ -49,9 +50,9 @@ def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages:
     return replace(transform, provenance={**transform.provenance, "stepped_back": back})
 
 
-def _agreement(pair: AlignedPair, transform: Transform) -> Optional[np.ndarray]:
+def _agreement(search: ResidualSearch, transform: Transform) -> Optional[np.ndarray]:
     """(n,) at the fixed image's distinctive points, the same ones for every transform."""
-    found = residual(pair.fixed, pair.moving, transform.forward, pair.fixed_mask)
+    found = search.of(transform.forward)
     return None if found is None else found.agreement.numpy()
 
 

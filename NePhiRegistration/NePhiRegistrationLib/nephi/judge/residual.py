@@ -72,70 +72,92 @@ class Residual:
 
 
 def residual(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor] = None) -> Optional[Residual]:
-    """Estimate the error of a map from the images.
+    """Estimate the error of a map from the images; see :class:`ResidualSearch`.
+
+    Args:
+        forward: fixed to moving LPS mm.
+    """
+    search = ResidualSearch.between(fixed, moving, mask)
+    return None if search is None else search.of(forward)
+
+
+@dataclass(frozen=True)
+class ResidualSearch:
+    """Where the fixed image is distinctive, and what is looked for there in the moving image, for any map.
 
     Points by Förstner's measure; descriptors MIND-SSC (Heinrich et al., MICCAI 2013), which see shapes whatever the
     contrast; a full search with a parabola through the best place and its neighbours; and the same search back.
 
-    Args:
-        fixed, moving: the images.
-        forward: fixed to moving LPS mm.
-        mask: (k, j, i) bool on the fixed image; where to look.
-
-    Returns:
-        None where the images show too few distinctive points in common.
-    """
-    scene = _scene(fixed, moving, forward, mask)
-    if scene is None:
-        return None
-    at = distinctive_points(scene.fixed, scene.inside, POINTS)
-    seen = scene.seen[tuple(at.T)]
-    if int(seen.sum()) < FEWEST:
-        return None
-    reach = REACH[scene.grid.dim]
-    here, there = (mind_ssc(values[None]).movedim(0, -1).contiguous() for values in (scene.fixed, scene.warped))
-    steps, within = _search(here, there, at, reach)
-    back, _ = _search(there, here, at + steps.round().long(), reach)
-    agrees = (steps + back).norm(dim=1) <= AGREES
-    steps = (steps - back) / 2  # a parabola's bias is the same both ways
-    points, places = scene.grid.to_world(torch.stack([at, at + steps]).flip(-1).double())
-    return Residual(points, (places - points).float(), within & agrees, seen, reach * min(scene.grid.spacing))
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """Both images on one isotropic grid around the mask, in [0, 1]; what is inside the fixed mask, and what of the grid
-    the map takes into the moving image, where it counts; (k, j, i) each.
+    Attributes:
+        grid: isotropic, around the mask.
+        inside: (k, j, i) bool on it; where to look.
+        at: (n, d) distinctive voxels (k, j, i).
+        descriptors: of the fixed image, (k, j, i, channels).
+        moving: the moving image, made as coarse.
+        known: (k, j, i) bool on ``field``; None means that all voxels count.
+        field: the moving image's own grid.
     """
 
-    fixed: Tensor
-    warped: Tensor
-    inside: Tensor
-    seen: Tensor
     grid: Grid
+    inside: Tensor
+    at: Tensor
+    descriptors: Tensor
+    moving: Image
+    known: Optional[Tensor]
+    field: Grid
+
+    @classmethod
+    def between(cls, fixed: Image, moving: Image, mask: Optional[Tensor] = None) -> Optional[ResidualSearch]:
+        """Look at two images.
+
+        Args:
+            mask: (k, j, i) bool on the fixed image; where to look.
+
+        Returns:
+            None where the fixed image shows nothing.
+        """
+        inside = torch.ones(fixed.grid.shape, dtype=torch.bool) if mask is None else mask.cpu()
+        volume = math.prod(fixed.grid.spacing) * int(inside.sum())
+        spacing = max(volume / VOXELS[fixed.grid.dim], math.prod(fixed.grid.spacing)) ** (1 / fixed.grid.dim)
+        share, grid = downsample(inside.float(), fixed.grid, spacing)
+        fixed, moving = fixed.to(CPU), moving.to(CPU)
+        values, _ = downsample(filled(fixed.values, fixed.known), fixed.grid, spacing)
+        box, grid = bounding_box(grid, share > 0, REACH[grid.dim] + 4)
+        values, inside = values[box], share[box] > 0.5
+        if not _varied(values[inside]):
+            return None
+        values = normalise(values, inside)
+        coarse = filled(moving.values, moving.known), moving.grid
+        if spacing > min(moving.grid.spacing):
+            coarse = downsample(*coarse, spacing)
+        return cls(grid, inside, distinctive_points(values, inside, POINTS), _described(values),
+                   Image(*coarse, moving.name), moving.known, moving.grid)
+
+    def of(self, forward: Map) -> Optional[Residual]:
+        """The error of a map, fixed to moving LPS mm; None where the images show too few distinctive points in common.
+        """
+        grid = self.grid
+        displacements = through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
+        points = grid.points(CPU, dtype=torch.float64) + displacements
+        warped = sample(self.moving.values, self.moving.grid, points, fill=float(self.moving.values.min()))
+        warped, shown = warped.view(grid.shape), self.field.contains(points).view(grid.shape)
+        if self.known is not None:
+            shown &= sample(self.known.float(), self.field, points).view(grid.shape) > 0.5
+        seen = shown[tuple(self.at.T)]
+        if int(seen.sum()) < FEWEST or not _varied(warped[self.inside & shown]):
+            return None
+        reach, here, there = REACH[grid.dim], self.descriptors, _described(normalise(warped, self.inside & shown))
+        steps, within = _search(here, there, self.at, reach)
+        back, _ = _search(there, here, self.at + steps.round().long(), reach)
+        agrees = (steps + back).norm(dim=1) <= AGREES
+        steps = (steps - back) / 2  # a parabola's bias is the same both ways
+        points, places = grid.to_world(torch.stack([self.at, self.at + steps]).flip(-1).double())
+        return Residual(points, (places - points).float(), within & agrees, seen, reach * min(grid.spacing))
 
 
-def _scene(fixed: Image, moving: Image, forward: Map, mask: Optional[Tensor]) -> Optional[_Scene]:
-    inside = torch.ones(fixed.grid.shape, dtype=torch.bool) if mask is None else mask.cpu()
-    volume = math.prod(fixed.grid.spacing) * int(inside.sum())
-    spacing = max(volume / VOXELS[fixed.grid.dim], math.prod(fixed.grid.spacing)) ** (1 / fixed.grid.dim)
-    share, grid = downsample(inside.float(), fixed.grid, spacing)
-    fixed, moving = fixed.to(CPU), moving.to(CPU)
-    values, _ = downsample(filled(fixed.values, fixed.known), fixed.grid, spacing)
-    box, grid = bounding_box(grid, share > 0, REACH[grid.dim] + 4)
-    values, share = values[box], share[box]
-    displacements = through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
-    points = grid.points(CPU, dtype=torch.float64) + displacements
-    coarse = filled(moving.values, moving.known), moving.grid
-    if spacing > min(moving.grid.spacing):
-        coarse = downsample(*coarse, spacing)
-    warped = sample(*coarse, points, fill=float(moving.values.min())).view(grid.shape)
-    inside, seen = share > 0.5, moving.grid.contains(points).view(grid.shape)
-    if moving.known is not None:
-        seen &= sample(moving.known.float(), moving.grid, points).view(grid.shape) > 0.5
-    if not all(_varied(values[where]) for values, where in ((values, inside), (warped, inside & seen))):
-        return None
-    return _Scene(normalise(values, inside), normalise(warped, inside & seen), inside, seen, grid)
+def _described(values: Tensor) -> Tensor:
+    """Descriptors (k, j, i, channels) of an image (k, j, i) in [0, 1]."""
+    return mind_ssc(values[None]).movedim(0, -1).contiguous()
 
 
 def _varied(values: Tensor) -> bool:
