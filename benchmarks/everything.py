@@ -61,20 +61,29 @@ def command(method: str, case: dict, folder: Path, args: argparse.Namespace) -> 
             "--preset", case["preset"], *masks]
 
 
+LAUNCHER = """import json, os, sys
+pid = os.fork()
+if not pid:
+    os.execvp(sys.argv[1], sys.argv[1:])
+_, status, used = os.wait4(pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6]))"""
+"""A small process between this one and a program: a peak of memory counts from what forked it."""
+
+
 def timed(words: Sequence[str], folder: Path, threads: int) -> dict:
-    """Run a command; wall and processor seconds and peak memory of its process, or why it failed."""
+    """Run a command; wall and processor seconds and peak memory (GB) of its process, or why it failed."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     start = time.perf_counter()
-    with open(folder / "log.txt", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT,
-                                   env={**os.environ, **dict.fromkeys(names, str(threads))})
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    done = subprocess.run([sys.executable, "-S", "-c", LAUNCHER, *words], capture_output=True, text=True,
+                          errors="replace", env={**os.environ, **dict.fromkeys(names, str(threads))}, check=False)
     seconds = time.perf_counter() - start
-    if process.returncode:
-        lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return {"failed": lines[-1] if lines else f"exit code {process.returncode}"}
-    return {"seconds": seconds, "processor": used.ru_utime + used.ru_stime, "memory": used.ru_maxrss / 1e6}
+    (folder / "log.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    lines = done.stdout.strip().splitlines()
+    code, processor, memory = json.loads(lines[-1]) if lines else (done.returncode, 0.0, 0.0)
+    if code:
+        said = (done.stderr.strip() or "\n".join(lines[:-1])).splitlines()
+        return {"failed": said[-1] if said else f"exit code {code}"}
+    return {"seconds": seconds, "processor": processor, "memory": memory}
 
 
 def judged(case: dict, transform: sitk.Transform) -> dict:
