@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 CLEAR = 2.0  # standard errors that a change of the mean agreement has to exceed to count
 CHANCE = 0.1  # mean agreement that unrelated images can reach
+DONE = 0.98  # mean agreement with which nothing is left to do
+HARM = 0.1  # by which the mean agreement has to fall at least where there is some
 
 
 def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages: tuple[Stage, ...] = ()) -> Transform:
@@ -57,12 +59,15 @@ def _agreement(search: ResidualSearch, transform: Transform) -> Optional[np.ndar
 
 
 def _borne_out(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether the mean agreement over the same points bears a deformation out: where there is hardly any it has to
-    rise clearly, elsewhere it must not fall clearly. Where most of an image stands still, as around a beating heart,
+    """Whether the mean agreement over the same points bears a deformation out: where nothing is left to do it has to
+    rise, where there is hardly any it has to
+    rise clearly, elsewhere it must not fall clearly and by a tenth. Where most of an image stands still, as around a beating heart,
     most points are in their place before and after, and the mean can only tremble."""
     gain = after - before
     clear = CLEAR * gain.std() / np.sqrt(len(gain))
-    return bool(gain.mean() > clear if after.mean() < CHANCE else gain.mean() > -clear)
+    if before.mean() >= DONE:
+        return bool(gain.mean() > 0)
+    return bool(gain.mean() > clear if after.mean() < CHANCE else gain.mean() > -max(clear, HARM))
 
 
 def _no_better_than(evidence: Optional[dict]) -> bool:

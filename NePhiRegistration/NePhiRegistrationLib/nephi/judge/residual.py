@@ -28,6 +28,7 @@ FEWEST = 12  # points; fewer tell nothing
 VOXELS = {2: 256**2, 3: 64**3}  # inside the mask on the grid that is searched: few enough for seconds
 REACH = {2: 6, 3: 4}  # voxels of that grid that the search goes along each axis
 AGREES = 1.0  # voxels of that grid within which the way back has to end
+IN_PLACE = 0.5  # voxels of that grid that are no displacement
 PATCH = (-2, 0, 2)  # voxels along each axis of which the descriptors are compared; each covers 5 itself
 
 
@@ -52,9 +53,11 @@ class Residual:
     @property
     def agreement(self) -> Tensor:
         """(n,) how well the images agree at each point: 1 where it is found in its place, 0 at the end of the reach,
-        where it is not found and where it is not seen."""
-        agreed = (1 - self.displacements.norm(dim=1) / self.reach).clamp_min(0)
-        return torch.where(self.found & self.seen, agreed, 0.0)
+        where it is not found and where it is not seen. Within half a voxel of the search it is in its place: what
+        stands still in an image must not outvote what moves by trembling."""
+        voxel = self.reach / REACH[self.points.shape[1]]
+        beyond = (self.displacements.norm(dim=1) - IN_PLACE * voxel).clamp_min(0)
+        return torch.where(self.found & self.seen, (1 - beyond / self.reach).clamp_min(0), 0.0)
 
     def to_dict(self) -> dict:
         """Of the points that are seen: ``estimate``, the mean distance in mm, a point that is not found counting as the
