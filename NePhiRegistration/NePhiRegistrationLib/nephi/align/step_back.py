@@ -59,10 +59,12 @@ def _agreement(search: ResidualSearch, transform: Transform) -> Optional[np.ndar
 
 
 def _borne_out(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether the mean agreement over the same points bears a deformation out: where nothing is left to do it has to
-    rise, where there is hardly any it has to
-    rise clearly, elsewhere it must not fall clearly and by a tenth. Where most of an image stands still, as around a beating heart,
-    most points are in their place before and after, and the mean can only tremble."""
+    """Whether the mean agreement over the same points bears a deformation out.
+
+    Where nothing was left to do it has to rise, where there is hardly any it has to rise clearly, and elsewhere it must
+    not fall clearly and by a tenth: where most of an image stands still, as around a beating heart, most points are in
+    their place before and after, and the mean can only tremble.
+    """
     gain = after - before
     clear = CLEAR * gain.std() / np.sqrt(len(gain))
     if before.mean() >= DONE:
