@@ -9,7 +9,7 @@ import pytest
 import torch
 from nephi.align.levels import AlignedPair
 from nephi.align.registration import run
-from nephi.align.step_back import harmless
+from nephi.align.step_back import borne_out, harmless
 from nephi.geometry import Frame, Grid
 from nephi.images.image import Image
 from nephi.judge.verdict import verdict
@@ -87,6 +87,17 @@ def test_a_registration_of_equal_images_steps_back_unless_told_never_to(step_bac
     fixed = image((0.0, 0.0, 0.0))
     options = Options(affine="none", iterations=(3,), resolution=(12.0,), device="cpu", step_back=step_back)
     assert len(run(fixed, fixed, options).stages) == stages
+
+
+@pytest.mark.parametrize("before, after, kept", [
+    ([1.0] * 94 + [0.0] * 6, [1.0] * 88 + [0.0] * 12, True),  # most stand still, a few are lost
+    ([1.0] * 94 + [0.0] * 6, [1.0] * 70 + [0.0] * 30, False),
+    ([1.0] * 100, [1.0] * 98 + [0.5] * 2, False),  # nothing was left to do
+    ([0.0] * 100, [0.0] * 98 + [1.0] * 2, False),  # as between unrelated images
+    ([0.0] * 100, [0.0] * 94 + [1.0] * 6, True),
+])
+def test_points_bear_a_deformation_out(before, after, kept):
+    assert borne_out(np.array(before), np.array(after)) == kept
 
 
 def test_the_verdict_says_what_was_left_out():

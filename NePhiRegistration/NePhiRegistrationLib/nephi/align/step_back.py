@@ -41,7 +41,7 @@ def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages:
     search = ResidualSearch.between(pair.fixed, pair.moving, pair.fixed_mask)
     before, after = (None if search is None else _agreement(search, tried) for tried in (linear, transform))
     back: Optional[str] = None
-    if before is not None and after is not None and not _borne_out(before, after):
+    if before is not None and after is not None and not borne_out(before, after):
         transform, back = linear, "start" if stages else "linear"
         if not stages and _no_better_than(transform.provenance.get("linear")):
             transform, back = replace(linear, affine=start), "start"
@@ -58,7 +58,7 @@ def _agreement(search: ResidualSearch, transform: Transform) -> Optional[np.ndar
     return None if found is None else found.agreement.numpy()
 
 
-def _borne_out(before: np.ndarray, after: np.ndarray) -> bool:
+def borne_out(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether the mean agreement over the same points bears a deformation out.
 
     Where nothing was left to do it has to rise, where there is hardly any it has to rise clearly, and elsewhere it must
