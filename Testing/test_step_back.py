@@ -92,6 +92,7 @@ def test_a_registration_of_equal_images_steps_back_unless_told_never_to(step_bac
 @pytest.mark.parametrize("before, after, kept", [
     ([1.0] * 94 + [0.0] * 6, [1.0] * 88 + [0.0] * 12, True),  # most stand still, a few are lost
     ([1.0] * 94 + [0.0] * 6, [1.0] * 70 + [0.0] * 30, False),
+    ([1.0] * 27 + [0.0] * 73, [1.0] * 19 + [0.0] * 81, False),  # between contrasts
     ([1.0] * 100, [1.0] * 98 + [0.5] * 2, False),  # nothing was left to do
     ([0.0] * 100, [0.0] * 98 + [1.0] * 2, False),  # as between unrelated images
     ([0.0] * 100, [0.0] * 94 + [1.0] * 6, True),

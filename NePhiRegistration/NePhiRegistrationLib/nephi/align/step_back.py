@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 CLEAR = 2.0  # standard errors that a change of the mean agreement has to exceed to count
 CHANCE = 0.1  # mean agreement that unrelated images can reach
 DONE = 0.98  # mean agreement with which nothing is left to do
-HARM = 0.1  # by which the mean agreement has to fall at least where there is some
+HARM = 0.1  # of the mean agreement: by how much it has to fall at least where there is some
 
 
 def harmless(pair: AlignedPair, transform: Transform, start: np.ndarray, stages: tuple[Stage, ...] = ()) -> Transform:
@@ -62,14 +62,14 @@ def borne_out(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether the mean agreement over the same points bears a deformation out.
 
     Where nothing was left to do it has to rise, where there is hardly any it has to rise clearly, and elsewhere it must
-    not fall clearly and by a tenth: where most of an image stands still, as around a beating heart, most points are in
+    not fall clearly and by a tenth of itself: where most of an image stands still, as around a beating heart, most points are in
     their place before and after, and the mean can only tremble.
     """
     gain = after - before
     clear = CLEAR * gain.std() / np.sqrt(len(gain))
     if before.mean() >= DONE:
         return bool(gain.mean() > 0)
-    return bool(gain.mean() > clear if after.mean() < CHANCE else gain.mean() > -max(clear, HARM))
+    return bool(gain.mean() > clear if after.mean() < CHANCE else gain.mean() > -max(clear, HARM * before.mean()))
 
 
 def _no_better_than(evidence: Optional[dict]) -> bool:
