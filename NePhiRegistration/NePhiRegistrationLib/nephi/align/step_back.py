@@ -62,8 +62,8 @@ def borne_out(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether the mean agreement over the same points bears a deformation out.
 
     Where nothing was left to do it has to rise, where there is hardly any it has to rise clearly, and elsewhere it must
-    not fall clearly and by a tenth of itself: where most of an image stands still, as around a beating heart, most points are in
-    their place before and after, and the mean can only tremble.
+    not fall clearly and by a tenth of itself: where most of an image stands still, as around a beating heart, most
+    points are in their place before and after, and the mean can only tremble.
     """
     gain = after - before
     clear = CLEAR * gain.std() / np.sqrt(len(gain))
