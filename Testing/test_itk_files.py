@@ -125,7 +125,7 @@ def test_beyond_the_field_the_affine_holds_without_a_jump(tmp_path):
     outwards = 1.3 * (torch.from_numpy(info.grid.corners()[-1]).float() - start)
     line = start + torch.linspace(0, 1, 800)[:, None] * outwards
     steps = np.linalg.norm(np.diff(_through_file(info.path, line), axis=0), axis=1)
-    assert steps.max() < 3 * np.median(steps)
+    assert steps.max() < 4 * np.median(steps)
 
 
 def test_the_fading_field_does_not_fold(tmp_path):

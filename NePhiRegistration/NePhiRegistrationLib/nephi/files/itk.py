@@ -31,7 +31,7 @@ SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 """File types; .h5 is compact and exact, .tfm and .txt are readable text, several times larger."""
 
 ROOM = 1.5  # of the displacement across a side of the image: over how far the spline fades beyond it
-_PAD_LIMIT = 0.1  # of the longest side: how far that is at most
+_PAD_LIMIT = 0.08  # of the longest side: how far that is at most
 
 
 @dataclass(frozen=True)

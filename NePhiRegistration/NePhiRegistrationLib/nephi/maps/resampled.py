@@ -56,9 +56,8 @@ def lattice_over(grid: Grid, spacing: tuple[float, ...]) -> Grid:
 
 
 def lattice_every(grid: Grid, every: float) -> Grid:
-    """Nodes about every so many voxels of a grid, but not so much coarser along the long sides of long voxels."""
-    mean = float(np.mean(grid.spacing))
-    return lattice_over(grid, tuple(min(every * s, max(s, every * mean)) for s in grid.spacing))
+    """Nodes about every so many voxels of a grid, equally far apart along all axes: maps do not know voxels."""
+    return lattice_over(grid, (every * grid.voxel,) * grid.dim)
 
 
 def exact_where_suspect(determinants: Tensor, exact: Map, grid: Grid, mask: Optional[Tensor] = None) -> Tensor:
