@@ -17,7 +17,7 @@ from .coarsest import CHECK_POINTS, JUDGED, SEED, TOLERANCE, coarsest_within, de
 from .map import Composition, Map
 from .resampled import lattice_every, lattice_over, through_splines
 
-LARGEST = 15.5  # MB of coefficients over the image, as files hold them; up to a half more around it
+LARGEST = 15.0  # MB of coefficients over the image, as files hold them; up to a half more around it
 FAITHFUL = 0.5  # voxels: with a larger error images are carried by the fields themselves
 
 
