@@ -36,15 +36,23 @@ tail -1 "$output/tests.txt"
 
 training=$output/training
 mkdir -p "$training"
+# Label maps of brains where they are; made-up chests alone elsewhere, which is another training than a checkpoint's.
+data=$(for folder in ../shared/data shared/data; do [ -d "$folder/brain_labels" ] && echo "$folder" && break; done || true)
 start=(--start universal)
-if [ -n "$checkpoint" ]; then
+if [ -n "$checkpoint" ] && [ -n "$data" ]; then
   cp "$checkpoint/checkpoint.npz" "$training/"
   start=(--resume)
 fi
-sed "s/^checkpoint_every *=.*/checkpoint_every = 20\ndevice = \"$device\"/" \
-  NePhiRegistration/Resources/Training/universal.toml > "$training/universal.toml"
+awk -v device="$device" -v labels="${data:+1}" '
+  /^\[/ { skip = 0 }
+  /^\[\[data\]\]/ { head = $0; next }
+  head != "" { skip = ($0 ~ /"labels"/ && labels == ""); if (!skip) print head; head = "" }
+  skip { next }
+  /^checkpoint_every/ { print "checkpoint_every = 5"; print "device = \"" device "\""; next }
+  { print }' NePhiRegistration/Resources/Training/universal.toml > "$training/universal.toml"
 if [ "$(left)" -gt 20 ]; then
-  timeout -s TERM "$(left)" "$python" -m nephi train "$training/universal.toml" -o "$training" "${start[@]}" -q || true
+  timeout -s TERM "$(left)" "$python" -m nephi train "$training/universal.toml" -o "$training" \
+    ${data:+--data "$data"} "${start[@]}" -q || true
 fi
 if [ -f "$training/checkpoint.npz" ]; then
   split -b 16m -d "$training/checkpoint.npz" "$output/checkpoint.npz."

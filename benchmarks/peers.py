@@ -80,21 +80,30 @@ def _fields_first_axis_last(field: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(field.transpose(*spatial[::-1], field.ndim - 1), dtype=np.float32)
 
 
-def elastix(case: dict, given: dict, folder: Path) -> dict:
-    """itk-elastix's default parameter maps, affine then B-spline, with the pair's masks. It has no inverse.
+def elastix_inputs(case: dict, itk) -> tuple:
+    """The images, the masks by role, and itk-elastix's default parameter maps, affine then B-spline.
 
     One default is changed: the masks are not eroded at the coarse levels, where nothing of a lung's mask would be left
-    and elastix would stop with "No valid voxels". The threads come from the environment: with ``number_of_threads``
-    above 1 the process crashes (ITKElastix issues 160 and 295).
+    and elastix would stop with "No valid voxels".
     """
-    import itk
-
     fixed, moving = (itk.imread(case[role], itk.F) for role in ("fixed", "moving"))
     masks = {role: itk.imread(case[role], itk.UC) for role in ("fixed_mask", "moving_mask") if case[role]}
     parameters = itk.ParameterObject.New()
     for kind in ("affine", "bspline"):
         parameters.AddParameterMap(parameters.GetDefaultParameterMap(kind))
     parameters.SetParameter("ErodeMask", "false")
+    return fixed, moving, masks, parameters
+
+
+def elastix(case: dict, given: dict, folder: Path) -> dict:
+    """itk-elastix with its default parameters and the pair's masks. It has no inverse.
+
+    The threads come from the environment: with ``number_of_threads`` above 1 the process crashes (ITKElastix issues 160
+    and 295).
+    """
+    import itk
+
+    fixed, moving, masks, parameters = elastix_inputs(case, itk)
     if given["seed"]:
         parameters.SetParameter("RandomSeed", str(121212 + given["seed"]))  # 121212 is elastix's default
     watch = Stopwatch()

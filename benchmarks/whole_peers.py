@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from peers import elastix_inputs
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -48,17 +49,11 @@ def ants(case: dict, folder: Path, threads: int) -> None:
 
 
 def elastix(case: dict, folder: Path, threads: int) -> None:
-    """elastix's default affine and B-spline parameters, with the pair's masks."""
+    """elastix's default parameters, affine then B-spline, with the pair's masks; threads as the environment says."""
     import itk
 
-    fixed, moving = (itk.imread(case[role], itk.F) for role in ("fixed", "moving"))
-    masks = {role: itk.imread(case[role], itk.UC) for role in ("fixed_mask", "moving_mask") if case[role]}
-    parameters = itk.ParameterObject.New()
-    for kind in ("affine", "bspline"):
-        parameters.AddParameterMap(parameters.GetDefaultParameterMap(kind))
-    parameters.SetParameter("ErodeMask", "false")
-    warped, transform = itk.elastix_registration_method(fixed, moving, parameter_object=parameters,
-                                                        number_of_threads=threads, log_to_console=False, **masks)
+    fixed, moving, masks, parameters = elastix_inputs(case, itk)
+    warped, transform = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, **masks)
     itk.imwrite(warped, str(folder / "warped.nii.gz"))
     field = itk.transformix_deformation_field(moving, transform, output_directory=str(folder))
     image = sitk.GetImageFromArray(np.asarray(itk.array_view_from_image(field)), isVector=True)

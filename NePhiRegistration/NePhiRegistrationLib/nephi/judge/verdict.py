@@ -109,15 +109,18 @@ AT_HOME_VOXELS = 0.1
 """Of images that are in place to this mean error nothing has to improve."""
 
 
+def _at_home(metrics: Mapping) -> bool:
+    found = metrics.get("residual_mm")
+    return found is not None and found["estimate"] <= AT_HOME_VOXELS * metrics["voxel_mm"]
+
+
 def _similarity(metrics: Mapping) -> Iterator[Evidence]:
     """Correlation can change sign between contrasts; mutual information cannot."""
     before, after = metrics["similarity"]["before"], metrics["similarity"]["after"]
     if before is None or after is None:
         return
     text = f"{before['nmi']:.3f} → {after['nmi']:.3f}"
-    found = metrics.get("residual_mm")
-    at_home = found is not None and found["estimate"] <= AT_HOME_VOXELS * metrics["voxel_mm"]
-    if after["nmi"] > before["nmi"] or at_home:
+    if after["nmi"] > before["nmi"] or _at_home(metrics):
         yield Evidence("shared information", text)
     else:
         yield Evidence("shared information", text, "check",
@@ -136,8 +139,7 @@ def _linear(provenance: Mapping, metrics: Mapping) -> Iterator[Evidence]:
         yield _graded("second-best linear alignment", f"{100 * share:.0f} % of the information", share, SECOND_BEST,
                       "the linear alignment is unsure: a different one shares "
                       + (f"{100 * share:.0f} % as much information" if share < 10 else "more information"))
-    found = metrics.get("residual_mm")
-    if back and found is not None and found["estimate"] <= AT_HOME_VOXELS * metrics["voxel_mm"]:
+    if back and _at_home(metrics):
         yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back])
     elif back:
         what = {"linear": "the deformation did not make the images agree better, so the result is the linear alignment",
