@@ -314,7 +314,7 @@ BAD_OPTIONS = {
     "labels without label maps": (["--labels", "3"], "give --fixed-labels and --moving-labels"),
     "labels that are no numbers": (["--labels", "a,b"], "not a list of label numbers"),
     "unknown preset": (["--preset", "lungs"], "lung-ct"),
-    "unknown option": (["--no-such-option", "3"], "--no-such-option"),
+    "unknown option": (["--no-such-option", "3"], "--no-such-option 3; see 'nephi register --help'"),
     "unknown value": (["--similarity", "ssd"], "mind"),
     "value out of range": (["--seed", "-1"], "seed"),
     "no number": (["--hidden", "wide"], "'wide'"),

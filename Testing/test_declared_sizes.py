@@ -12,8 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from nephi import device
 from nephi.errors import InputError
+from nephi.files.initial_files import read_initial_transform
 from nephi.files.points import read_landmark_pairs, read_points
+from nephi.geometry import Grid
 from nephi.images import checks
 from nephi.images.reading import read_image, read_labels
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -124,6 +127,33 @@ def test_no_more_than_the_header_says_is_inflated_of_a_nifti_file(tmp_path):
     before = _peak()
     assert read_image(tmp_path / "a.nii.gz").known is None
     assert _peak() - before < 2e8
+
+
+def _field_of_many_nodes(path: Path) -> None:
+    """A displacement field of a few nodes that claims to have more than there is memory."""
+    few, many = (5.0, 4.0, 3.0), (30000.0, 20000.0, 1000.0)
+    field = sitk.Image([int(n) for n in few], sitk.sitkVectorFloat64, 3)
+    sitk.WriteTransform(sitk.DisplacementFieldTransform(field), str(path))
+    content = path.read_bytes()
+    for written in (lambda size: struct.pack("<3d", *size), lambda size: b" ".join(b"%d" % n for n in size)):
+        content = content.replace(written(few), written(many), 1)
+    path.write_bytes(content)
+
+
+def _matrix_of_many_rows(path: Path) -> None:
+    kind = b"AffineTransform_double_3_3\0"
+    path.write_bytes(struct.pack("<5i", 0, 2**31 - 8, 1, 0, len(kind)) + kind + bytes(96))
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.h5", _field_of_many_nodes), ("a.tfm", _field_of_many_nodes),
+                                             ("a.txt", _field_of_many_nodes), ("a.mat", _matrix_of_many_rows)])
+def test_a_transform_that_claims_more_than_there_is_memory_is_refused(tmp_path, monkeypatch, name, write):
+    monkeypatch.setattr(device, "free_memory", lambda: 4e9)
+    write(tmp_path / name)
+    before, limits = _peak(), resource.getrlimit(resource.RLIMIT_AS)
+    with pytest.raises(InputError, match=rf"{name} takes more than the [\d.]+ GB of memory that are free; check"):
+        read_initial_transform(tmp_path / name, Grid((9, 9, 9), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).flatten())))
+    assert _peak() - before < 2e8 and resource.getrlimit(resource.RLIMIT_AS) == limits
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.mrk.json", "a.fcsv"])

@@ -269,6 +269,20 @@ def test_a_folded_field_is_refused_with_its_share(tmp_path):
         start_from_itk(field, CUBE, "initial field")
 
 
+def test_nodes_are_not_made_ever_finer_for_a_field_that_nearly_folds(caplog):
+    grid = Grid((24, 24, 24), (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).flatten()))
+    wave = 2 * np.pi / 16
+    points = grid.points("cpu").view(*grid.shape, 3).double().numpy()
+    errors = {}
+    for steep in (0.3, 0.95):
+        shifts = steep * np.sin(wave * points) / wave
+        field = sitk.DisplacementFieldTransform(placed(shifts, grid))
+        errors[steep] = start_from_itk(field, grid, "initial field").quality
+    assert errors[0.3]["round_trip_voxels"] <= 0.05 and errors[0.95]["round_trip_voxels"] > 0.05
+    assert errors[0.95]["spacing_mm"] == 2.0  # nodes half as far apart would help little and take eight times as long
+    assert "the largest errors are" in caplog.text
+
+
 def test_images_that_are_no_fields_and_fields_of_no_numbers_are_refused(tmp_path):
     sitk.WriteImage(sitk.Image([8, 8, 8], sitk.sitkFloat32), str(tmp_path / "scalar.nii.gz"))
     with pytest.raises(InputError, match="3D image with 1 values in each voxel; give a displacement image"):

@@ -1,5 +1,8 @@
 """Images carried through a transform, against SimpleITK's own resampling."""
 
+import ctypes
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -101,3 +104,16 @@ def test_a_grid_too_large_for_the_memory_is_refused_at_once_with_both_sizes(way)
 
 def test_the_memory_that_is_free_is_a_positive_number_of_bytes():
     assert free_memory() > 1e8
+
+
+def test_windows_is_asked_for_its_free_memory(monkeypatch):
+    def tell(status: object) -> int:
+        told = status._obj
+        assert told.length == 64  # as Windows wants to be told, of 64 bits or 32
+        told.all, told.free = 16 * 10**9, 3 * 10**9
+        return 1
+
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=SimpleNamespace(GlobalMemoryStatusEx=tell)),
+                        raising=False)
+    assert free_memory() == 3e9

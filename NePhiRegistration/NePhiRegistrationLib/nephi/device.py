@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -33,11 +37,43 @@ def pick_device(name: str) -> torch.device:
 
 
 def free_memory() -> float:
-    """Bytes of main memory that can still be taken; on systems that do not tell, all of it, or infinity."""
+    """Bytes of main memory that can still be taken; on macOS, which does not tell, all of it."""
+    if sys.platform == "win32":
+        status = _WindowsMemory(ctypes.sizeof(_WindowsMemory))
+        told = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return float(status.free) if told else math.inf
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
-        pages = getattr(os, "sysconf_names", {})
-        known = "SC_PHYS_PAGES" in pages and "SC_PAGE_SIZE" in pages
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) if known else math.inf
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+@contextmanager
+def within_free_memory() -> Iterator[None]:
+    """Whatever asks for more memory than is free meanwhile is told that there is none, as Windows does by itself.
+
+    For a library that believes the sizes in a file: Linux would promise it all and end the process when it is taken.
+    """
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as line:
+            taken = int(line.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError):
+        yield
+        return
+    before, most = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [int(taken + free_memory()), *(limit for limit in (before, most) if limit != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_AS, (min(limits), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, most))
+
+
+class _WindowsMemory(ctypes.Structure):
+    """MEMORYSTATUSEX; sizes in bytes."""
+
+    _fields_ = (("length", ctypes.c_uint32), ("load", ctypes.c_uint32), *((name, ctypes.c_uint64) for name in (
+        "all", "free", "all_with_pages", "free_with_pages", "all_addresses", "free_addresses", "extended")))

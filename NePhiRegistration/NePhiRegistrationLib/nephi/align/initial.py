@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 
 STEPS = (4.0, 2.0, 1.0)  # voxels between the nodes that are tried
 MOST_NODES = 4_000_000
+MANY_NODES = 500_000  # of which the inverse takes long enough to be said
 TOLERANCE = 0.05  # voxels, the largest error of the map and of its inverse with which nodes are close enough
+FINER_HELPS = 0.5  # of an error is left at most with half the step; where the map nearly folds no step is small enough
 CHECK_POINTS = 8192
 REACH = 0.25  # of the fixed image's side: the farthest that the lattice goes beyond it
 BEYOND = 4  # nodes around the image
@@ -178,11 +180,14 @@ def _with_stages(matrix: np.ndarray, displace: Displace, pairs: tuple[Tensor, Te
     """
     back, voxel, frame = np.linalg.inv(matrix), fixed.voxel, Frame.of(fixed)
     points, bent = pairs[0], apply_affine(back, pairs[1])
-    start, pair, folded = None, None, 0.0
+    start, pair, folded, worst = None, None, 0.0, math.inf
     for step in STEPS:
         grid = lattice_over(fixed, (step * voxel,) * fixed.dim)
         if step < STEPS[0] and grid.count > MOST_NODES:
             break
+        if grid.count > MANY_NODES:
+            log.warning("The %s is inverted at %.1f million points, which takes up to a minute or two.", name,
+                        grid.count / 1e6)
         nodes = grid.points(CPU).double()
         shifts = apply_affine(back, nodes + displace(grid).reshape_as(nodes)) - nodes
         if not bool(shifts.isfinite().all()):
@@ -197,8 +202,9 @@ def _with_stages(matrix: np.ndarray, displace: Displace, pairs: tuple[Tensor, Te
             there.map(points) - bent, again.map(there.map(points)) - points)]
         quality = dict(zip(("spacing_mm", "forward_voxels", "round_trip_voxels"), (step * voxel, *errors)))
         start = Start(matrix, (pair,), quality)
-        if max(errors) <= TOLERANCE:
+        if max(errors) <= TOLERANCE or max(errors) > FINER_HELPS * worst:
             break
+        worst = max(errors)
     if folded:
         raise InputError(f"The {name} folds in {100 * folded:.2g} % of the fixed image's voxels, where it has no "
                          "inverse; smooth it, or give its linear part alone.")

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from ..align.initial import Start, start_from, start_from_itk
-from ..device import free_memory
+from ..device import free_memory, within_free_memory
 from ..errors import InputError, reason
 from ..geometry import Grid
 from ..maps.map import CPU
@@ -22,6 +22,7 @@ from ..storage import PathLike
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _HEAD = 4096  # bytes in which a text shows what it is
 _ITK_TEXT = "#Insight Transform File"
+_NO_ROOM = re.compile("alloc|memory", re.IGNORECASE)  # how ITK and its libraries say so
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -51,8 +52,12 @@ def _itk(path: Path, name: str) -> sitk.Transform:
     text = _text(path)
     _refuse_others(text, path, name)
     try:
-        return _from_text(path) if text.startswith(_ITK_TEXT) else sitk.ReadTransform(str(path))
-    except (RuntimeError, ValueError) as error:
+        with within_free_memory():
+            return _from_text(path) if text.startswith(_ITK_TEXT) else sitk.ReadTransform(str(path))
+    except (RuntimeError, ValueError, MemoryError) as error:
+        if _NO_ROOM.search(str(error)):
+            raise InputError(f"The {name} takes more than the {free_memory() / 1e9:.1f} GB of memory that are free; "
+                             "check that the file is whole, or give a transform with fewer nodes.") from error
         raise InputError(f"The {name} cannot be read as an ITK transform ({reason(error)}); give an ITK transform as "
                          ".tfm, .txt, .mat or .h5, a displacement image, or a .nephi file.") from error
 
