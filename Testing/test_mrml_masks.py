@@ -9,21 +9,25 @@ import pytest
 
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 
+import slicer
 import vtk
 from mrml_scene import (
     add_linear,
     add_node,
     add_segmentation,
     add_volume,
+    as_vtk,
     new_scene,
     noise,
     oblique_matrix,
     turn_matrix,
 )
-from NePhiRegistrationLib.mrml import carried_segmentation, mask_nodes, transform_nodes, volume_nodes
+from nephi.geometry import Grid
+from nephi.images import masks
+from NePhiRegistrationLib.mrml import carried_segmentation, mask_nodes, node_geometry, transform_nodes, volume_nodes
 from NePhiRegistrationLib.mrml.node_error import NodeError
 from NePhiRegistrationLib.mrml.slabs import run_now
-from NePhiRegistrationLib.mrml.vtk_images import onto
+from NePhiRegistrationLib.mrml.vtk_images import new_image, onto
 
 SHAPE = (20, 24, 28)
 
@@ -105,6 +109,45 @@ def test_parents_of_the_mask_and_of_the_volume_are_both_honoured():
     assert shifted.any() and not np.array_equal(shifted, LUNG)
     image.SetAndObserveTransformNodeID(add_linear(move).GetID())
     assert np.array_equal(run_now(mask_nodes.read_mask(node, None, volume(image), "fixed")), LUNG)
+
+
+def without_header(mask: np.ndarray, kind: str, spacing=1.0):
+    """A mask whose file had no geometry, as Slicer loads it: a label map, or a segmentation made of one."""
+    matrix = np.diag([-spacing, -spacing, spacing, 1.0])
+    if kind == "label map":
+        return add_volume(mask, matrix, kind="LabelMapVolume", name="M")
+    node = add_segmentation({"a": mask}, matrix, name="M")
+    geometry = slicer.vtkSegmentationConverter.SerializeImageGeometry(as_vtk(matrix), new_image(mask))
+    node.GetSegmentation().SetConversionParameter(
+        slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(), geometry)
+    return node
+
+
+@pytest.mark.parametrize("kind", ["label map", "segmentation"])
+def test_a_mask_that_lost_its_header_is_taken_voxel_by_voxel_with_a_warning(kind, caplog):
+    mask = run_now(mask_nodes.read_mask(without_header(LUNG, kind), None, volume(), "fixed"))
+    assert np.array_equal(mask, LUNG)
+    assert "fixed mask 'M' has lost its header" in caplog.text and "voxel by voxel" in caplog.text
+    labels = run_now(mask_nodes.read_labels(without_header(LUNG, kind), volume(), "fixed"))
+    assert np.array_equal(labels.array, LUNG)
+
+
+@pytest.mark.parametrize("kind", ["label map", "segmentation"])
+@pytest.mark.parametrize("shape", [SHAPE[::-1], (20, 24, 26)])
+def test_a_lost_header_with_another_size_or_order_of_axes_is_refused(kind, shape):
+    node = without_header(box((4, 12), (5, 15), (6, 20), shape=shape), kind)
+    with pytest.raises(NodeError, match=r"The fixed mask 'M' has lost its header \(origin 0\) and has .* voxels, not"):
+        run_now(mask_nodes.read_mask(node, None, volume(), "fixed"))
+
+
+@pytest.mark.parametrize("spacing", [1.0, 2.0, 0.7])
+@pytest.mark.parametrize("origin", [0.0, 3.0, -40.0])
+@pytest.mark.parametrize("own", [(20, 24, 28), (9, 30, 12)])
+def test_slicer_and_the_engine_tell_a_lost_header_by_the_same_rule(spacing, origin, own):
+    beside = Grid((28, 24, 20), (2.0,) * 3, (origin, -origin, origin), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    grid = Grid(own, (spacing,) * 3, (0.0,) * 3, beside.direction)
+    said = masks._says_nothing(grid, beside) and min(masks._share(grid, beside), masks._share(beside, grid)) < 0.5
+    assert node_geometry.lost(grid.to_dict(), beside.to_dict()) == said
 
 
 def sphere(center, radius: float):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 import numpy as np
+import slicer
 import vtk
 
 from ..i18n import tr as _
 from .node_error import NodeError
-from .node_geometry import ijk_to_ras, numpy_matrix, vtk_matrix
+from .node_geometry import geometry_from, ijk_to_ras, is_grid, lost, numpy_matrix, same_geometry, vtk_matrix
 from .slabs import SLAB, Gradual, fill_slabs, slab_geometry, slab_slices
 from .volume_nodes import VolumeData
 from .vtk_images import image_array, onto, oriented, transform_to_world, volume_matrix
@@ -55,7 +56,7 @@ def read_mask(node: Any, segment_id: Optional[str], volume: VolumeData, role: st
     if node is None:
         return None
     name = f"{role} mask '{node.GetName()}'"
-    mask, used = np.zeros(volume.array.shape, dtype=np.uint8), list(parts(node, segment_id, name))
+    mask, used = np.zeros(volume.array.shape, dtype=np.uint8), seated(parts(node, segment_id, name), volume, name)
     for part in used:
         inside = part.reader(volume.geometry)
         yield from fill_slabs(mask, lambda slab, inside=inside: mask[slab] | inside(slab))
@@ -79,7 +80,8 @@ def read_labels(node: Any, volume: VolumeData, role: str) -> Gradual[Labels]:
         NodeError: as :func:`read_mask` does, or a label map has voxels that are not whole numbers.
     """
     name = f"{role} labels '{node.GetName()}'"
-    found, is_map = list(parts(node, None, name, visible=False)), node.IsA("vtkMRMLLabelMapVolumeNode")
+    found = seated(parts(node, None, name, visible=False), volume, name)
+    is_map = node.IsA("vtkMRMLLabelMapVolumeNode")
     array = np.zeros(volume.array.shape, dtype=found[0].integer_type if is_map else np.int32)
     if is_map:
         values = found[0].values(volume.geometry)
@@ -164,6 +166,7 @@ class Part:
         transform: takes it to the world (RAS); None is where it is.
         color: RGB 0 to 1, or None.
         label: the value of its voxels; None is all but 0.
+        lattice: the geometry of the label image that it is or was cropped from, where nothing else moves it; or None.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Part:
     transform: Optional[vtk.vtkAbstractTransform]
     color: Optional[tuple[float, float, float]] = None
     label: Optional[int] = None
+    lattice: Optional[dict] = None
 
     @property
     def empty(self) -> bool:
@@ -220,16 +224,71 @@ def parts(node: Any, segment_id: Optional[str], name: str, visible: bool = True)
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         if node.GetImageData() is None:
             raise NodeError(_("The {name} holds no image; load its file again or choose another.").format(name=name))
-        yield Part(node.GetName(), oriented(node.GetImageData(), volume_matrix(node)), transform)
+        image = oriented(node.GetImageData(), volume_matrix(node))
+        yield Part(node.GetName(), image, transform, lattice=_lattice(image) if transform is None else None)
         return
     if not node.IsA("vtkMRMLSegmentationNode"):
         raise NodeError(_("The {name} is neither a segmentation nor a label map; convert it or choose another.").format(
             name=name))
     segmentation = node.GetSegmentation()
+    lattice = _reference(segmentation) if transform is None else None
     for segment in _segment_ids(node, segment_id, name, visible):
         found = segmentation.GetSegment(segment)
         shape, label = _shape(found, name)
-        yield Part(found.GetName(), shape, transform, found.GetColor(), label)
+        drawn = lattice is not None and shape.IsA("vtkOrientedImageData") and _same_axes(shape, lattice)
+        yield Part(found.GetName(), shape, transform, found.GetColor(), label, lattice if drawn else None)
+
+
+def seated(found: Iterator[Part], volume: VolumeData, name: str) -> list[Part]:
+    """Parts of a mask or of labels where they belong beside a volume, as the engine's function of that name has it.
+
+    Where a label image has lost its header and has the volume's numbers of voxels it is taken voxel by voxel, which is
+    logged; with other numbers it is refused.
+
+    Raises:
+        NodeError: it is.
+    """
+    result = list(found)
+    for at, part in enumerate(result):
+        own, grid = part.lattice, volume.geometry
+        if own is None or same_geometry(own, grid) or not lost(own, grid):
+            continue
+        if list(own["size"]) != list(grid["size"]):
+            if sorted(own["size"]) != sorted(grid["size"]) and np.allclose(grid["origin"], 0):
+                continue  # at the volume's own origin a small label image may be right
+            raise NodeError(_("The {name} has lost its header (origin 0) and has {own} voxels, not {size} as the "
+                              "{volume}; load it anew with that volume's header.").format(
+                name=name, own=_sizes(own), size=_sizes(grid), volume=volume.name))
+        log.warning("The %s has lost its header (origin 0) and as many voxels along each axis as the %s: it is taken "
+                    "voxel by voxel; check in a viewer that its axes are in the same order.", name, volume.name)
+        result[at] = replace(part, shape=oriented(part.shape, ijk_to_ras(grid)), lattice=grid)
+    return result
+
+
+def _sizes(geometry: dict) -> str:
+    return " x ".join(map(str, geometry["size"]))
+
+
+def _lattice(image: Any) -> Optional[dict]:
+    """The geometry of an oriented image whose axes are at right angles and whose extent begins at 0."""
+    to_world = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(to_world)
+    matrix = numpy_matrix(to_world)
+    return geometry_from(matrix, image.GetDimensions()) if is_grid(matrix) and not any(image.GetExtent()[::2]) else None
+
+
+def _reference(segmentation: Any) -> Optional[dict]:
+    """The geometry of the label image that a segmentation came from, or of the volume that it was drawn on."""
+    converter, image = slicer.vtkSegmentationConverter, slicer.vtkOrientedImageData()
+    text = segmentation.GetConversionParameter(converter.GetReferenceImageGeometryParameterName())
+    return _lattice(image) if text and converter.DeserializeImageGeometry(text, image, False) else None
+
+
+def _same_axes(image: Any, lattice: dict) -> bool:
+    """Whether the voxels of an oriented image are some of those of a grid, by the same indices."""
+    to_world = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(to_world)
+    return np.allclose(numpy_matrix(to_world), ijk_to_ras(lattice), atol=1e-3 * min(lattice["spacing"]))
 
 
 def _segment_ids(node: Any, segment_id: Optional[str], name: str, visible: bool) -> list[str]:

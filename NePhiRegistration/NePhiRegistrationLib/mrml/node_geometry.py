@@ -6,6 +6,7 @@ A geometry is the dictionary of :meth:`nephi.geometry.Grid.to_dict`: ``size`` an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Optional
 
@@ -17,6 +18,8 @@ FLIP = np.array([-1.0, -1.0, 1.0])
 
 _FLIP_MATRIX = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ORTHOGONAL = 1e-4  # the largest cosine between axes of a grid; NRRD and NIfTI headers are this far off in practice
+
+_MOST = 0.5  # of a field of view
 
 _ROUNDING = 0.25  # voxels: axes that are turned to right angles without moving one further were rounded, not sheared
 
@@ -72,6 +75,25 @@ def same_geometry(first: dict, second: dict, tolerance: float = 1e-3) -> bool:
     # The error is linear in the index, so no voxel is further off than this.
     farthest = np.linalg.norm(np.abs(apart[:3]) @ last + np.abs(apart[:3, 3]))
     return bool(farthest <= tolerance * min(first["spacing"]))
+
+
+def lost(own: dict, beside: dict) -> bool:
+    """Whether a label image says nothing of where its voxels are, and yet puts them where a volume's are not.
+
+    The rule is the engine's (``nephi.images.masks.seated``), which Slicer's process never imports: origin 0, spacing 1
+    or the volume's, axes along the world's, and less than half of the fields of view in common.
+    """
+    plain = np.allclose(own["origin"], 0) and np.allclose(np.abs(np.reshape(own["direction"], (3, 3))), np.eye(3))
+    usual = np.allclose(own["spacing"], 1) or np.allclose(own["spacing"], beside["spacing"], rtol=1e-3)
+    return bool(plain and usual and min(_share(own, beside), _share(beside, own)) < _MOST)
+
+
+def _share(geometry: dict, other: dict) -> float:
+    """The share of a grid's field of view that lies in another's."""
+    axes = [(np.arange(count := min(n, 32)) + 0.5) / count * n - 0.5 for n in geometry["size"]]
+    points = np.stack([*(axis.ravel() for axis in np.meshgrid(*axes)), np.ones(math.prod(map(len, axes)))])
+    index = (np.linalg.inv(ijk_to_ras(other)) @ ijk_to_ras(geometry) @ points)[:3].T
+    return float(((index >= -0.5) & (index <= np.asarray(other["size"]) - 0.5)).all(1).mean())
 
 
 def to_lps(matrix: np.ndarray) -> np.ndarray:
