@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/nephi demo --output demo
 
 test: $(VENV)/.installed lint
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check NePhiRegistration Testing benchmarks

@@ -20,7 +20,10 @@ FEW = {"iterations": [2], "resolution": [20], "points": 10000, "device": "cpu"}
 
 
 def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    """With a smaller phantom."""
+    found = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    assert any("size=48" in example for example in found)
+    return [example.replace("size=48", "size=28") for example in found]
 
 
 def quicken(monkeypatch) -> None:

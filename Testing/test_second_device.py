@@ -128,7 +128,7 @@ def test_every_similarity_stays_on_the_device(second, similarity):
 
 @pytest.mark.parametrize(("preset", "changes"), [
     ("generic", {"weights": "auto", "affine": "affine"}), ("lung-ct", {"weights": "auto", "refinement": 2}),
-    ("brain-mri", {"weights": "auto"}), ("brain-mri", {"weights": "universal", "iterations": (0, 0)})])
+    ("brain-mri", {"weights": "universal", "iterations": (0, 0)})])
 def test_predictions_stay_on_the_device(second, preset, changes):
     assert _is_second(_run(_pair(3), Options.from_preset(preset, **{**QUICK, **changes})))
 

@@ -381,19 +381,16 @@ def test_a_killed_worker_fails_its_task_and_another_takes_its_place():
 
 
 @UNIX
-def test_running_out_of_memory_is_told_as_such_and_the_worker_lives_on():
+def test_running_out_of_memory_is_told_as_such_and_the_worker_lives_on(pipe, registered):
     resource = pytest.importorskip("resource")
-    pipe = Pipe().ready()
-    done = pipe.finish(pipe.client.request("register", *pair()))
     used = int(Path(f"/proc/{pipe.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (used + (150 << 20), resource.RLIM_INFINITY))
     request = pipe.finish(pipe.client.request("maps", {"grid_spacing": 0.1},
-                                              {"transform": done.reply.arrays["transform"]}))
+                                              {"transform": registered[0].reply.arrays["transform"]}))
+    resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert (request.state, request.failure) == ("failed", "memory"), request.message + request.details
     assert "memory" in request.message
-    resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert pipe.finish(pipe.client.request("register", *pair())).state == "finished"
-    pipe.close()
 
 
 def test_garbage_from_the_application_ends_the_worker_with_a_sentence():

@@ -1,4 +1,4 @@
-"""One of two processes of a test: python -m torch.distributed.run ... two_processes.py CONFIG FOLDER."""
+"""One of two processes of a test: python -m torch.distributed.run ... two_processes.py CONFIGS FOLDER."""
 
 import json
 import math
@@ -10,9 +10,10 @@ from nephi.training.parallel import Group
 from nephi.training.sources import make_source
 from nephi.training.trainer import new_state, train
 
-config, folder = make_config(json.loads(sys.argv[1])), Path(sys.argv[2])
-group = Group.join("cpu")
-state = new_state(config, group.device)
-losses = [math.fsum(terms.values()) for terms in train(state, config, make_source(config, Path(), True), group)]
+folder, group, losses = Path(sys.argv[2]), Group.join("cpu"), []
+for values in json.loads(sys.argv[1]):
+    config = make_config(values)
+    steps = train(new_state(config, group.device), config, make_source(config, Path(), True), group)
+    losses.append([math.fsum(terms.values()) for terms in steps])
 (folder / f"{group.rank}.json").write_text(json.dumps(losses), encoding="utf-8")
 group.leave()

@@ -25,19 +25,19 @@ class Failed(AssertionError):
     """Something is not as it should be."""
 
 
-def run(make: Callable[[], Any], size: int = SIZE, python: Optional[str] = None) -> None:
+def run(make: Callable[[], Any], size: Optional[int] = None, python: Optional[str] = None) -> None:
     """All scenarios, in under a minute on a laptop.
 
     Args:
         make: gives the module's logic.
-        size: voxels along the phantom's sides.
+        size: voxels along the phantom's sides; by default SIZE.
         python: the interpreter that makes the phantom; by default the application's own.
 
     Raises:
         Failed: what is wrong.
     """
     started = time.monotonic()
-    nodes = add_phantom(size, python=python)
+    nodes = add_phantom(size or SIZE, python=python)
     logic = make()
     try:
         outputs = registers(logic, nodes)

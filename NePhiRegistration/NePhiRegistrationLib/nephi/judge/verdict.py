@@ -72,7 +72,7 @@ def _graded(name: str, text: str, value: float, limits: tuple[float, float], con
     return Evidence(name, text, level, "" if level == "good" else concern)
 
 
-MEDIAN_VOXELS = (2.8, 6.0)
+MEDIAN_VOXELS = (2.4, 6.0)
 NOT_FOUND = (0.6, 0.85)
 """The share of distinctive points that have no counterpart near their place."""
 
@@ -93,6 +93,17 @@ def _residual(metrics: Mapping) -> Iterator[Evidence]:
         yield _graded("displacement of the points found, median", f"{length(found['median'])} ({voxels:.1f} voxels)",
                       voxels, MEDIAN_VOXELS, f"half of the distinctive points lie more than {voxels:.1f} voxels from "
                       "their place")
+
+
+CONFIRMED = (0.5, 1.5)
+"""The share of distinctive points that are found again at least, and the voxels of their median displacement at most,
+with which the images themselves confirm a result: doubts about the way there then say nothing of where it ended."""
+
+
+def _confirmed(metrics: Mapping) -> bool:
+    found = metrics.get("residual_mm")
+    return (found is not None and found["median"] is not None and found["found"] >= CONFIRMED[0]
+            and found["median"] <= CONFIRMED[1] * metrics["voxel_mm"])
 
 
 NOT_MET = (0.4, 0.8)
@@ -132,19 +143,20 @@ SECOND_BEST = (0.8, 1.5)
 
 
 def _linear(provenance: Mapping, metrics: Mapping) -> Iterator[Evidence]:
-    """How certain the linear alignment is, and whether the result stepped back to it."""
-    found, back = provenance.get("linear"), provenance.get("stepped_back")
+    """How certain the linear alignment is, and whether the result stepped back to it: doubts about the way, which count
+    unless the distinctive points confirm the end."""
+    found, back, confirmed = provenance.get("linear"), provenance.get("stepped_back"), _confirmed(metrics)
     if found:
         share = found["second"] / found["shared"] if found["shared"] > 0 else float("inf")
-        yield _graded("second-best linear alignment", f"{100 * share:.0f} % of the information", share, SECOND_BEST,
-                      "the linear alignment is unsure: a different one shares "
-                      + (f"{100 * share:.0f} % as much information" if share < 10 else "more information"))
-    if back and _at_home(metrics):
-        yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back])
-    elif back:
+        name, text = "second-best linear alignment", f"{100 * share:.0f} % of the information"
+        yield Evidence(name, text) if confirmed else _graded(
+            name, text, share, SECOND_BEST, "the linear alignment is unsure: a different one shares "
+            + (f"{100 * share:.0f} % as much information" if share < 10 else "more information"))
+    if back:
         what = {"linear": "the deformation did not make the images agree better, so the result is the linear alignment",
                 "start": "nothing made the images agree better, so the result is the start"}[back]
-        yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back], "check", what)
+        yield Evidence("stepped back to", {"linear": "the linear alignment", "start": "the start"}[back],
+                       *(() if confirmed else ("check", what)))
 
 
 def _judges(metrics: Mapping) -> Iterator[Evidence]:
