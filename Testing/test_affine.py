@@ -8,9 +8,11 @@ import SimpleITK as sitk
 import torch
 from nephi.align.linear import LinearAlignment, align
 from nephi.align.matching import MaskedImage, Matcher
+from nephi.align.orientation import recognised
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine, apply_matrix
 from nephi.images.image import Image
+from nephi.images.resampling import sample
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -119,6 +121,24 @@ def test_a_turned_image_is_turned_back_whatever_the_axis(axis, degrees):
     found = align(*pair(truth, moving_origin=(-50.0, -68.0, -35.0)))
     assert error(found.matrix, truth) < 1.5
     assert found.certainty > 8 and found.shared > 1.5 * found.second and found.overlap > 0.5
+
+
+@pytest.mark.parametrize("axis, degrees", [((1, -2, 3), 120), ((2, 1, -1), 150)])
+def test_an_image_that_was_resampled_turned_and_lost_its_corners_is_turned_back(axis, degrees):
+    truth = about(axis, degrees, (4.0, -6.0, 5.0))
+    fixed, _ = pair(np.eye(4))
+    cut = sample(fixed.values, fixed.grid, apply_affine(np.linalg.inv(truth), fixed.grid.points("cpu")))
+    found = align(fixed, Image(cut.view(fixed.grid.shape), fixed.grid))
+    assert error(found.matrix, truth) < 1.5
+
+
+def test_a_turn_at_which_no_point_is_found_again_is_not_recognised():
+    right, wrong = about((1, 2, 3), 70, (0.0, 0.0, 0.0)), about((3, 2, 1), 140, (0.0, 0.0, 0.0))
+    fixed, moving = pair(right)
+    sides = [MaskedImage(image.values, torch.ones_like(image.values, dtype=torch.bool), image.grid)
+             for image in (fixed, moving)]
+    assert recognised(*sides, [wrong, right], np.eye(4)) == [right]
+    assert recognised(*sides, [wrong], np.eye(4)) == recognised(*sides, [wrong], right) == []
 
 
 @pytest.mark.parametrize("degrees", [30, 60, 90, 180])

@@ -101,11 +101,28 @@ def test_points_bear_a_deformation_out(before, after, kept):
     assert borne_out(np.array(before), np.array(after)) == kept
 
 
-def test_the_verdict_says_what_was_left_out():
-    metrics = {"voxel_mm": 1.0, "overlap": {"forward": 1.0}, "similarity": {"before": None, "after": None},
-               "folds_percent": {"forward": {"analytic": 0.0}}, "volume_change": {"extreme_percent": 0.0},
-               "inverse_consistency_mm": {"mean": 0.0}}
-    said = verdict(metrics, {"seconds": 1.0, "device": "cpu"}, (), {"stepped_back": "linear"})
-    assert said.level == "check" and "so the result is the linear alignment" in " ".join(said.concerns)
-    said = verdict(metrics, {"seconds": 1.0, "device": "cpu"}, (), {"linear": {"shared": 1.0, "second": 0.97}})
-    assert "a different one shares 97 % as much information" in " ".join(said.concerns)
+METRICS = {"voxel_mm": 1.0, "overlap": {"forward": 1.0}, "similarity": {"before": None, "after": None},
+           "folds_percent": {"forward": {"analytic": 0.0}}, "volume_change": {"extreme_percent": 0.0},
+           "inverse_consistency_mm": {"mean": 0.0}}
+DOUBTS = [({"stepped_back": "linear"}, "so the result is the linear alignment"),
+          ({"stepped_back": "start"}, "so the result is the start"),
+          ({"linear": {"shared": 1.0, "second": 0.97}}, "a different one shares 97 % as much information"),
+          ({"linear": {"shared": 1.0, "second": 1.7}}, "a different one shares 170 % as much information")]
+
+
+def _residual(found: float, median: float) -> dict:
+    return {"found": found, "median": median, "estimate": median + 4 * (1 - found)}
+
+
+@pytest.mark.parametrize("provenance, words", DOUBTS)
+@pytest.mark.parametrize("residual", [None, _residual(0.6, 0.3), _residual(0.9, 1.6)])
+def test_the_verdict_says_what_was_left_out_and_where_another_orientation_fits(provenance, words, residual):
+    said = verdict({**METRICS, "residual_mm": residual}, {"seconds": 1.0, "device": "cpu"}, (), provenance)
+    assert said.level != "good" and words in " ".join(said.concerns)
+
+
+@pytest.mark.parametrize("provenance, words", DOUBTS)
+def test_doubts_about_the_way_do_not_count_where_distinctive_points_confirm_the_end(provenance, words):
+    said = verdict({**METRICS, "residual_mm": _residual(0.8, 0.4)}, {"seconds": 1.0, "device": "cpu"}, (), provenance)
+    assert said.level == "good" and said.concerns == ()
+    assert {piece.name for piece in said.evidence} & {"stepped back to", "second-best linear alignment"}

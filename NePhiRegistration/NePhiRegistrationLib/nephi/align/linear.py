@@ -22,7 +22,7 @@ from ..images.image import Image, normalise
 from ..images.masks import box_of, carried_mask, region
 from ..images.resampling import downsample, filled
 from .matching import MaskedImage, Matcher
-from .orientation import FAR, Poses, Scan, turn_of
+from .orientation import FAR, Poses, Scan, recognised, turn_of
 
 log = logging.getLogger(__name__)
 KINDS = ("translation", "rigid", "similarity", "affine")
@@ -117,11 +117,14 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     refined = [matrix for start in tried for matrix in (start, pairs[0].refine(start, kind))]
     shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in (*refined, *turned)}
     start, found = starts.get("given", np.eye(fixed.grid.dim + 1)), None
-    for candidates in (refined + _clear(turned, refined, shared, scan), refined):
+    known = _recognised(turned, _preferred(refined, shared), fine, scan)
+    for candidates in (known, refined + _clear(turned, refined, shared, scan), refined):
+        if not candidates:
+            continue
         chosen = _preferred(candidates, shared)
         result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
         found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))
-        if any(chosen is matrix for matrix in refined) or found.convincing:
+        if known or any(chosen is matrix for matrix in refined) or found.convincing:
             break
     log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(found.matrix, precision=4))
     return found
@@ -187,6 +190,13 @@ def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int
     if rivals or most < CLEARLY * max(shared[id(matrix)] for matrix in shifted):
         return []
     return [matrix for matrix in turned if shared[id(matrix)] >= TIE * most]
+
+
+def _recognised(turned: list[np.ndarray], shifted: np.ndarray, fine: tuple[MaskedImage, MaskedImage], scan: Scan
+                ) -> list[np.ndarray]:
+    """The turned solution at which distinctive points are found again clearly more than at the best shifted one."""
+    other = [matrix for matrix in turned if float(scan.apart(scan.pose(matrix), scan.pose(shifted))) > FAR]
+    return recognised(*fine, other, shifted) if other else []
 
 
 def _preferred(matrices: list[np.ndarray], shared: dict[int, float]) -> np.ndarray:

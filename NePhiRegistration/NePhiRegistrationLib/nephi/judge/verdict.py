@@ -95,7 +95,7 @@ def _residual(metrics: Mapping) -> Iterator[Evidence]:
                       "their place")
 
 
-CONFIRMED = (0.5, 1.5)
+CONFIRMED = (0.7, 1.5)
 """The share of distinctive points that are found again at least, and the voxels of their median displacement at most,
 with which the images themselves confirm a result: doubts about the way there then say nothing of where it ended."""
 
