@@ -111,11 +111,11 @@ DOUBTS = [({"stepped_back": "linear"}, "so the result is the linear alignment"),
 
 
 def _residual(found: float, median: float) -> dict:
-    return {"found": found, "median": median, "estimate": median + 4 * (1 - found)}
+    return {"found": found, "median": median, "estimate": found * median + 4 * (1 - found), "reach": 4.0}
 
 
 @pytest.mark.parametrize("provenance, words", DOUBTS)
-@pytest.mark.parametrize("residual", [None, _residual(0.6, 0.3), _residual(0.9, 1.6)])
+@pytest.mark.parametrize("residual", [None, _residual(0.5, 0.3), _residual(0.9, 2.2)])
 def test_the_verdict_says_what_was_left_out_and_where_another_orientation_fits(provenance, words, residual):
     said = verdict({**METRICS, "residual_mm": residual}, {"seconds": 1.0, "device": "cpu"}, (), provenance)
     assert said.level != "good" and words in " ".join(said.concerns)

@@ -55,14 +55,13 @@ def within_free_memory() -> Iterator[None]:
 
     For a library that believes the sizes in a file: Linux would promise it all and end the process when it is taken.
     """
-    try:
-        import resource
-
-        with open("/proc/self/statm", encoding="ascii") as line:
-            taken = int(line.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (ImportError, OSError):
+    if sys.platform != "linux":
         yield
         return
+    import resource
+
+    with open("/proc/self/statm", encoding="ascii") as line:
+        taken = int(line.read().split()[0]) * resource.getpagesize()
     before, most = resource.getrlimit(resource.RLIMIT_AS)
     limits = [int(taken + free_memory()), *(limit for limit in (before, most) if limit != resource.RLIM_INFINITY)]
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), most))

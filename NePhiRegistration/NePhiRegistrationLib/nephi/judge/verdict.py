@@ -95,15 +95,14 @@ def _residual(metrics: Mapping) -> Iterator[Evidence]:
                       "their place")
 
 
-CONFIRMED = (0.7, 1.5)
-"""The share of distinctive points that are found again at least, and the voxels of their median displacement at most,
-with which the images themselves confirm a result: doubts about the way there then say nothing of where it ended."""
+CONFIRMED = 0.5
+"""The estimated error, as a share of the reach of the search, up to which the images themselves confirm a result: most
+points are found again, near their place. Doubts about the way there then say nothing of where it ended."""
 
 
 def _confirmed(metrics: Mapping) -> bool:
     found = metrics.get("residual_mm")
-    return (found is not None and found["median"] is not None and found["found"] >= CONFIRMED[0]
-            and found["median"] <= CONFIRMED[1] * metrics["voxel_mm"])
+    return found is not None and found["estimate"] <= CONFIRMED * found["reach"]
 
 
 NOT_MET = (0.4, 0.8)
