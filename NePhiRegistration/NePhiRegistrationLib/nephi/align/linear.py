@@ -117,7 +117,7 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     refined = [matrix for start in tried for matrix in (start, pairs[0].refine(start, kind))]
     shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in (*refined, *turned)}
     start, found = starts.get("given", np.eye(fixed.grid.dim + 1)), None
-    known = _recognised(turned, _preferred(refined, shared), fine, scan)
+    known = _recognised(turned, _preferred(refined, shared), shared, fine, scan)
     for candidates in (known, refined + _clear(turned, refined, shared, scan), refined):
         if not candidates:
             continue
@@ -192,10 +192,12 @@ def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int
     return [matrix for matrix in turned if shared[id(matrix)] >= TIE * most]
 
 
-def _recognised(turned: list[np.ndarray], shifted: np.ndarray, fine: tuple[MaskedImage, MaskedImage], scan: Scan
-                ) -> list[np.ndarray]:
-    """The turned solution at which distinctive points are found again clearly more than at the best shifted one."""
-    other = [matrix for matrix in turned if float(scan.apart(scan.pose(matrix), scan.pose(shifted))) > FAR]
+def _recognised(turned: list[np.ndarray], shifted: np.ndarray, shared: dict[int, float],
+                fine: tuple[MaskedImage, MaskedImage], scan: Scan) -> list[np.ndarray]:
+    """The turned solution, of those that share more, at which distinctive points are found again clearly more than at
+    the best shifted one."""
+    other = [matrix for matrix in turned if shared[id(matrix)] > shared[id(shifted)]
+             and float(scan.apart(scan.pose(matrix), scan.pose(shifted))) > FAR]
     return recognised(*fine, other, shifted) if other else []
 
 
