@@ -61,9 +61,10 @@ def test_where_pytorch_is_missing_the_scenarios_are_skipped_and_do_not_fail(real
 
 def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome():
     """``Slicer --no-main-window --python-script``, with the application that the double has in its place."""
+    scripts = panel_case.MODULE.parent / "Testing" / "Python"
     code = f"""if True:
         import runpy, sys
-        sys.path[:0] = {[str(panel_case.MODULE.parent), str(Path(__file__).parent)]!r}
+        sys.path[:0] = {[str(folder) for folder in (panel_case.MODULE.parent, scripts, Path(__file__).parent)]!r}
         import panel_case
         import pythonqt
         import slicer
@@ -74,8 +75,7 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
             slicer.util.exit = sys.exit
             import NePhiRegistrationScenarios as scenarios
             scenarios.SIZE = 32
-            runpy.run_path({str(panel_case.MODULE.parent / "Testing/Python/NePhiRegistrationModuleTest.py")!r},
-                           run_name="__main__")
+            runpy.run_path({str(scripts / "NePhiRegistrationModuleTest.py")!r}, run_name="__main__")
         assert not pythonqt.slot_errors
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=300,
