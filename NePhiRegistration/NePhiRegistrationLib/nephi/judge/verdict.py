@@ -72,7 +72,7 @@ def _graded(name: str, text: str, value: float, limits: tuple[float, float], con
     return Evidence(name, text, level, "" if level == "good" else concern)
 
 
-MEDIAN_VOXELS = (2.4, 6.0)
+MEDIAN_VOXELS = (2.8, 6.0)
 NOT_FOUND = (0.6, 0.85)
 """The share of distinctive points that have no counterpart near their place."""
 
