@@ -16,6 +16,9 @@ from .storage import LARGEST_TEXT, read_bytes
 
 AFFINE_KINDS = ("none", "translation", "rigid", "similarity", "affine")
 SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
+BETWEEN_CONTRASTS = {  # what the similarity auto stands for there, as in the preset multimodal
+    "similarity": "mind", "global_ncc": 0.0, "smoothness": 10.0, "latent_ratio": 6.0,
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Options(Checked):
     after_prediction: tuple[float, ...] = option(
         (0.4,), "fraction of each level's iterations to run after a prediction, one value per level, the last for the "
                 "finest; the first also applies to all coarser levels", low=0.0, high=1.0)
-    similarity: str = option("lncc", "image similarity measure", choices=SIMILARITY_NAMES)
+    similarity: str = option("lncc", "image similarity measure; 'auto' is lncc for images of one contrast, and mind "
+                             "with more smoothness for others", choices=("auto", *SIMILARITY_NAMES))
     global_ncc: float = option(1.0, "weight of the global normalised cross-correlation, added to the similarity",
                                low=0.0, high=100.0)
     resolution: tuple[float, ...] = option(
@@ -120,6 +124,14 @@ class Options(Checked):
         if len(values.get("iterations", ())) == 1:
             values["iterations"] *= len(values.get("resolution", self.resolution))
         return replace(self, **values)
+
+    def for_contrasts(self, differ: bool) -> Options:
+        """These options with the similarity that 'auto' stands for, and what goes with it; never less smooth."""
+        if self.similarity != "auto":
+            return self
+        chosen = BETWEEN_CONTRASTS if differ else {"similarity": "lncc"}
+        return replace(self, **{name: value if name in ("similarity", "global_ncc") else max(value, getattr(self, name))
+                                for name, value in chosen.items()})
 
     @property
     def predicted(self) -> Options:
