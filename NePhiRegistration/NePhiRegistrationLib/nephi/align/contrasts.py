@@ -24,6 +24,7 @@ BINS = 32
 FEWEST = 200  # samples in common; fewer tell nothing
 UNRELATED = 0.15  # share of the variance that a rising function tells at least where images of one contrast are aligned
 LOST = 0.97  # of what a rising function leaves untold: where another one leaves less, the contrasts differ
+NOISE = 1e-3  # share of the variance that is never told
 LOST_UNRELATED = 0.9  # the same where a rising function tells next to nothing, and chance counts
 
 
@@ -52,7 +53,7 @@ class Contrasts:
     @property
     def missed(self) -> float:
         """What the best function leaves untold, of what a rising one leaves."""
-        return (1 - self.any) / max(1 - self.rising, 1e-9)
+        return (1 - self.any + NOISE) / (1 - self.rising + NOISE)
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
