@@ -15,7 +15,7 @@ from nephi.align.registration import run
 from nephi.geometry import Grid
 from nephi.images.image import Image
 from nephi.maps.transform import Transform
-from nephi.options import BETWEEN_CONTRASTS, Options
+from nephi.options import Options
 
 GRID = Grid((48, 44), (2.0, 2.0), (5.0, -8.0), (1.0, 0.0, 0.0, 1.0))
 FEW = {"iterations": (20, 20), "resolution": (24.0, 46.0), "affine": "none", "device": "cpu"}
@@ -117,13 +117,20 @@ def test_a_similarity_that_is_chosen_is_kept(images):
     assert transform.provenance["contrasts"] is None
 
 
-def test_auto_is_the_preset_multimodal_between_contrasts_and_never_less_smooth():
-    auto, multimodal = Options.from_preset("generic"), Options.from_preset("multimodal")
-    assert auto.for_contrasts(True) == multimodal
-    assert all(getattr(multimodal, name) == value for name, value in BETWEEN_CONTRASTS.items())
-    assert auto.for_contrasts(False) == auto.changed(similarity="lncc")
-    assert auto.changed(smoothness=30).for_contrasts(True).smoothness == 30
-    assert auto.changed(similarity="nmi").for_contrasts(True) == auto.changed(similarity="nmi")
+@pytest.mark.parametrize("dim", [2, 3])
+def test_auto_is_the_preset_multimodal_between_contrasts_and_never_less_smooth(dim):
+    auto, multimodal = Options.from_preset("generic"), Options.from_preset("multimodal").for_images(False, dim)
+    assert auto.for_images(True, dim) == multimodal and multimodal.similarity == "mind"
+    assert auto.for_images(False, dim) == auto.changed(similarity="lncc")
+    assert auto.changed(smoothness=300).for_images(True, dim).smoothness == 300
+    assert auto.changed(similarity="nmi").for_images(True, dim) == auto.changed(similarity="nmi")
+
+
+@pytest.mark.parametrize("levels", [{"iterations": 0}, {"resolution": (20.0, 40.0), "iterations": (5, 6)}])
+def test_levels_of_ones_own_stay_between_contrasts(levels):
+    own = Options.from_preset("generic", **levels)
+    chosen = own.for_images(True, 2)
+    assert (chosen.resolution, chosen.iterations) == (own.resolution, own.iterations)
 
 
 def test_a_linear_map_that_a_quite_different_one_beats_keeps_sizes(caplog):

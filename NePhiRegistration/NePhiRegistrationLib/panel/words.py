@@ -17,8 +17,8 @@ def option_help() -> dict[str, str]:
         _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
           " the finest; the first also applies to all coarser levels"),
         "similarity":
-        _("image similarity measure; 'auto' is lncc for images of one contrast, and mind with more "
-          "smoothness for others"),
+        _("image similarity measure; 'shapes' is mind with the levels and the smoothness that it needs, "
+          "'auto' lncc for images of one contrast and shapes for others"),
         "global_ncc": _("weight of the global normalised cross-correlation, added to the similarity"),
         "resolution": _("samples along each side of a cube with the volume of the mask, per level"),
         "iterations": _("maximum iterations per level, or one number for all levels; 0 skips a level"),
