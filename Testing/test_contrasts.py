@@ -97,8 +97,8 @@ def test_generic_switches_between_contrasts_and_says_so(images, caplog):
     with caplog.at_level(logging.WARNING):
         transform = run(fixed, moving, Options.from_preset("generic", step_back="never", **FEW))
     assert [record.message for record in caplog.records if "contrasts" in record.message] == [
-        "The images show different contrasts, so shapes are compared instead of intensities; choose the similarity lncc "
-        "if they do not."]
+        "The images show different contrasts, so shapes are compared instead of intensities; choose the similarity "
+        "lncc if they do not."]
     assert transform.provenance["contrasts"]["differ"]
     seen = GRID.points("cpu").view(*GRID.shape, 2)[8:-8, 8:-8].reshape(-1, 2)
     seen = seen[scene(seen) > 0.2]

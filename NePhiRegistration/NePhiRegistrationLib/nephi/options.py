@@ -51,8 +51,8 @@ class Options(Checked):
     after_prediction: tuple[float, ...] = option(
         (0.4,), "fraction of each level's iterations to run after a prediction, one value per level, the last for the "
                 "finest; the first also applies to all coarser levels", low=0.0, high=1.0)
-    similarity: str = option("lncc", "image similarity measure; 'shapes' is mind with the levels and the smoothness that "
-                             "it needs, 'auto' lncc for images of one contrast and shapes for others",
+    similarity: str = option("lncc", "image similarity measure; 'shapes' is mind with the levels and the smoothness "
+                             "that it needs, 'auto' lncc for images of one contrast and shapes for others",
                              choices=(*RESOLVED, *SIMILARITY_NAMES))
     global_ncc: float = option(1.0, "weight of the global normalised cross-correlation, added to the similarity",
                                low=0.0, high=100.0)

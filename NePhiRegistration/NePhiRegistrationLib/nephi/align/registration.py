@@ -237,7 +237,8 @@ def _for_contrasts(options: Options, pair: AlignedPair, transform: Transform) ->
         logger.warning("The images show different contrasts, so shapes are compared instead of intensities; choose the "
                        "similarity lncc if they do not.")
     provenance = {**transform.provenance, "contrasts": found and found.to_dict()}
-    return options.for_images(found is not None and found.differ, pair.fixed.grid.dim), replace(transform, provenance=provenance)
+    resolved = options.for_images(found is not None and found.differ, pair.fixed.grid.dim)
+    return resolved, replace(transform, provenance=provenance)
 
 
 def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional[Predictor]:
