@@ -146,7 +146,7 @@ def test_a_file_that_is_no_preset_is_named_with_what_is_wrong_and_the_panel_open
     assert said.startswith(f"The preset {tmp_path / 'Presets' / 'mine.json'} is left out: {reason}")
     assert said.endswith(".") and said.count(" is left out: ") == 1
     combo = opened.ui.presetComboBox
-    assert [combo.itemData(index) for index in range(combo.count)] == ["generic", "brain-mri", "lung-ct"]
+    assert [combo.itemData(index) for index in range(combo.count)] == ["generic", "brain-mri", "multimodal", "lung-ct"]
     assert editor(opened, "patch").text == "3"
 
 
