@@ -22,7 +22,7 @@ GRID = Grid((32, 28), (2.0, 2.0), (5.0, -8.0), (1.0, 0.0, 0.0, 1.0))
 
 
 def _options(**changes):
-    return Options.from_preset(**{"hidden": 16, "frequencies": 8, "convergence": 0,
+    return Options.from_preset(**{"hidden": 16, "frequencies": 8, "convergence": 0, "similarity": "lncc",
                                   **changes})
 
 

@@ -22,7 +22,7 @@ def _refused(pattern, **changes):
 
 
 def test_every_preset_loads_and_says_what_it_is_for():
-    assert {"generic", "lung-ct", "brain-mri"} <= set(preset_names())
+    assert {"generic", "multimodal", "lung-ct", "brain-mri"} <= set(preset_names())
     for name in preset_names():
         assert isinstance(Options.from_preset(name), Options)
         text = (resources_folder() / "Presets" / f"{name}.json").read_text(encoding="utf-8")

@@ -133,7 +133,7 @@ def test_a_file_of_the_users_own_is_a_preset(opened, tmp_path, monkeypatch):
     (b'{"options": {"smoothness": NaN}}', "smoothness is nan; it must be from 0 to 1e+06."),
     (b'{"options": {"resolution": ["a"]}}', "resolution is ['a']; give numbers."),
     (b'{"options": {"resolution": []}}', "resolution is ''; give numbers separated by commas."),
-    (b'{"options": {"similarity": "best"}}', "similarity is 'best'; choose one of ncc, lncc, mind, nmi."),
+    (b'{"options": {"similarity": "best"}}', "similarity is 'best'; choose one of auto, shapes, ncc, lncc, mind, nmi."),
     (b'{"options": {"weights": 3}}', "weights is 3; give a text."),
     (b'{"options": 3}', "it has no options."), (b"[]", "it has no options."), (b"", "it is not valid JSON"),
     (b'{"options": {}, "description": "M\xfcnchen"}', "it is not text in UTF-8."),
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_preset_is_named_with_what_is_wrong_and_the_panel_open
     assert said.startswith(f"The preset {tmp_path / 'Presets' / 'mine.json'} is left out: {reason}")
     assert said.endswith(".") and said.count(" is left out: ") == 1
     combo = opened.ui.presetComboBox
-    assert [combo.itemData(index) for index in range(combo.count)] == ["generic", "brain-mri", "lung-ct"]
+    assert [combo.itemData(index) for index in range(combo.count)] == ["generic", "brain-mri", "multimodal", "lung-ct"]
     assert editor(opened, "patch").text == "3"
 
 

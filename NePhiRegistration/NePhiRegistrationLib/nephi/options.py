@@ -15,7 +15,12 @@ from .resources import resources_folder
 from .storage import LARGEST_TEXT, read_bytes
 
 AFFINE_KINDS = ("none", "translation", "rigid", "similarity", "affine")
+RESOLVED = ("auto", "shapes")  # similarities that stand for others, once the images are known
 SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
+BETWEEN_CONTRASTS = {"similarity": "mind", "global_ncc": 0.0, "smoothness": 10.0, "latent_ratio": 6.0}
+"""What the similarity shapes stands for."""
+PLANE_LEVELS = {"resolution": (100.0, 200.0, 400.0), "iterations": (15, 15, 20), "smoothness": 100.0}
+"""What differs in 2D, where few directions make a shape, where the levels are those of the preset."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class Options(Checked):
     after_prediction: tuple[float, ...] = option(
         (0.4,), "fraction of each level's iterations to run after a prediction, one value per level, the last for the "
                 "finest; the first also applies to all coarser levels", low=0.0, high=1.0)
-    similarity: str = option("lncc", "image similarity measure", choices=SIMILARITY_NAMES)
+    similarity: str = option("lncc", "image similarity measure; 'shapes' is mind with the levels and the smoothness "
+                             "that it needs, 'auto' lncc for images of one contrast and shapes for others",
+                             choices=(*RESOLVED, *SIMILARITY_NAMES))
     global_ncc: float = option(1.0, "weight of the global normalised cross-correlation, added to the similarity",
                                low=0.0, high=100.0)
     resolution: tuple[float, ...] = option(
@@ -119,6 +126,24 @@ class Options(Checked):
         values = self.converted(changes)
         if len(values.get("iterations", ())) == 1:
             values["iterations"] *= len(values.get("resolution", self.resolution))
+        return replace(self, **values)
+
+    def for_images(self, differ: bool, dim: int) -> Options:
+        """These options with what the similarities auto and shapes stand for, never less smooth; levels of one's own
+        stay.
+
+        Args:
+            differ: whether the images show different contrasts.
+            dim: of the images.
+        """
+        if self.similarity not in RESOLVED:
+            return self
+        if self.similarity == "auto" and not differ:
+            return replace(self, similarity="lncc")
+        levels, values = _preset("generic"), dict(BETWEEN_CONTRASTS)
+        if dim == 2 and all(list(getattr(self, name)) == levels[name] for name in ("resolution", "iterations")):
+            values.update(PLANE_LEVELS)
+        values.update({name: max(values[name], getattr(self, name)) for name in ("smoothness", "latent_ratio")})
         return replace(self, **values)
 
     @property

@@ -155,7 +155,8 @@ def _reason(error: Exception) -> str:
 
 def title(name: str) -> str:
     """A preset's name for people."""
-    known = {"generic": _("Generic"), "lung-ct": _("Lung CT"), "brain-mri": _("Brain MRI")}
+    known = {"generic": _("Generic"), "lung-ct": _("Lung CT"), "brain-mri": _("Brain MRI"),
+             "multimodal": _("Different contrasts")}
     return known.get(name, name)
 
 

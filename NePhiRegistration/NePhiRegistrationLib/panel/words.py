@@ -16,7 +16,9 @@ def option_help() -> dict[str, str]:
         "after_prediction":
         _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
           " the finest; the first also applies to all coarser levels"),
-        "similarity": _("image similarity measure"),
+        "similarity":
+        _("image similarity measure; 'shapes' is mind with the levels and the smoothness that it needs, "
+          "'auto' lncc for images of one contrast and shapes for others"),
         "global_ncc": _("weight of the global normalised cross-correlation, added to the similarity"),
         "resolution": _("samples along each side of a cube with the volume of the mask, per level"),
         "iterations": _("maximum iterations per level, or one number for all levels; 0 skips a level"),
@@ -61,6 +63,7 @@ def preset_descriptions() -> dict[str, str]:
     """Preset -> what it is for."""
     return {
         "brain-mri": _("Brain MRI of one contrast, within or between people; skull-stripped or with brain masks."),
-        "generic": _("Any pair of images with the same contrast, of any organ."),
+        "generic": _("Any pair of images, of any organ; different contrasts are recognised."),
         "lung-ct": _("Chest CT of one person at two breathing states; works best with lung masks."),
+        "multimodal": _("Images of different contrasts: T1 and T2, CT and MR, MR and ultrasound, stains of histology."),
     }

@@ -55,7 +55,7 @@ class RegistrationLogic:
         Args:
             inputs: what to register.
             outputs: what to fill; by default all are made.
-            preset: "generic", "lung-ct" or "brain-mri".
+            preset: "generic", "multimodal", "lung-ct" or "brain-mri".
             options: of the engine, where they differ from the preset's.
 
         Returns:

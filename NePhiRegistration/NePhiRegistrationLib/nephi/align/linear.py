@@ -33,6 +33,7 @@ AROUND = 8  # voxels of the small volumes around a mask that are kept: what its 
 SURE = 10.0  # standard deviations over all turns from which on a map needs no search for another
 CLEARLY = 1.3  # times the information of any shift and any other turn: what a turn must share to be believed
 TURNED = 4  # solutions of the search that are refined
+STRETCH = 2.0  # by which an image may be longer than the other along any axis, and along one axis than along another
 TIE = 0.9  # of the most information: a map that shares that much and turns less is preferred
 TURN_STEP = 45.0  # degrees by which a turn is less
 
@@ -126,8 +127,18 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
         found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))
         if known or any(chosen is matrix for matrix in refined) or found.convincing:
             break
+    if kind in ("similarity", "affine") and (found.shared < found.second or not _sane(found.matrix, start)):
+        log.warning("The images do not tell their sizes: a quite different linear map shares more information, or the "
+                    "best one stretches too much; they are aligned rigidly.")
+        return align(fixed, moving, fixed_mask, moving_mask, "rigid", initial, seed)
     log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(found.matrix, precision=4))
     return found
+
+
+def _sane(matrix: np.ndarray, start: np.ndarray) -> bool:
+    """Whether a map stretches no more than STRETCH what its start does."""
+    lengths = np.linalg.svd(matrix[:-1, :-1] @ np.linalg.inv(start[:-1, :-1]), compute_uv=False)
+    return bool(max(lengths.max(), 1 / lengths.min(), lengths.max() / lengths.min()) <= STRETCH)
 
 
 def _regions(images: tuple[Image, Image], masks: tuple[Optional[Tensor], Optional[Tensor]], kind: str,

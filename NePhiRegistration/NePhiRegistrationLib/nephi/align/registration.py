@@ -26,6 +26,7 @@ from ..predict.predictor import Predictor, widened
 from ..predict.smoothing import smoothed
 from ..predict.weights import shipped_for
 from .carry import Carrier
+from .contrasts import contrasts
 from .levels import AlignedPair, level_spacings, make_level, new_model
 from .linear import align
 from .objective import Level, misfit
@@ -105,6 +106,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, affine, landmarks, device)
     transform = replace(transform, affine=affine, stages=start,
                         provenance={**transform.provenance, "linear": evidence})
+    options, transform = _for_contrasts(options, pair, transform)
     yield clock.passed("affine", 1, transform)
     if predictor is not None:
         transform = _predicted(predictor, pair, transform, options)
@@ -225,6 +227,18 @@ def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_ma
         return matrix, None
     found = align(fixed, moving, fixed_mask, moving_mask, options.affine, initial, options.seed)
     return found.matrix, found.to_dict()
+
+
+def _for_contrasts(options: Options, pair: AlignedPair, transform: Transform) -> tuple[Options, Transform]:
+    """The options for what the aligned images show, and the transform with what was found in its provenance; None where
+    the options say it."""
+    found = contrasts(pair, transform) if options.similarity == "auto" else None
+    if found is not None and found.differ:
+        logger.warning("The images show different contrasts, so shapes are compared instead of intensities; choose the "
+                       "similarity lncc if they do not.")
+    provenance = {**transform.provenance, "contrasts": found and found.to_dict()}
+    resolved = options.for_images(found is not None and found.differ, pair.fixed.grid.dim)
+    return resolved, replace(transform, provenance=provenance)
 
 
 def _predictor(fixed: Image, options: Options, device: torch.device) -> Optional[Predictor]:

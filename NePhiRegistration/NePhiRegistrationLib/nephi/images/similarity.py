@@ -142,7 +142,7 @@ class Similarity:
 SIMILARITIES = {
     "ncc": Similarity(None, ncc),
     "lncc": Similarity(None, local_ncc),
-    "mind": Similarity(mind_ssc, squared_difference, 10.0, reach=3),
+    "mind": Similarity(partial(mind_ssc, distance=1), squared_difference, 10.0, reach=2),
     "nmi": Similarity(None, normalised_mutual_information),
 }
 
