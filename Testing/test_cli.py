@@ -125,7 +125,7 @@ def test_json_progress_is_one_object_a_line_and_ends_with_the_result(pair, tmp_p
     assert main(["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), "-o", str(tmp_path / "out"),
                  "--json", "--no-affine", "--grid-spacing", "30", *FEW, "--iterations", "2,0,0"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert {"affine", "level 1/1", "done"} == {e["phase"] for e in events if e["event"] == "progress"}
+    assert {"affine", "search", "level 1/1", "done"} == {e["phase"] for e in events if e["event"] == "progress"}
     assert "similarity" in next(e for e in events if e.get("phase") == "level 1/1")["terms"]
     assert events[-1]["event"] == "done" and events[-1]["files"] == FILES
 

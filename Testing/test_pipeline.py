@@ -79,9 +79,10 @@ def case():
 
 
 def _options(**changes):
-    """Enough for what can be seen at a coarse resolution, without a prediction (test_predictor.py)."""
-    return Options.from_preset(**{"affine": "none", "weights": "none", "device": "cpu", "resolution": (16.0, 26.0),
-                                  "iterations": (35, 20), **changes})
+    """Enough for what can be seen at a coarse resolution, without a prediction (test_predictor.py) or a search
+    (test_search.py)."""
+    return Options.from_preset(**{"affine": "none", "weights": "none", "search": "never", "device": "cpu",
+                                  "resolution": (16.0, 26.0), "iterations": (35, 20), **changes})
 
 
 def _brief(**changes):

@@ -85,7 +85,8 @@ def test_images_without_distinctive_points_keep_their_deformation():
 @pytest.mark.parametrize("step_back, stages", [("auto", 0), ("never", 1)])
 def test_a_registration_of_equal_images_steps_back_unless_told_never_to(step_back, stages):
     fixed = image((0.0, 0.0, 0.0))
-    options = Options(affine="none", iterations=(3,), resolution=(12.0,), device="cpu", step_back=step_back)
+    options = Options(affine="none", search="never", iterations=(3,), resolution=(12.0,), device="cpu",
+                      step_back=step_back)
     assert len(run(fixed, fixed, options).stages) == stages
 
 

@@ -48,6 +48,9 @@ class Options(Checked):
                           "that suit the images, the name of shipped weights, a file, or 'none'")
     refinement: int = option(0, "iterations that refine the codes and networks of the prediction before the levels "
                              "start", low=0, high=100000)
+    search: str = option("auto", "'auto' starts from displacements found by comparing cells with those around them, in "
+                         "the place of the coarsest levels; 'never' starts from the linear alignment",
+                         choices=("auto", "never"))
     after_prediction: tuple[float, ...] = option(
         (0.4,), "fraction of each level's iterations to run after a prediction, one value per level, the last for the "
                 "finest; the first also applies to all coarser levels", low=0.0, high=1.0)

@@ -253,8 +253,8 @@ def phase_text(fields: dict) -> str:
         level, _slash, levels = phase[len("level "):].partition("/")
         return _("Level {level} of {levels}, iteration {step} of {steps}").format(
             level=level, levels=levels, step=fields.get("step", 0), steps=fields.get("steps", 0))
-    named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "refinement": _("Refinement"),
-             "done": _("Done")}
+    named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "search": _("Search"),
+             "refinement": _("Refinement"), "done": _("Done")}
     if phase == "outputs":
         return _("Creating outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
     return named.get(phase, phase)

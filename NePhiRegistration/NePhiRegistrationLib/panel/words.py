@@ -13,6 +13,9 @@ def option_help() -> dict[str, str]:
         _("trained weights that predict an initial deformation: 'auto' for shipped weights that suit the "
           "images, the name of shipped weights, a file, or 'none'"),
         "refinement": _("iterations that refine the codes and networks of the prediction before the levels start"),
+        "search":
+        _("'auto' starts from displacements found by comparing cells with those around them, in the place "
+          "of the coarsest levels; 'never' starts from the linear alignment"),
         "after_prediction":
         _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
           " the finest; the first also applies to all coarser levels"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.interpolation import linear, nearest
-from ..images.masks import box_of, dilate
+from ..images.masks import bounding_box, box_of, dilate
 from ..images.resampling import downsample, filled
 from ..images.similarity import similarity_named
 from ..maps.field import Architecture
@@ -49,6 +49,22 @@ class AlignedPair:
     moving_mask: Optional[Tensor]
     affine: np.ndarray
     landmarks: Optional[tuple[Tensor, Tensor]]
+    _near: dict[tuple[bool, float], Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def near(self, of_moving: bool, reach: float) -> Optional[Tensor]:
+        """The voxels within ``reach`` (mm of the fixed image's world) of a mask, (k, j, i) bool; None without a mask.
+        All levels ask for the same."""
+        image, mask = (self.moving, self.moving_mask) if of_moving else (self.fixed, self.fixed_mask)
+        if mask is None:
+            return None
+        key = of_moving, reach
+        if key not in self._near:
+            mm = reach * (abs(np.linalg.det(self.affine[:-1, :-1])) ** (1 / image.grid.dim) if of_moving else 1.0)
+            box, grid = bounding_box(image.grid, mask, math.ceil(mm / min(image.grid.spacing)) + 1)
+            near = torch.zeros_like(mask)
+            near[box] = dilate(mask[box], grid, mm)
+            self._near[key] = near.to(image.values.device)
+        return self._near[key]
 
     @property
     def frame(self) -> Frame:
@@ -60,13 +76,13 @@ def level_spacings(pair: AlignedPair, options: Options) -> list[tuple[float, int
     """Sample spacing (mm) and iterations of the levels that are worth it, coarse to fine."""
     levels: list[tuple[float, int]] = []
     for resolution, iterations in zip(options.resolution, options.iterations):
-        spacing = _sample_spacing(pair, resolution)
+        spacing = sample_spacing(pair, resolution)
         if iterations and (not levels or levels[-1][0] / spacing >= WORTHWHILE):
             levels.append((spacing, iterations))
     return levels
 
 
-def _sample_spacing(pair: AlignedPair, resolution: float) -> float:
+def sample_spacing(pair: AlignedPair, resolution: float) -> float:
     """The spacing (mm) with so many samples along the side of a cube, in 2D a square, that has the volume of the fixed
     mask; not finer than the voxels."""
     grid = pair.fixed.grid
@@ -82,7 +98,7 @@ def make_level(pair: AlignedPair, transform: Transform, spacing: float, options:
         spacing: of the samples, mm.
         carrier: that of the coarser levels, which spares evaluating them again.
     """
-    frame, finest = pair.frame, _sample_spacing(pair, options.resolution[-1])
+    frame, finest = pair.frame, sample_spacing(pair, options.resolution[-1])
     reach = options.margin * finest / frame.scale
     low, high = _sampled_box(pair, frame, reach)
     step = spacing / frame.scale
@@ -90,10 +106,11 @@ def make_level(pair: AlignedPair, transform: Transform, spacing: float, options:
     size = [math.ceil((b - a + 2 * margin) / step / MAP_STRIDE) * MAP_STRIDE + 1 for a, b in zip(low, high)]
     grid = Grid.aligned(size, step, [a - margin for a in low])
     to_world = frame.to_world_matrix
-    fixed = _side(pair.fixed, pair.fixed_mask, to_world, None, grid, reach, options)
+    near = [pair.near(of_moving, reach * frame.scale) for of_moving in (False, True)]
+    fixed = _side(pair.fixed, near[0], to_world, None, grid, options)
     carried = (carrier or Carrier()).onto(transform.stages, grid)
     shift = None if carried is None else carried.forward.read_on(grid).flatten(0, -2)
-    moving = _side(pair.moving, pair.moving_mask, pair.affine @ to_world, shift, grid, reach, options)
+    moving = _side(pair.moving, near[1], pair.affine @ to_world, shift, grid, options)
     lattice = PatchLattice(low, high, step, options.patch, options.node_cells)
     wanted = int(((fixed.volume.values[-1] > 0) | (moving.volume.values[-1] > 0)).sum())  # a sample for each voxel
     error = None if carried is None else carried.error
@@ -101,25 +118,25 @@ def make_level(pair: AlignedPair, transform: Transform, spacing: float, options:
                  _carried_landmarks(pair, transform))
 
 
-def _side(image: Image, mask: Optional[Tensor], to_world: np.ndarray, shift: Optional[Tensor], grid: Grid,
-          reach: float, options: Options) -> Side:
+def _side(image: Image, near: Optional[Tensor], to_world: np.ndarray, shift: Optional[Tensor], grid: Grid,
+          options: Options) -> Side:
     """One image read at the points of a level's grid, moved by ``shift`` and then taken to the image's world.
 
     Voxels that do not count are holes in its field of view, a sample wider than they are, and as much more as the
     similarity looks around.
 
     Args:
+        near: (k, j, i) bool on the image; where to look, None for everywhere.
         to_world: (d + 1, d + 1) from the frame to the image's world.
-        reach: how far beyond the mask to look, frame units.
     """
     device, whole, similarity = image.values.device, image.grid, similarity_named(options.similarity)
     to_index, scale = whole.world_to_index @ to_world, abs(np.linalg.det(to_world[:-1, :-1])) ** (1 / grid.dim)
     spacing, rim = scale * grid.spacing[0], (1 + similarity.reach) * grid.spacing[0]
-    start, size = _read_box(whole, to_index, shift, grid, max(reach, rim, DOWNSAMPLED * grid.spacing[0]))
+    start, size = _read_box(whole, to_index, shift, grid, max(rim, DOWNSAMPLED * grid.spacing[0]))
     part = tuple(slice(a, a + n) for a, n in zip(start[::-1], size[::-1]))
     coarse, known = whole.window(start, size), None if image.known is None else image.known[part]
     values = filled(image.values[part], known)
-    near = None if mask is None else dilate(mask[part], coarse, scale * reach).to(device)
+    near = None if near is None else near[part]
     hole = None if known is None else dilate(~known, coarse, scale * rim).to(device)
     if spacing > min(coarse.spacing):
         values, coarse = downsample(values, coarse, max(spacing, min(coarse.spacing)))

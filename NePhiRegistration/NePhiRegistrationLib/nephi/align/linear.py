@@ -119,9 +119,7 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in (*refined, *turned)}
     start, found = starts.get("given", np.eye(fixed.grid.dim + 1)), None
     known = _recognised(turned, _preferred(refined, shared), shared, fine, scan)
-    for candidates in (known, refined + _clear(turned, refined, shared, scan), refined):
-        if not candidates:
-            continue
+    for candidates in filter(None, (known, refined + _clear(turned, refined, shared, scan), refined)):
         chosen = _preferred(candidates, shared)
         result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
         found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))

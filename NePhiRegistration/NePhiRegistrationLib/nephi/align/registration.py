@@ -31,6 +31,7 @@ from .levels import AlignedPair, level_spacings, make_level, new_model
 from .linear import align
 from .objective import Level, misfit
 from .optimisation import Iteration, memory_errors, optimise
+from .search import level_options, searchable, searched
 from .step_back import harmless
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Progress:
     """Where a registration stands.
 
     Attributes:
-        phase: "affine", "prediction", "refinement", "level 1/3", ..., "done".
+        phase: "affine", "prediction" or "search", "refinement", "level 1/3", ..., "done".
         step, steps: within the phase; a level may end before its last step.
         terms: weighted loss terms of the last iteration.
         iterations_per_second: in this phase.
@@ -113,7 +114,13 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
         yield clock.passed("prediction", 1, transform)
     predicted = predictor is not None and bool(transform.stages)
     predictor = None  # the finest level wants its memory
-    fitting = _Fitting(pair, transform, options.predicted if predicted else options, clock)
+    if predicted:
+        options = options.predicted
+    elif options.search == "auto" and searchable(pair, options) and not start:
+        options = level_options(pair, options)
+        transform = replace(transform, stages=(searched(pair, transform, options),))
+        yield clock.passed("search", 1, transform)
+    fitting = _Fitting(pair, transform, options, clock)
     if predicted and options.refinement:
         yield from fitting.refine()
     yield from fitting.levels()
@@ -264,7 +271,7 @@ def _predicted(predictor: Predictor, pair: AlignedPair, transform: Transform, op
     spacing = max(predictor.design.sizes.grid.spacing[0] * pair.frame.scale, *pair.fixed.grid.spacing)
     if any(options.predicted.iterations) and not options.refinement:
         spacing = level_spacings(pair, options)[0][0]
-        smooth = smoothed(models, options.latent_ratio * spacing / pair.frame.scale)
+        smooth = smoothed(models, models[0].code.corners, options.latent_ratio * spacing / pair.frame.scale)
         with_models = replace(with_models, stages=(smooth,))
     before, after = (misfit(make_level(pair, tried, spacing, options), options,
                             torch.Generator().manual_seed(options.seed)) for tried in (transform, with_models))

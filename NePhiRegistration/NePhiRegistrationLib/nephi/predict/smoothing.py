@@ -1,4 +1,4 @@
-"""A prediction as one smooth pair of maps, from which levels go on."""
+"""A start as one smooth pair of maps, from which levels go on."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from torch import Tensor
 
 from ..geometry import POINTS_IN_CACHE, Grid
 from ..maps.map import Composition, Map, MapPair
-from ..maps.neural import NePhi
 from ..maps.spline import SplineMap
+from ..maps.transform import Stage
 
 FINER = 2  # times closer than the nodes that stay are those that are averaged; the weights of _averaged are for 2
 
 
 @torch.no_grad()
-def smoothed(models: Sequence[NePhi], cell: float) -> MapPair:
-    """Both maps of models, averaged over about ``cell`` (frame units), as splines through a lattice of that spacing.
+def smoothed(stages: Sequence[Stage], corners: tuple[Sequence[float], Sequence[float]], cell: float) -> MapPair:
+    """Both maps of stages, averaged over about ``cell`` (frame units), as splines through a lattice of that spacing.
 
-    A level that follows adds to the deformation and does not replace it, so the fine-scale errors of a prediction would
+    A level that follows adds to the deformation and does not replace it, so the fine-scale errors of a start would
     persist. What it has right at a fine scale, the levels find again.
+
+    Args:
+        corners: of the box that the lattice covers, frame units.
     """
-    low, high = models[0].code.corners
+    low, high = corners
     cells = [math.ceil((b - a) / cell) for a, b in zip(low, high)]
     lattice = Grid.aligned([n + 1 for n in cells], cell, [(a + b - n * cell) / 2 for a, b, n in zip(low, high, cells)])
-    there = Composition([model.forward for model in reversed(models)])
-    back = Composition([model.inverse for model in models])
+    there = Composition([stage.forward for stage in reversed(stages)])
+    back = Composition([stage.inverse for stage in stages])
     return MapPair(*(SplineMap.through(_averaged(_displacements(way, lattice)), lattice) for way in (there, back)))
 
 
