@@ -27,28 +27,32 @@ mkdir -p "$output"
 end=$(($(date +%s) + minutes * 60))
 left() { echo $((end - $(date +%s) - 10)); }
 
-timeout "$(left)" "$python" -m pytest -q -p no:cacheprovider Testing/test_second_device.py \
+data=$(for folder in ../shared/data shared/data; do [ -d "$folder" ] && echo "$folder" && break; done || true)
+many=$("$python" -c 'import xdist' 2> /dev/null && echo "-n 4" || true)
+timeout "$(left)" "$python" -m pytest $many -q -p no:cacheprovider Testing/test_second_device.py \
   "Testing/test_pipeline.py" -k "device" > "$output/tests.txt" 2>&1 || true
 tail -1 "$output/tests.txt"
 
 # Two thirds of what is left for the table, the rest for training.
-"$python" benchmarks/gpu_table.py --device "$device" --seconds $(($(left) * 2 / 3)) --output "$output"
+"$python" benchmarks/gpu_table.py --device "$device" --seconds $(($(left) * 2 / 3)) --output "$output" \
+  ${data:+--data "$data"}
 
 training=$output/training
 mkdir -p "$training"
 # Label maps of brains where they are; made-up chests alone elsewhere, which is another training than a checkpoint's.
-data=$(for folder in ../shared/data shared/data; do [ -d "$folder/brain_labels" ] && echo "$folder" && break; done || true)
+[ -d "$data/brain_labels" ] || data=
 start=(--start universal)
 if [ -n "$checkpoint" ] && [ -n "$data" ]; then
   cp "$checkpoint/checkpoint.npz" "$training/"
   start=(--resume)
 fi
-awk -v device="$device" -v labels="${data:+1}" '
+awk -v device="$device" -v cores="$(getconf _NPROCESSORS_ONLN)" -v labels="${data:+1}" '
   /^\[/ { skip = 0 }
   /^\[\[data\]\]/ { head = $0; next }
   head != "" { skip = ($0 ~ /"labels"/ && labels == ""); if (!skip) print head; head = "" }
   skip { next }
-  /^checkpoint_every/ { print "checkpoint_every = 5"; print "device = \"" device "\""; next }
+  /^checkpoint_every/ { print "checkpoint_every = 10"; print "device = \"" device "\""; print "workers = " cores; next }
+  /^batch/ && device == "cuda" { print "batch = 8"; next }
   { print }' NePhiRegistration/Resources/Training/universal.toml > "$training/universal.toml"
 if [ "$(left)" -gt 20 ]; then
   timeout -s TERM "$(left)" "$python" -m nephi train "$training/universal.toml" -o "$training" \

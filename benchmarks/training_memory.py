@@ -1,6 +1,7 @@
 """Peak memory of one training step on one pair: NePhi's predictor against a network that predicts every voxel.
 
 python training_memory.py [--sides 96 128 160] [--repeats 3] [--json FILE.json] [--picture FILE.svg]
+python training_memory.py --measure nephi|voxel --sides 96 [--device cuda]
 
 NePhi takes the trainer's own steps with the shipped configuration ``universal``, its size set to the side and its batch
 to 1. The voxel network is a plain U-Net with the widths of icon_registration's tallUNet2, trained like GradientICON: a
@@ -17,6 +18,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
@@ -48,12 +50,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "results" / "training-memory.json")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / "training-memory.svg")
     parser.add_argument("--measure", choices=sorted(NAMES), help="measure only this here, at the first side")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of --measure")
     args = parser.parse_args()
     wrong = [side for side in args.sides if side % 32 or side < 64]
     if wrong:
         parser.error(f"the side {wrong[0]} is not a multiple of 32 of at least 64, which both networks need")
     if args.measure:
-        print(json.dumps(measure(args.measure, args.sides[0])))
+        print(json.dumps(measure(args.measure, args.sides[0], torch.device(args.device))))
         return
     print("| side | NePhi, GB | voxel network, GB | ratio |\n|---|---|---|---|")
     rows = []
@@ -79,14 +82,16 @@ def in_a_process(method: str, side: int) -> dict[str, float]:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def measure(method: str, side: int) -> dict[str, float]:
-    """The peak memory of this process before the first steps and what these add, in GB (1e9 bytes)."""
+def measure(method: str, side: int, device: torch.device) -> dict[str, float]:
+    """The peak memory before the first steps and what these add, in GB (1e9 bytes): of this process, or on a GPU; and
+    the seconds that they take."""
     torch.manual_seed(0)
-    take_steps = {"nephi": nephi_steps, "voxel": voxel_steps}[method](side)
-    forget_peak()
-    before = peak_memory_gb()
+    take_steps = {"nephi": nephi_steps, "voxel": voxel_steps}[method](side, device)
+    forget_peak(device)
+    before, started = peak_gb(device), time.perf_counter()
     take_steps()
-    return {"before_gb": before, "step_gb": peak_memory_gb() - before}
+    after = peak_gb(device)  # which waits for the device
+    return {"before_gb": before, "step_gb": after - before, "seconds": time.perf_counter() - started}
 
 
 def ratio(row: dict) -> float:
@@ -94,16 +99,26 @@ def ratio(row: dict) -> float:
     return row["voxel"]["step_gb"] / row["nephi"]["step_gb"]
 
 
-def forget_peak() -> None:
+def peak_gb(device: torch.device) -> float:
+    """The peak memory so far, of this process or on a GPU."""
+    if device.type == "cpu":
+        return peak_memory_gb()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
+def forget_peak(device: torch.device) -> None:
     """Let the peak start again from now where the system can; elsewhere the peak so far is what counts before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     file = Path("/proc/self/clear_refs")
     if file.exists():
         file.write_text("5")
 
 
-def nephi_steps(side: int) -> Callable[[], None]:
+def nephi_steps(side: int, device: torch.device) -> Callable[[], None]:
     """The trainer's steps on random pairs, ready to be taken."""
-    config, group = read_config("universal"), Group(0, 1, torch.device("cpu"))
+    config, group = read_config("universal"), Group(0, 1, device)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, size=side),
                                  training=dataclasses.replace(config.training, batch=1, steps=STEPS))
     source, state = RandomPairs(side), new_state(config, group.device)
@@ -128,11 +143,11 @@ class RandomPairs:
         return self._pair
 
 
-def voxel_steps(side: int) -> Callable[[], None]:
+def voxel_steps(side: int, device: torch.device) -> Callable[[], None]:
     """As many steps of the voxel network on random images, ready to be taken."""
-    network, fixed, moving = VoxelNetwork(), *torch.rand(2, 1, 1, side, side, side)
+    network, fixed, moving = VoxelNetwork().to(device), *torch.rand(2, 1, 1, side, side, side, device=device)
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-5)
-    identity = F.affine_grid(torch.eye(3, 4)[None], [1, 1, side, side, side], align_corners=False)
+    identity = F.affine_grid(torch.eye(3, 4)[None], [1, 1, side, side, side], align_corners=False).to(device)
 
     def steps() -> None:
         for _ in range(STEPS):
@@ -184,7 +199,7 @@ def voxel_loss(network: nn.Module, fixed: Tensor, moving: Tensor, identity: Tens
         return start - mapped(there, mapped(back, start))
 
     here = error(points)
-    for step in DELTA * torch.eye(3):
+    for step in DELTA * torch.eye(3, device=identity.device):
         loss = loss + CONSISTENCY * ((here - error(points + step)) / DELTA).pow(2).mean()
     return loss
 
