@@ -73,7 +73,7 @@ def test_a_volume_reads_the_frame_coordinates_of_its_grid():
     assert torch.allclose(volume.at(volume.to_unit(points)), linear(values, index))
     assert volume.at(volume.to_unit(points.view(3, 4, 3))).shape == (3, 3, 4)
     moved = volume.to_unit(points + 0.05) - volume.to_unit(points)
-    assert torch.allclose(moved, (0.05 * volume.unit_scale()).expand(12, 3))
+    assert torch.allclose(moved, (0.05 * volume.unit_scale).expand(12, 3))
     assert torch.allclose(linear_in_unit(values, volume.to_unit(points)), linear(values, index))
 
 

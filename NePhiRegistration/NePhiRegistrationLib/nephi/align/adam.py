@@ -24,14 +24,16 @@ class Adam:
     """
 
     def __init__(self, groups: Sequence[tuple[Iterable[Tensor], float]], betas: tuple[float, float]) -> None:
-        self._parameters = [(p, rate, torch.zeros_like(p), torch.zeros_like(p)) for ps, rate in groups for p in ps]
+        self._groups = [(list(parameters), rate) for parameters, rate in groups]
+        self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in ps] for ps, _ in self._groups]
         self._betas = betas
         self._steps = 0
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for parameter, *_ in self._parameters:
-            parameter.grad = None
+        for parameters, _ in self._groups:
+            for parameter in parameters:
+                parameter.grad = None
 
     @torch.no_grad()
     def step(self, factor: float = 1.0) -> None:
@@ -42,10 +44,16 @@ class Adam:
         """
         self._steps += 1
         first, second = (1 - beta**self._steps for beta in self._betas)
-        for parameter, rate, mean, square in self._parameters:
-            if parameter.grad is None:
+        for (parameters, rate), moments in zip(self._groups, self._moments):
+            found = [(p, p.grad, *both) for p, both in zip(parameters, moments) if p.grad is not None]
+            if not found:
                 continue
-            mean.lerp_(parameter.grad, 1 - self._betas[0])
-            square.mul_(self._betas[1]).addcmul_(parameter.grad, parameter.grad, value=1 - self._betas[1])
-            spread = (square.sqrt() / math.sqrt(second)).add_(EPSILON)
-            parameter.addcdiv_(mean, spread, value=-factor * rate / first)
+            moved, gradients, means, squares = map(list, zip(*found))  # many small ones: one call for all of them
+            torch._foreach_mul_(means, self._betas[0])
+            torch._foreach_add_(means, gradients, alpha=1 - self._betas[0])
+            torch._foreach_mul_(squares, self._betas[1])
+            torch._foreach_addcmul_(squares, gradients, gradients, value=1 - self._betas[1])
+            spread = torch._foreach_sqrt(squares)
+            torch._foreach_div_(spread, math.sqrt(second))
+            torch._foreach_add_(spread, EPSILON)
+            torch._foreach_addcdiv_(moved, means, spread, value=-factor * rate / first)

@@ -178,12 +178,14 @@ class _Outlook:
         """The result with what speaks for it and against it."""
         own, before = self.scan.pose(matrix), self.scan.pose(start)
         others = [self.scan.pose(other) for other in tried]
+        scores = torch.cat([self.scores, *(self.scan.scores(pose) for pose in others)])
         others = Poses(torch.cat([self.look.linear, *(pose.linear for pose in others)]),
                        torch.cat([self.look.shift, *(pose.shift for pose in others)]))
-        different = self.scan.apart(others, own) > FAR
+        ranked = scores.argsort(descending=True).tolist()  # how far apart poses are costs more than how good they are
+        second = next((float(scores[n]) for n in ranked if float(self.scan.apart(others[[n]], own)) > FAR), 0.0)
         shared = float(self.scan.scores(own)[0])
-        return LinearAlignment(matrix, overlap, shared, float((self.scan.scores(others) * different).max()),
-                               float(self.scan.scores(before)[0]), self.certainty(shared), searched)
+        return LinearAlignment(matrix, overlap, shared, second, float(self.scan.scores(before)[0]),
+                               self.certainty(shared), searched)
 
 
 def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int, float], scan: Scan

@@ -23,6 +23,7 @@ from .initial import matrix_of, to_itk
 log = logging.getLogger(__name__)
 
 BINS = 32
+LOOKED_AT = 0.5, 20_000  # share of the fixed voxels, and how many at most: every iteration's time
 FEWEST = 4  # voxels along an axis that ITK's recursive Gaussian needs
 LISTEN = 0.05  # s between looks for an interruption, which Windows does not give to a thread that waits
 
@@ -103,7 +104,8 @@ class Matcher:
         method.SetMetricFixedMask(self.masks[0])
         method.SetMetricMovingMask(self.masks[1])
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(0.5, self.seed + 1)  # 0 would mean the clock
+        share, most = LOOKED_AT
+        method.SetMetricSamplingPercentage(min(share, most / len(self.points)), self.seed + 1)  # 0 would be the clock
         method.SetInterpolator(sitk.sitkLinear)
         return method
 

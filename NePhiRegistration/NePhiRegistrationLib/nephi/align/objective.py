@@ -141,7 +141,7 @@ def _similarity_terms(here: Side, there: Side, patches: Patches, displacement: T
     chosen = torch.nonzero(here.volume.covers(patches.centres))[:, 0]
     if len(chosen) == 0:
         return
-    scale = here.volume.unit_scale()
+    scale = here.volume.unit_scale
     points = here.volume.to_unit(patches.origins[chosen])[:, None] + patches.offsets * scale
     moved = points + patches.spread(displacement * scale, chosen)
     with torch.no_grad():

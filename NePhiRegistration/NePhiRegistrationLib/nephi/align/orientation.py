@@ -101,7 +101,7 @@ class Scan:
     def _scores(self, linears: Tensor, shifts: Tensor) -> Tensor:
         to_index = torch.from_numpy(self._grid.world_to_index)
         offsets = (shifts + self._centers[1]) @ to_index[:-1, :-1].T + to_index[:-1, -1]
-        index = (self._points @ (to_index[:-1, :-1] @ linears).mT + offsets[:, None]).float()
+        index = self._points.float() @ (to_index[:-1, :-1] @ linears).mT.float() + offsets[:, None].float()
         *channels, inside = linear(self._volumes, index.flatten(0, 1)).view(3, *index.shape[:2])
         met = ((inside > 0.5) & self._grid.holds(index)).double()
         information = sum(_information(fixed, _binned(moving), met) for fixed, moving in zip(self._bins, channels))

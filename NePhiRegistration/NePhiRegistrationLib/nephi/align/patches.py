@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Optional
 
 import torch
@@ -47,12 +48,12 @@ class Patches:
         """(T, d) the middle of each patch."""
         return self.origins + self.offsets.mean(0)
 
-    @property
+    @cached_property
     def index(self) -> Tensor:
         """(N, d) where the nodes are in their lattice, (x, y, z)."""
         return torch.stack(_indices(self.used, self._shape[::-1]), dim=-1)
 
-    @property
+    @cached_property
     def step(self) -> Tensor:
         """(d) between the nodes, frame units."""
         return torch.stack([axis[1] - axis[0] for axis in self.axes])
@@ -125,17 +126,27 @@ class PatchLattice:
         keep = wanted(origin + edge / 2)
         patch, origin = patch[keep], origin[keep]
 
-        steps = (torch.arange(self.per_side) + 0.5) * self.spacing
-        offsets = _lattice([steps] * dim).to(device)
         cell = edge / self.cells
         axes = [s + torch.arange(n * self.cells + 1, device=device) * cell for s, n in zip(start, counts)]
-        corner_index = patch[:, None] * self.cells + _lattice([torch.arange(self.cells + 1)] * dim).to(device)
+        corner_index = patch[:, None] * self.cells + self._corners.to(device)
         flat = corner_index[..., -1]
         for axis in range(dim - 2, -1, -1):
             flat = flat * len(axes[axis]) + corner_index[..., axis]
         used, corners = torch.unique(flat, return_inverse=True)
-        return Patches(origin, offsets, axes, used, _coordinates(axes, used), corners, self._weights().to(device))
+        return Patches(origin, self._offsets.to(device), axes, used, _coordinates(axes, used), corners,
+                       self._weights.to(device))
 
+    @cached_property
+    def _offsets(self) -> Tensor:
+        """(K, d) from a patch's corner to its sample points."""
+        return _lattice([(torch.arange(self.per_side) + 0.5) * self.spacing] * len(self.low))
+
+    @cached_property
+    def _corners(self) -> Tensor:
+        """((cells + 1)^d, d) where a patch's nodes are among themselves."""
+        return _lattice([torch.arange(self.cells + 1)] * len(self.low))
+
+    @cached_property
     def _weights(self) -> Tensor:
         """(K, (cells + 1)^d) linear weights of a patch's nodes at its sample points."""
         position = (torch.arange(self.per_side) + 0.5) / self.per_side * self.cells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -25,14 +26,19 @@ class Volume:
     values: Tensor
     grid: Grid
 
+    @cached_property
     def unit_scale(self) -> Tensor:
         """Unit coordinates per frame unit, (d)."""
         last = self.values.new_tensor([max(1, n - 1) for n in self.grid.size])
         return 2 / (last * self.values.new_tensor(self.grid.spacing))
 
+    @cached_property
+    def _origin(self) -> Tensor:
+        return self.values.new_tensor(self.grid.origin)
+
     def to_unit(self, points: Tensor) -> Tensor:
         """Unit coordinates of frame coordinates, (..., d)."""
-        return (points - points.new_tensor(self.grid.origin)) * self.unit_scale() - 1
+        return (points - self._origin) * self.unit_scale - 1
 
     def at(self, unit: Tensor) -> Tensor:
         """Linear interpolation at unit coordinates (..., d): (C, ...); the border value beyond the border."""
@@ -40,5 +46,5 @@ class Volume:
 
     def covers(self, points: Tensor) -> Tensor:
         """Whether the nearest voxel's last channel, a mask, is non-zero at frame coordinates (n, d): (n) bool."""
-        index = (points - points.new_tensor(self.grid.origin)) / self.grid.spacing[0]
+        index = (points - self._origin) / self.grid.spacing[0]
         return nearest(self.values[-1:], index)[0] > 0

@@ -110,15 +110,27 @@ def mind_ssc(values: Tensor, radius: int = 1, distance: int = 2) -> Tensor:
         window = tuple(slice(distance + o, distance + o + n) for o, n in zip(offset, values.shape[1:]))
         return padded[(slice(None), *window)]
 
-    box_mean = partial(F.avg_pool3d if dim == 3 else F.avg_pool2d, kernel_size=2 * radius + 1, stride=1,
-                       padding=radius, count_include_pad=False)
-    differences = [box_mean((shifted(a) - shifted(b)) ** 2)
+    counts = _box_sum(torch.ones_like(values), radius)
+
+    differences = [_box_sum((shifted(a) - shifted(b)) ** 2, radius) / counts
                    for a, b in itertools.combinations(offsets, 2) if not any(p * q for p, q in zip(a, b))]
     distances = torch.cat(differences)
     distances = distances - distances.min(0, keepdim=True).values
     noise = distances.mean(0, keepdim=True)
     middle = float(noise.mean())
     return torch.exp(-distances / noise.clamp(1e-3 * middle + 1e-12, 1e3 * middle + 1e-12))
+
+
+def _box_sum(values: Tensor, radius: int) -> Tensor:
+    """The sums (C, k, j, i) over the voxels at most ``radius`` away along each axis, of those that there are. Axis by
+    axis: a third of the time of torch's pooling."""
+    for axis in range(1, values.dim()):
+        total, size = values.clone(), values.shape[axis]
+        for step in range(1, min(radius, size - 1) + 1):
+            total.narrow(axis, step, size - step).add_(values.narrow(axis, 0, size - step))
+            total.narrow(axis, 0, size - step).add_(values.narrow(axis, step, size - step))
+        values = total
+    return values
 
 
 @dataclass(frozen=True)

@@ -179,12 +179,13 @@ def _search(here: Tensor, there: Tensor, at: Tensor, reach: int) -> tuple[Tensor
     dim, side, ends = at.shape[1], 2 * reach + 1, max(PATCH)
     steps = torch.tensor(list(itertools.product(range(-reach, reach + 1), repeat=dim)))
     around = torch.tensor(list(itertools.product(range(-reach - ends, reach + ends + 1), repeat=dim)))
-    region = _rows(there, at[:, None] + around).view(len(at), *(side + 2 * ends,) * dim, -1)
-    cost = torch.zeros(len(at), *(side,) * dim)
-    for offset in itertools.product(PATCH, repeat=dim):
-        part = region[(slice(None), *(slice(ends + o, ends + o + side) for o in offset))]
-        wanted = _rows(here, at[:, None] + torch.tensor(offset)).view(len(at), *(1,) * dim, -1)
-        cost += (part - wanted).square_().sum(-1)
+    region = _rows(there, at[:, None] + around)
+    patch = _rows(here, at[:, None] + torch.tensor(list(itertools.product(PATCH, repeat=dim))))
+    # |a - b|^2 = |a|^2 - 2 ab + |b|^2: all places at once in one product, and the last is the same at all of them.
+    apart = (region.square().sum(-1)[:, None] - 2 * patch @ region.mT).view(*patch.shape[:2], *(side + 2 * ends,) * dim)
+    cost = patch.square().sum((1, 2)).view(-1, *(1,) * dim).repeat(1, *(side,) * dim)
+    for number, offset in enumerate(itertools.product(PATCH, repeat=dim)):
+        cost += apart[(slice(None), number, *(slice(ends + o, ends + o + side) for o in offset))]
     cost = cost.flatten(1).T
     best = cost.argmin(0)
     result = steps[best].float()

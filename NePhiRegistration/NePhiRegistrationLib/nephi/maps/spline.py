@@ -82,16 +82,16 @@ class Spline(nn.Module):
     def _axis_matrix(self, index: Tensor, axis: int, slope: bool) -> Tensor:
         nodes = self.coefficients.shape[-2 - axis]
         inside = index.clamp(0, nodes - EXTRA - 1)
-        first, weights, slopes = self._axis_weights(inside, axis)
-        chosen = slopes * _same(inside, index)[:, None] if slope else weights
+        first, within = self._cell(inside, axis)
+        chosen = bspline_slopes(within) * _same(inside, index)[:, None] if slope else bspline(within)
         columns = first[:, None] + torch.arange(4, device=first.device)
         return index.new_zeros(len(index), nodes).scatter(1, columns, chosen)
 
-    def _axis_weights(self, index: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """First of four coefficients (n), their weights (n, 4) and the weights' derivatives (n, 4)."""
+    def _cell(self, index: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """First of the four coefficients around indices (n), and where they are in that cell, in [0, 1] (n)."""
         cells = self.coefficients.shape[-2 - axis] - EXTRA - 1
         first = index.detach().floor().clamp(0, cells - 1)
-        return (first.long(), *cubic_bspline(index - first))
+        return first.long(), index - first
 
     def _read(self, index: Tensor, derivatives: bool) -> Tensor:
         """(n, 1 or d + 1, C): the value, then the derivative along each axis."""
@@ -103,10 +103,11 @@ class Spline(nn.Module):
         rows = [index.new_ones(n, 1)] * (1 + dim * derivatives)
         for axis in reversed(range(dim)):
             nodes = self.coefficients.shape[-2 - axis]
-            first, weights, slopes = self._axis_weights(index[:, axis], axis)
+            first, within = self._cell(index[:, axis], axis)
+            weights, slopes = bspline(within)[:, None], bspline_slopes(within)[:, None] if derivatives else None
             flat = flat * nodes + first[:, None].to(kind)
             offsets = (offsets[:, None] * nodes + torch.arange(4, dtype=kind, device=index.device)).flatten()
-            rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None]).flatten(1)
+            rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)).flatten(1)
                     for r, row in enumerate(rows)]
         flat, table = flat + offsets, self.coefficients.flatten(0, -2)
         if not in_bags:
@@ -212,9 +213,14 @@ def _coefficients(n: int) -> Tensor:
     return torch.from_numpy(np.linalg.inv(system)[:, 1:-1])
 
 
-def cubic_bspline(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of the four nodes around positions ``t`` in [0, 1] within a cell, and their derivatives: (..., 4)."""
-    s = 1 - t
-    weights = [s**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (3 * s**3 - 6 * s**2 + 4) / 6, t**3 / 6]
-    slopes = [-(s**2) / 2, (3 * t**2 - 4 * t) / 2, (4 * s - 3 * s**2) / 2, t**2 / 2]
-    return torch.stack(weights, dim=-1), torch.stack(slopes, dim=-1)
+def bspline(t: Tensor) -> Tensor:
+    """Cubic B-spline weights of the four nodes around positions ``t`` in [0, 1] within a cell: (..., 4)."""
+    square = t * t
+    powers = torch.stack([torch.ones_like(t), t, square, square * t], dim=-1)
+    return powers @ (t.new_tensor([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]]) / 6)
+
+
+def bspline_slopes(t: Tensor) -> Tensor:
+    """The derivatives of :func:`bspline`, (..., 4)."""
+    powers = torch.stack([torch.ones_like(t), t, t * t], dim=-1)
+    return powers @ (t.new_tensor([[-1, 0, 1, 0], [2, -4, 2, 0], [-1, 3, -3, 1]]) / 2)
