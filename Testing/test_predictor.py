@@ -98,7 +98,7 @@ def test_a_prediction_of_several_passes_and_its_smooth_maps_stay_on_the_images_d
     image = Image(torch.empty(grid.shape, device="meta"), grid)
     models = Predictor(design).to("meta").predict(image, image, np.eye(dim + 1))
     assert [model.forward.device.type for model in models] == ["meta"] * 3
-    assert smoothed(models, 0.5).inverse.device.type == "meta"
+    assert smoothed(models, models[0].code.corners, 0.5).inverse.device.type == "meta"
 
 
 def test_images_of_any_grid_are_seen_in_the_same_place():

@@ -52,20 +52,20 @@ def test_bends_stay_and_ripples_go():
     bent, rippled = _model(_bend), _model(lambda points: _bend(points) + _ripple(points))
     for way in ("forward", "inverse"):
         expected = getattr(bent, way).map(INSIDE)
-        assert torch.allclose(getattr(smoothed((bent,), CELL), way).map(INSIDE), expected, atol=5e-4)
-        left = (getattr(smoothed((rippled,), CELL), way).map(INSIDE) - expected).abs().mean()
+        assert torch.allclose(getattr(smoothed((bent,), bent.code.corners, CELL), way).map(INSIDE), expected, atol=5e-4)
+        left = (getattr(smoothed((rippled,), rippled.code.corners, CELL), way).map(INSIDE) - expected).abs().mean()
         assert float(left) < 0.2 * float((getattr(rippled, way).map(INSIDE) - expected).abs().mean())
 
 
 def test_several_models_become_one_pair_that_composes_them_in_their_order():
     first, second = _model(_bend), _model(lambda points: 0.1 * points.roll(1, 1))
-    both = smoothed((first, second), CELL)
+    both = smoothed((first, second), first.code.corners, CELL)
     assert torch.allclose(both.forward.map(INSIDE), first.forward.map(second.forward.map(INSIDE)), atol=1e-3)
     assert torch.allclose(both.inverse.map(INSIDE), second.inverse.map(first.inverse.map(INSIDE)), atol=1e-3)
 
 
 def test_a_smoothed_prediction_has_no_network_and_is_smaller_than_a_models_code():
-    both = smoothed((_model(_bend),), CELL)
+    both = smoothed((_model(_bend),), _model(_bend).code.corners, CELL)
     values = sum(way.spline.coefficients.numel() for way in (both.forward, both.inverse))
     assert values < 6 * 12**3
     assert not any(way.spline.coefficients.requires_grad for way in (both.forward, both.inverse))
