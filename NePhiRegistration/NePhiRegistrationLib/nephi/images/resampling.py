@@ -75,14 +75,17 @@ def sample(values: Tensor, grid: Grid, points: Tensor, mode: str = "linear", fil
     Returns:
         (C, n) or (n), of the type of ``values``.
     """
-    if mode not in ("linear", "nearest"):
-        raise ValueError(f"mode is {mode!r}; use 'linear' or 'nearest'.")
     if values.shape[-grid.dim:] != grid.shape or points.shape[-1] != grid.dim:
         raise ValueError(f"Values {tuple(values.shape)} or points {tuple(points.shape)} do not fit grid {grid.shape}.")
-    channels = values if values.dim() > grid.dim else values[None]
-    index = grid.to_index(points)
-    last = torch.tensor(grid.size, dtype=index.dtype, device=index.device) - 1
+    picked = sample_at(values if values.dim() > grid.dim else values[None], grid.to_index(points), mode, fill)
+    return picked if values.dim() > grid.dim else picked[0]
+
+
+def sample_at(channels: Tensor, index: Tensor, mode: str = "linear", fill: float = 0.0) -> Tensor:
+    """As :func:`sample`, from values (C, k, j, i) at continuous indices (i, j, k), (n, d): (C, n)."""
+    if mode not in ("linear", "nearest"):
+        raise ValueError(f"mode is {mode!r}; use 'linear' or 'nearest'.")
+    last = index.new_tensor(channels.shape[:0:-1]) - 1
     inside = ((index >= -0.5) & (index < last + 0.5)).all(-1)
     picked = linear(channels, index) if mode == "linear" else nearest(channels, index)
-    picked = torch.where(inside, picked, torch.tensor(fill, dtype=picked.dtype, device=picked.device))
-    return picked if values.dim() > grid.dim else picked[0]
+    return torch.where(inside, picked, torch.tensor(fill, dtype=picked.dtype, device=picked.device))
