@@ -179,13 +179,14 @@ class Grid:
                                                                                                  stop - low)
             first = stop
 
-    def through(self, matrix: np.ndarray) -> Tensor:
-        """Where a (d + 1, d + 1) matrix takes the points of this grid: (*shape, d) float32 on the CPU."""
+    def through(self, matrix: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Where a (d + 1, d + 1) matrix takes the points of this grid: (*shape, d) on the CPU, without a product for
+        each point."""
         matrix = matrix @ self.index_to_world
         total = torch.from_numpy(matrix[:-1, -1].copy())
         for axis, n in enumerate(self.size):
             along = torch.arange(n, dtype=torch.float64)[:, None] * torch.from_numpy(matrix[:-1, axis].copy())
-            total = (total + along.view(n, *[1] * axis, self.dim)).float()
+            total = (total + along.view(n, *[1] * axis, self.dim)).to(dtype)
         return total
 
     def with_spacing(self, spacing: Union[float, Sequence[float]]) -> Grid:

@@ -33,6 +33,18 @@ def downsample(values: Tensor, grid: Grid, spacing: float) -> tuple[Tensor, Grid
     return values.contiguous(), coarse
 
 
+def highest_within(values: Tensor, reach: int) -> Tensor:
+    """The largest of the values (k, j, i) or (j, i) within so many voxels along all axes, axis after axis."""
+    for axis in range(values.dim()):
+        rows = values.movedim(axis, -1)
+        highest = rows.clone()
+        for step in range(1, min(reach, rows.shape[-1] - 1) + 1):
+            torch.maximum(highest[..., step:], rows[..., :-step], out=highest[..., step:])
+            torch.maximum(highest[..., :-step], rows[..., step:], out=highest[..., :-step])
+        values = highest.movedim(-1, axis)
+    return values
+
+
 def filled(values: Tensor, known: Optional[Tensor]) -> Tensor:
     """An array whose unknown values are replaced by averages of the known ones nearby.
 

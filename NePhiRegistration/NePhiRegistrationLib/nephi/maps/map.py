@@ -62,7 +62,7 @@ class Map(ABC):
     def displacement_on(self, grid: Grid) -> Tensor:
         """map(x) - x at the points of a grid, (*grid.shape, d) float32 on the CPU."""
         def shifted(slab: Grid) -> Tensor:
-            points = slab.points(CPU).double()
+            points = _points(slab)
             return self.map(points) - points
 
         return in_slabs(shifted, grid, grid.dim)
@@ -73,7 +73,7 @@ class Map(ABC):
         Args:
             matrix: (d + 1, d + 1), as from the world to the indices of an image.
         """
-        points = grid.points(CPU, dtype=torch.float64) + self.displacement_on(grid).view(-1, grid.dim)
+        points = _points(grid) + self.displacement_on(grid).view(-1, grid.dim)
         return apply_affine(matrix, points).float().view(*grid.shape, grid.dim)
 
     def gradients_on(self, grid: Grid, matrix: np.ndarray, differences: bool = False) -> Iterator[Tensor]:
@@ -154,7 +154,7 @@ class Composition(Map):
         first, rest = self.parts[0], Composition(self.parts[1:], self.domain)
 
         def shifted(slab: Grid) -> Tensor:
-            points = slab.points(CPU).double()
+            points = _points(slab)
             return rest.map(points + first.displacement_on(slab).view(-1, grid.dim)) - points
 
         return in_slabs(shifted, grid, grid.dim)
@@ -178,6 +178,11 @@ class Composition(Map):
         for part in self.parts[1:]:
             matrix = part.linear @ matrix
         return matrix
+
+
+def _points(grid: Grid) -> Tensor:
+    """The points of a grid, (n, d) float64 LPS mm on the CPU."""
+    return grid.through(np.eye(grid.dim + 1), torch.float64).view(-1, grid.dim)
 
 
 def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int, dtype: torch.dtype = torch.float32

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import POINTS_AT_ONCE, Grid
+from ..geometry import POINTS_AT_ONCE, POINTS_IN_CACHE, Grid
 from .map import Map
 
 EXTRA = 2  # coefficients beyond the nodes, one on each side
@@ -99,15 +99,18 @@ class Spline(nn.Module):
         n, dim = index.shape
         in_bags = not torch.is_grad_enabled() and index.device.type == "cpu"
         kind = torch.int32 if in_bags else torch.long
+        between = torch.tensor(self.coefficients.shape[-2::-1], device=index.device) - EXTRA - 1
+        corners = index.detach().floor().clamp_min(0).minimum(between.to(index) - 1)
+        weights = bspline_weights(index - corners)
+        slopes = bspline_slopes(index - corners) if derivatives else weights
         flat = torch.zeros(n, 1, dtype=kind, device=index.device)
         offsets = torch.zeros(1, dtype=kind, device=index.device)
         rows = [index.new_ones(n, 1)] * (1 + dim * derivatives)
         for axis in reversed(range(dim)):
             nodes = self.coefficients.shape[-2 - axis]
-            first, weights, slopes = self._axis_weights(index[:, axis], axis)
-            flat = flat * nodes + first[:, None].to(kind)
+            flat = flat * nodes + corners[:, axis, None].to(kind)
             offsets = (offsets[:, None] * nodes + torch.arange(4, dtype=kind, device=index.device)).flatten()
-            rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None]).flatten(1)
+            rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None, axis]).flatten(1)
                     for r, row in enumerate(rows)]
         flat, table = flat + offsets, self.coefficients.flatten(0, -2)
         if not in_bags:
@@ -149,8 +152,8 @@ class SplineMap(Map):
 
     def displacement(self, points: Tensor) -> Tensor:
         """s at points (n, d), (n, d)."""
-        own = points.to(self.spline.coefficients)
-        return self.spline.at(self.lattice.nearest_index(own)).to(points)
+        parts = self.lattice.nearest_index(points).to(self.spline.coefficients).split(POINTS_IN_CACHE)
+        return torch.cat([self.spline.at(part) for part in parts]).to(points)
 
     def map(self, points: Tensor) -> Tensor:
         return points + self.displacement(points)
@@ -266,7 +269,18 @@ def _coefficients(n: int) -> Tensor:
 
 def cubic_bspline(t: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of the four nodes around positions ``t`` in [0, 1] within a cell, and their derivatives: (..., 4)."""
+    return bspline_weights(t), bspline_slopes(t)
+
+
+def bspline_weights(t: Tensor) -> Tensor:
+    """Weights of the four nodes around positions ``t`` in [0, 1] within a cell, (..., 4)."""
     s = 1 - t
-    weights = [s**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (3 * s**3 - 6 * s**2 + 4) / 6, t**3 / 6]
-    slopes = [-(s**2) / 2, (3 * t**2 - 4 * t) / 2, (4 * s - 3 * s**2) / 2, t**2 / 2]
-    return torch.stack(weights, dim=-1), torch.stack(slopes, dim=-1)
+    squares = s * s, t * t
+    return torch.stack([s * squares[0] / 6, (t / 2 - 1) * squares[1] + 2 / 3, (s / 2 - 1) * squares[0] + 2 / 3,
+                        t * squares[1] / 6], dim=-1)
+
+
+def bspline_slopes(t: Tensor) -> Tensor:
+    """The derivatives of :func:`bspline_weights`."""
+    s = 1 - t
+    return torch.stack([-s * s / 2, (1.5 * t - 2) * t, (2 - 1.5 * s) * s, t * t / 2], dim=-1)
