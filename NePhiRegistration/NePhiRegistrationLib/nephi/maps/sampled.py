@@ -68,11 +68,13 @@ def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERA
         spacing: mm between the nodes; None picks the coarsest that keeps the tolerance, or else the finest that
             ``max_megabytes`` allows.
         quick: what is read at the nodes in the place of the map, as :func:`nephi.maps.folded.folded` makes it; its
-            error is part of the error that is measured.
+            error is part of the error that is measured. Where it is off by half of the tolerance it is left alone.
     """
     grid, limit = exact.domain, tolerance * exact.domain.voxel
     points = random_points(grid, CHECK_POINTS, mask, SEED).double()
     expected = exact.map(points)
+    if quick is not None and error_summary((quick.map(points) - expected).norm(dim=-1).numpy())[JUDGED] > limit / 2:
+        quick = None  # no lattice would keep the tolerance
 
     def through(lattice: Grid) -> tuple[SampledMap, float]:
         made = through_splines(quick or exact, grid, mask, lattice)
