@@ -48,13 +48,18 @@ def folded(transform: Transform, masks: tuple[Optional[Tensor], Optional[Tensor]
             rest = _splines(forward(stages[:coarse], wider, within), wider, within, stages[:coarse], spacing)
         return Composition([first, *rest], grid)
 
-    def inverse(stages: tuple[Stage, ...]) -> Map:
-        grid, coarse = transform.moving_grid, _coarse(stages, transform.moving_grid, spacing)
+    def inverse(stages: tuple[Stage, ...], grid: Grid, mask: Optional[Tensor]) -> Map:
+        coarse = _coarse(stages, grid, spacing)
         last = FramedMap(Composition([stage.inverse for stage in stages[coarse:]]), frame, transform.fixed_grid)
-        rest = _splines(inverse(stages[:coarse]), grid, masks[1], stages[:coarse], spacing) if coarse else [back]
+        rest = [back]
+        if coarse:  # a natural spline is worst at its ends
+            wider = grid.padded(2 * spacing * lattice_of(stages[coarse - 1]).spacing[0])
+            within = _within(wider, mask)
+            rest = _splines(inverse(stages[:coarse], wider, within), wider, within, stages[:coarse], spacing)
         return Composition([*rest, last], grid)
 
-    return MapPair(forward(transform.stages, transform.fixed_grid, masks[0]), inverse(transform.stages))
+    return MapPair(forward(transform.stages, transform.fixed_grid, masks[0]),
+                   inverse(transform.stages, transform.moving_grid, masks[1]))
 
 
 def _coarse(stages: tuple[Stage, ...], grid: Grid, spacing: float) -> int:
