@@ -21,7 +21,7 @@ from .spline import SplineMap
 from .transform import Stage, Transform, lattice_of
 
 COARSER = 1.3  # times the finest cells: those of stages that are worth a spline
-NODES = 0.45  # cells between its nodes: a third of the usual tolerance; the error falls with the fourth power
+NODES = 0.4  # cells between its nodes: a fifth to a third of the usual tolerance; the error falls with the fourth power
 
 
 def folded(transform: Transform, masks: tuple[Optional[Tensor], Optional[Tensor]], tolerance: float = TOLERANCE
