@@ -17,7 +17,7 @@ from nephi.images.image import Image, normalise
 from nephi.images.masks import dilate, region
 from nephi.images.pair import check_overlap, check_pair
 from nephi.images.reading import read_image, read_labels, read_mask
-from nephi.images.resampling import downsample, sample
+from nephi.images.resampling import downsample, highest_within, sample
 from nephi.images.writing import write_image
 from nephi.storage import atomic_path
 
@@ -490,3 +490,10 @@ def test_a_mask_of_all_voxels_or_of_none_stays_as_it_is():
     grid = Grid((9, 9, 9), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
     for mask in (torch.ones(grid.shape, dtype=torch.bool), torch.zeros(grid.shape, dtype=torch.bool)):
         assert torch.equal(dilate(mask, grid, 3.0), mask)
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (1, 7), (6, 4, 8)])
+def test_the_highest_value_within_a_reach_is_that_of_a_box_cut_at_the_border(shape):
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    pool = torch.nn.functional.max_pool3d if len(shape) == 3 else torch.nn.functional.max_pool2d
+    assert torch.equal(highest_within(values, 2), pool(values[None, None], 5, 1, 2)[0, 0])

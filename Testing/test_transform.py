@@ -121,7 +121,11 @@ def test_the_map_on_a_grid_is_the_map_at_its_points(way):
     grid = map_.domain.with_spacing(4.0)
     points = grid.points("cpu")
     assert torch.allclose(map_.displacement_on(grid).view(-1, 3), map_.map(points) - points, atol=1e-3)
-    assert torch.allclose(map_.jacobian_on(grid).view(-1, 3, 3), map_.jacobian(points), atol=1e-4)
+    matrix = grid.world_to_index
+    assert torch.allclose(map_.mapped_on(grid, matrix).view(-1, 3), apply_affine(matrix, map_.map(points)), atol=1e-3)
+    steps = torch.from_numpy(grid.index_to_world[:-1, :-1].copy()).float()
+    gradients = torch.cat(list(map_.gradients_on(grid, np.eye(4)))).view(-1, 3, 3)
+    assert torch.allclose(gradients, map_.jacobian(points) @ steps, atol=1e-4 * float(steps.abs().max()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -79,7 +79,7 @@ def test_the_worker_says_what_it_is(pipe):
 
 def test_a_registration_shows_its_phases_its_loss_and_its_map_on_the_way(registered):
     request, watched = registered
-    assert watched.phases() == ["affine", "level 1/1", "done", "outputs"]
+    assert watched.phases() == ["affine", "search", "level 1/1", "done", "outputs"]
     level = [fields for fields in watched.progress if fields["phase"] == "level 1/1"]
     assert level[-1]["step"] == level[-1]["steps"] == 3
     assert all(np.isfinite(fields["loss"]) and fields["iterations_per_second"] > 0 for fields in level)

@@ -169,6 +169,26 @@ class Grid:
             start = [0] * (self.dim - 1) + [first]
             yield self.window(start, [*self.size[:-1], min(thickness, self.shape[0] - first)])
 
+    def slabs_with_neighbours(self, size: int) -> Iterator[tuple[Grid, slice]]:
+        """As :meth:`slabs`, each with the layers next to it, and which of its layers are its own."""
+        first = 0
+        for slab in self.slabs(size):
+            stop = first + slab.shape[0]
+            low, high = max(0, first - 1), min(self.shape[0], stop + 1)
+            yield self.window([0] * (self.dim - 1) + [low], [*self.size[:-1], high - low]), slice(first - low,
+                                                                                                 stop - low)
+            first = stop
+
+    def through(self, matrix: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Where a (d + 1, d + 1) matrix takes the points of this grid: (*shape, d) on the CPU, without a product for
+        each point."""
+        matrix = matrix @ self.index_to_world
+        total = torch.from_numpy(matrix[:-1, -1].copy())
+        for axis, n in enumerate(self.size):
+            along = torch.arange(n, dtype=torch.float64)[:, None] * torch.from_numpy(matrix[:-1, axis].copy())
+            total = (total + along.view(n, *[1] * axis, self.dim)).to(dtype)
+        return total
+
     def with_spacing(self, spacing: Union[float, Sequence[float]]) -> Grid:
         """A grid with the same outer voxel edges and about this spacing, adjusted to fit."""
         wanted = np.broadcast_to(np.asarray(spacing, dtype=np.float64), (self.dim,))

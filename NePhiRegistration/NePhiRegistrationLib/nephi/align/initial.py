@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Frame, Grid, apply_affine, random_points
-from ..maps.determinant import determinant
+from ..maps.determinant import determinant_image
 from ..maps.framed import FramedMap
 from ..maps.inverting import inverted
 from ..maps.map import CPU, MapPair
@@ -193,7 +193,7 @@ def _with_stages(matrix: np.ndarray, displace: Displace, pairs: tuple[Tensor, Te
         if not bool(shifts.isfinite().all()):
             raise InputError(f"The {name} moves points to where there are no numbers (NaN or infinite); make it anew.")
         given = _extended(shifts.view(*grid.shape, grid.dim), grid)
-        folded = float((determinant(given.jacobian_on(grid)) <= 0).double().mean())
+        folded = float((determinant_image(given, grid) <= 0).double().mean())
         if folded:
             continue
         pair = _in_frame(given, grid, frame, pair and pair.inverse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Callable, Optional, Union
 
@@ -21,6 +21,7 @@ from ..judge.evidence import Sampled, evaluate
 from ..judge.folds import summary
 from ..maps.coarsest import TOLERANCE
 from ..maps.determinant import determinant_image, log_determinant
+from ..maps.folded import folded
 from ..maps.map import MapPair
 from ..maps.resampled import exact_where_suspect
 from ..maps.sampled import SampledMap, sampled
@@ -38,6 +39,9 @@ _IMAGES = ("warped", "log_jacobian")
 
 COUNTED = 1_000_000
 """Above so many voxels inside the moving mask the inverse map's volume changes are counted at evenly spaced ones."""
+
+STEPS = 4096
+"""The log-Jacobian is written in so many steps per unit: half the bytes, and far finer than it is known."""
 
 Announce = Callable[[str], None]
 
@@ -106,8 +110,9 @@ def sample_both(transform: Transform, pair: Pair, tolerance: float = TOLERANCE, 
         pair: its masks say where the maps are wanted.
     """
     masks = (pair.fixed_mask, pair.moving_mask)
-    return SampledPair(*(sampled(way, mask, tolerance, spacing)
-                         for way, mask in zip((transform.forward, transform.inverse), masks)))
+    quick = folded(transform, masks, tolerance)
+    return SampledPair(sampled(transform.forward, masks[0], tolerance, spacing, quick=quick.forward),
+                       sampled(transform.inverse, masks[1], tolerance, spacing, quick=quick.inverse))
 
 
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
@@ -152,7 +157,8 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     judged = judge(transform, pair, run, both.maps, after, exports, names, announce)
     announce("report")
     if "log_jacobian" in names:
-        write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
+        rounded = replace(judged.log_jacobian, values=(judged.log_jacobian.values * STEPS).round_().div_(STEPS))
+        write_image(rounded.to_sitk(), folder / names["log_jacobian"])
     if "report" in names:
         write_report(judged.report, folder / names["report"])
     if "page" in names:

@@ -33,6 +33,18 @@ def downsample(values: Tensor, grid: Grid, spacing: float) -> tuple[Tensor, Grid
     return values.contiguous(), coarse
 
 
+def highest_within(values: Tensor, reach: int) -> Tensor:
+    """The largest of the values (k, j, i) or (j, i) within so many voxels along all axes, axis after axis."""
+    for axis in range(values.dim()):
+        rows = values.movedim(axis, -1)
+        highest = rows.clone()
+        for step in range(1, min(reach, rows.shape[-1] - 1) + 1):
+            torch.maximum(highest[..., step:], rows[..., :-step], out=highest[..., step:])
+            torch.maximum(highest[..., :-step], rows[..., step:], out=highest[..., :-step])
+        values = highest.movedim(-1, axis)
+    return values
+
+
 def filled(values: Tensor, known: Optional[Tensor]) -> Tensor:
     """An array whose unknown values are replaced by averages of the known ones nearby.
 
@@ -75,14 +87,17 @@ def sample(values: Tensor, grid: Grid, points: Tensor, mode: str = "linear", fil
     Returns:
         (C, n) or (n), of the type of ``values``.
     """
-    if mode not in ("linear", "nearest"):
-        raise ValueError(f"mode is {mode!r}; use 'linear' or 'nearest'.")
     if values.shape[-grid.dim:] != grid.shape or points.shape[-1] != grid.dim:
         raise ValueError(f"Values {tuple(values.shape)} or points {tuple(points.shape)} do not fit grid {grid.shape}.")
-    channels = values if values.dim() > grid.dim else values[None]
-    index = grid.to_index(points)
-    last = torch.tensor(grid.size, dtype=index.dtype, device=index.device) - 1
+    picked = sample_at(values if values.dim() > grid.dim else values[None], grid.to_index(points), mode, fill)
+    return picked if values.dim() > grid.dim else picked[0]
+
+
+def sample_at(channels: Tensor, index: Tensor, mode: str = "linear", fill: float = 0.0) -> Tensor:
+    """As :func:`sample`, from values (C, k, j, i) at continuous indices (i, j, k), (n, d): (C, n)."""
+    if mode not in ("linear", "nearest"):
+        raise ValueError(f"mode is {mode!r}; use 'linear' or 'nearest'.")
+    last = index.new_tensor(channels.shape[:0:-1]) - 1
     inside = ((index >= -0.5) & (index < last + 0.5)).all(-1)
     picked = linear(channels, index) if mode == "linear" else nearest(channels, index)
-    picked = torch.where(inside, picked, torch.tensor(fill, dtype=picked.dtype, device=picked.device))
-    return picked if values.dim() > grid.dim else picked[0]
+    return torch.where(inside, picked, torch.tensor(fill, dtype=picked.dtype, device=picked.device))

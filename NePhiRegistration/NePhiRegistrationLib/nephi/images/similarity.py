@@ -110,26 +110,25 @@ def mind_ssc(values: Tensor, radius: int = 1, distance: int = 2) -> Tensor:
         window = tuple(slice(distance + o, distance + o + n) for o, n in zip(offset, values.shape[1:]))
         return padded[(slice(None), *window)]
 
-    counts = _box_sum(torch.ones_like(values), radius)
-
-    differences = [_box_sum((shifted(a) - shifted(b)) ** 2, radius) / counts
+    differences = [_box_mean((shifted(a) - shifted(b)).square(), radius)
                    for a, b in itertools.combinations(offsets, 2) if not any(p * q for p, q in zip(a, b))]
     distances = torch.cat(differences)
-    distances = distances - distances.min(0, keepdim=True).values
+    distances = distances - distances.amin(0, keepdim=True)
     noise = distances.mean(0, keepdim=True)
     middle = float(noise.mean())
     return torch.exp(-distances / noise.clamp(1e-3 * middle + 1e-12, 1e3 * middle + 1e-12))
 
 
-def _box_sum(values: Tensor, radius: int) -> Tensor:
-    """The sums (C, k, j, i) over the voxels at most ``radius`` away along each axis, of those that there are. Axis by
-    axis: a third of the time of torch's pooling."""
+def _box_mean(values: Tensor, radius: int) -> Tensor:
+    """The mean within so many voxels along all axes of an array (1, k, j, i) or (1, j, i), of those there are."""
     for axis in range(1, values.dim()):
-        total, size = values.clone(), values.shape[axis]
-        for step in range(1, min(radius, size - 1) + 1):
-            total.narrow(axis, step, size - step).add_(values.narrow(axis, 0, size - step))
-            total.narrow(axis, 0, size - step).add_(values.narrow(axis, step, size - step))
-        values = total
+        n = values.shape[axis]
+        total, count = values.clone(), values.new_ones(n)
+        for step in range(1, min(radius, n - 1) + 1):
+            for to, start in ((step, 0), (0, step)):
+                total.narrow(axis, to, n - step).add_(values.narrow(axis, start, n - step))
+                count[to:to + n - step] += 1
+        values = total.div_(count.view(-1, *[1] * (values.dim() - 1 - axis)))
     return values
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..images.resampling import highest_within
 from ..maps.determinant import determinant
 
 INTEGRATION = 1.5  # voxels; the structure tensor's Gaussian, to see a corner as a whole
@@ -28,8 +29,7 @@ def distinctive_points(values: Tensor, inside: Tensor, count: int, gap: int = 2)
         (n, d) int64 array indices (k, j, i), the most distinctive first.
     """
     measure = _foerstner(values) * inside
-    pool = F.max_pool3d if values.dim() == 3 else F.max_pool2d
-    highest = pool(measure[None, None], 2 * gap + 1, 1, gap)[0, 0]
+    highest = highest_within(measure, gap)
     peaks = (measure == highest) & (measure > 0)
     order = measure[peaks].argsort(descending=True)[:count]
     return peaks.nonzero()[order]
@@ -38,18 +38,16 @@ def distinctive_points(values: Tensor, inside: Tensor, count: int, gap: int = 2)
 def _foerstner(values: Tensor) -> Tensor:
     slopes = torch.gradient(_gaussian(values, 1.0), dim=tuple(range(values.dim())))
     dim = len(slopes)
-    tensor = torch.empty(*values.shape, dim, dim)
+    tensor = torch.empty(dim, dim, *values.shape).movedim((0, 1), (-2, -1))  # entry by entry in memory
     for a in range(dim):
         for b in range(a, dim):
             tensor[..., a, b] = tensor[..., b, a] = _gaussian(slopes[a] * slopes[b], INTEGRATION)
-    kept = [[axis for axis in range(dim) if axis != left_out] for left_out in range(dim)]
-    adjugate_trace = sum(_minor(tensor, axes) for axes in kept)
+    if dim == 2:
+        adjugate_trace = tensor[..., 0, 0] + tensor[..., 1, 1]
+    else:
+        adjugate_trace = sum(tensor[..., a, a] * tensor[..., b, b] - tensor[..., a, b] ** 2
+                             for a, b in ((0, 1), (0, 2), (1, 2)))
     return determinant(tensor).clamp_min(0) / (adjugate_trace + 1e-20)
-
-
-def _minor(tensor: Tensor, axes: list[int]) -> Tensor:
-    """The determinant of a part of matrices (..., d, d) on its diagonal."""
-    return tensor[..., axes[0], axes[0]] if len(axes) == 1 else determinant(tensor[..., axes, :][..., axes])
 
 
 def _gaussian(values: Tensor, sigma: float) -> Tensor:

@@ -70,7 +70,7 @@ def evaluate(transform: Transform, pair: Pair, whole: bool = True, sampled: Opti
     found = residual(pair.fixed, pair.moving, maps.forward, pair.fixed_mask) if has_images else None
     return {
         "tre": tre(transform.forward, *pair.landmarks) if pair.landmarks is not None else None,
-        **_labels(transform.forward, pair),
+        **_labels(maps.forward, pair),
         "folds": _folds(transform, pair, whole, sampled),
         "inverse_consistency": inverse_consistency(transform, fixed_points, moving_points),
         "overlap": {"forward": _met(maps.forward, fixed_points, transform.moving_grid, pair.moving_mask),

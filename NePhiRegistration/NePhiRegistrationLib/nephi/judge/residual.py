@@ -14,10 +14,10 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..geometry import Grid
+from ..geometry import Grid, apply_affine
 from ..images.image import Image, normalise
 from ..images.masks import bounding_box
-from ..images.resampling import downsample, filled, sample
+from ..images.resampling import downsample, filled, sample_at
 from ..images.similarity import mind_ssc
 from ..maps.map import CPU, Map
 from ..maps.resampled import through_splines
@@ -140,12 +140,12 @@ class ResidualSearch:
         """The error of a map, fixed to moving LPS mm; None where the images show too few distinctive points in common.
         """
         grid = self.grid
-        displacements = through_splines(forward, grid).displacement_on(grid).view(-1, grid.dim)
-        points = grid.points(CPU, dtype=torch.float64) + displacements
-        warped = sample(self.moving.values, self.moving.grid, points, fill=float(self.moving.values.min()))
-        warped, shown = warped.view(grid.shape), self.field.contains(points).view(grid.shape)
+        index = through_splines(forward, grid).mapped_on(grid, self.field.world_to_index).view(-1, grid.dim)
+        coarse = apply_affine(self.moving.grid.world_to_index @ self.field.index_to_world, index)
+        warped = sample_at(self.moving.values[None], coarse, fill=float(self.moving.values.min())).view(grid.shape)
+        shown = self.field.holds(index).view(grid.shape)
         if self.known is not None:
-            shown &= sample(self.known.float(), self.field, points).view(grid.shape) > 0.5
+            shown &= sample_at(self.known[None].float(), index).view(grid.shape) > 0.5
         seen = shown[tuple(self.at.T)]
         if int(seen.sum()) < FEWEST or not _varied(warped[self.inside & shown]):
             return None

@@ -5,14 +5,13 @@ A determinant of 1 keeps the volume, 0.5 halves it, and one at or below zero is 
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import POINTS_AT_ONCE, Grid
-from .map import Map, in_slabs
+from .map import Map, reserved
 
 LOG_FLOOR = 1e-3
 """The smallest determinant whose logarithm is taken; folds show as log(0.001) = -6.9."""
@@ -36,7 +35,7 @@ def determinant_at(map_: Map, points: Tensor) -> Tensor:
 
 def determinant_image(map_: Map, grid: Grid) -> Tensor:
     """The Jacobian determinant at every voxel of a grid, (*grid.shape) float32 on the CPU."""
-    return in_slabs(lambda slab: determinant(map_.jacobian_on(slab)), grid)
+    return _determinants(map_, grid, differences=False)
 
 
 def log_determinant(values: Tensor, floor: float = LOG_FLOOR) -> Tensor:
@@ -58,15 +57,16 @@ def finite_difference_determinant(map_: Map, grid: Grid) -> Tensor:
     """
     if min(grid.size) < 2:
         raise InputError(f"Finite differences need two voxels along every axis; the grid has size {grid.size}.")
-    layer = math.prod(grid.shape[1:])
-    thickness = max(2, POINTS_AT_ONCE // layer)
-    parts = []
-    for first in range(0, grid.shape[0], thickness):
-        stop = min(first + thickness, grid.shape[0])
-        low, high = max(0, first - 1), min(grid.shape[0], stop + 1)  # a neighbour on each side
-        slab = grid.window([0] * (grid.dim - 1) + [low], [*grid.size[:-1], high - low])
-        parts.append(difference_determinant(map_.displacement_on(slab), slab)[first - low:stop - low])
-    return torch.cat(parts)
+    return _determinants(map_, grid, differences=True)
+
+
+def _determinants(map_: Map, grid: Grid, differences: bool) -> Tensor:
+    """Those of the change by a step in the world, which is that by a step of the index but for a constant factor."""
+    values, start, per_voxel = reserved(grid), 0, float(np.linalg.det(grid.index_to_world))
+    for gradients in map_.gradients_on(grid, np.eye(grid.dim + 1), differences):
+        values[start:start + len(gradients)] = determinant(gradients).div_(per_voxel)
+        start += len(gradients)
+    return values
 
 
 def difference_determinant(displacement: Tensor, grid: Grid) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..device import free_memory
 from ..errors import DeviceMemoryError
-from ..geometry import POINTS_AT_ONCE, Grid
+from ..geometry import POINTS_AT_ONCE, Grid, apply_affine
 
 CPU = torch.device("cpu")
 
@@ -62,14 +62,36 @@ class Map(ABC):
     def displacement_on(self, grid: Grid) -> Tensor:
         """map(x) - x at the points of a grid, (*grid.shape, d) float32 on the CPU."""
         def shifted(slab: Grid) -> Tensor:
-            points = slab.points(CPU).double()
+            points = _points(slab)
             return self.map(points) - points
 
         return in_slabs(shifted, grid, grid.dim)
 
-    def jacobian_on(self, grid: Grid) -> Tensor:
-        """The Jacobian at the points of a grid, (*grid.shape, d, d) float32 on the CPU."""
-        return in_slabs(lambda slab: self.jacobian(slab.points(CPU)), grid, grid.dim, grid.dim)
+    def mapped_on(self, grid: Grid, matrix: np.ndarray) -> Tensor:
+        """Where the points of a grid go, and from there by a matrix: (*grid.shape, d) float32 on the CPU.
+
+        Args:
+            matrix: (d + 1, d + 1), as from the world to the indices of an image.
+        """
+        points = _points(grid) + self.displacement_on(grid).view(-1, grid.dim)
+        return apply_affine(matrix, points).float().view(*grid.shape, grid.dim)
+
+    def gradients_on(self, grid: Grid, matrix: np.ndarray, differences: bool = False) -> Iterator[Tensor]:
+        """How what :meth:`mapped_on` gives changes by a step of the grid's index, for slabs of the grid along its
+        slowest axis: (*slab.shape, d, d) float32 on the CPU, [..., i, a] = dy_i / d index_a.
+
+        Args:
+            differences: central differences of the mapped points, one-sided at the border, not the exact derivative.
+        """
+        after, steps = (torch.from_numpy(part[:-1, :-1].copy()).float() for part in (matrix, grid.index_to_world))
+        if differences:
+            for slab, inner in grid.slabs_with_neighbours(POINTS_AT_ONCE):
+                slopes = torch.gradient(self.displacement_on(slab), dim=tuple(range(grid.dim)))
+                yield after @ (steps + torch.stack(slopes[::-1], dim=-1)[inner])
+        else:
+            for slab in grid.slabs(POINTS_AT_ONCE):
+                jacobian = self.jacobian(slab.points(CPU)).to(steps)
+                yield (after @ jacobian @ steps).view(*slab.shape, grid.dim, grid.dim)
 
 
 class Invertible(Protocol):
@@ -132,26 +154,35 @@ class Composition(Map):
         first, rest = self.parts[0], Composition(self.parts[1:], self.domain)
 
         def shifted(slab: Grid) -> Tensor:
-            points = slab.points(CPU).double()
+            points = _points(slab)
             return rest.map(points + first.displacement_on(slab).view(-1, grid.dim)) - points
 
         return in_slabs(shifted, grid, grid.dim)
 
-    def jacobian_on(self, grid: Grid) -> Tensor:
-        """The Jacobian at the points of a grid, (*grid.shape, d, d) float32: the first part may know a fast way."""
-        if len(self.parts) < 2:
-            return self.parts[0].jacobian_on(grid) if self.parts else super().jacobian_on(grid)
-        first, rest = self.parts[0], Composition(self.parts[1:], self.domain)
+    def mapped_on(self, grid: Grid, matrix: np.ndarray) -> Tensor:
+        """As any map's; the first part may know a fast way where the rest is linear."""
+        rest = self._linear_rest()
+        return super().mapped_on(grid, matrix) if rest is None else self.parts[0].mapped_on(grid, matrix @ rest)
 
-        def product(slab: Grid) -> Tensor:
-            if rest.is_linear:
-                inner = first.jacobian_on(slab)
-                return torch.from_numpy(rest.linear[:-1, :-1].copy()).to(inner) @ inner
-            moved = slab.points(CPU).double() + first.displacement_on(slab).view(-1, grid.dim)
-            inner = first.jacobian_on(slab)
-            return rest.jacobian(moved).to(inner).view(inner.shape) @ inner
+    def gradients_on(self, grid: Grid, matrix: np.ndarray, differences: bool = False) -> Iterator[Tensor]:
+        """As any map's; the first part may know a fast way where the rest is linear."""
+        rest = self._linear_rest()
+        return (super().gradients_on(grid, matrix, differences) if rest is None else
+                self.parts[0].gradients_on(grid, matrix @ rest, differences))
 
-        return in_slabs(product, grid, grid.dim, grid.dim)
+    def _linear_rest(self) -> Optional[np.ndarray]:
+        """(d + 1, d + 1) all parts after the first, or None where they are not linear or there is no first."""
+        if not self.parts or not all(part.is_linear for part in self.parts[1:]):
+            return None
+        matrix = np.eye(len(self.parts[0].linear))
+        for part in self.parts[1:]:
+            matrix = part.linear @ matrix
+        return matrix
+
+
+def _points(grid: Grid) -> Tensor:
+    """The points of a grid, (n, d) float64 LPS mm on the CPU."""
+    return grid.through(np.eye(grid.dim + 1), torch.float64).view(-1, grid.dim)
 
 
 def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int, dtype: torch.dtype = torch.float32
@@ -161,13 +192,22 @@ def in_slabs(function: Callable[[Grid], Tensor], grid: Grid, *shape: int, dtype:
     Raises:
         DeviceMemoryError: there is not enough memory; at once, before any work.
     """
-    size, room = 1.0 * dtype.itemsize * grid.count * math.prod(shape), free_memory()
-    if size > room:
-        raise DeviceMemoryError(f"A grid of {' x '.join(map(str, grid.size))} voxels needs {size / 1e9:.1f} GB and "
-                                f"{room / 1e9:.1f} GB of memory are free; choose a larger spacing or a smaller image.")
-    values, start = torch.empty(*grid.shape, *shape, dtype=dtype), 0
+    values, start = reserved(grid, *shape, dtype=dtype), 0
     for slab in grid.slabs(POINTS_AT_ONCE):
         stop = start + slab.shape[0]
         values[start:stop] = function(slab).view(*slab.shape, *shape)
         start = stop
     return values
+
+
+def reserved(grid: Grid, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Memory for values (*shape) at the points of a grid: (*grid.shape, *shape) on the CPU.
+
+    Raises:
+        DeviceMemoryError: there is not enough memory.
+    """
+    size, room = 1.0 * dtype.itemsize * grid.count * math.prod(shape), free_memory()
+    if size > room:
+        raise DeviceMemoryError(f"A grid of {' x '.join(map(str, grid.size))} voxels needs {size / 1e9:.1f} GB and "
+                                f"{room / 1e9:.1f} GB of memory are free; choose a larger spacing or a smaller image.")
+    return torch.empty(*grid.shape, *shape, dtype=dtype)

@@ -6,14 +6,13 @@ from typing import Optional
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import POINTS_AT_ONCE, Grid
-from ..images.resampling import sample
+from ..images.resampling import highest_within, sample_at
 from .affine_map import AffineMap
 from .determinant import determinant_at
-from .map import CPU, Composition, Map
+from .map import Composition, Map
 from .spline import SplineMap
 
 EVERY = 2  # voxels between evaluations
@@ -41,7 +40,7 @@ def through_splines(exact: Map, grid: Grid, mask: Optional[Tensor] = None, latti
         sparse = lattice_over(lattice, tuple(SPARSE * s for s in lattice.spacing))
         values = SplineMap.through(residual.displacement_on(sparse).double(), sparse).read_on(lattice)
         near = _near(mask, grid, lattice).flatten()
-        points = lattice.points(CPU)[near].double()
+        points = lattice.to_world(near.view(lattice.shape).nonzero().flip(-1).double())
         parts = [residual.map(part) - part for part in points.split(POINTS_AT_ONCE)]
         values.view(-1, grid.dim)[near] = torch.cat(parts)
     return Composition([SplineMap.through(values, lattice), linear], exact.domain)
@@ -65,13 +64,13 @@ def exact_where_suspect(determinants: Tensor, exact: Map, grid: Grid, mask: Opti
     that folds are counted by the fields themselves."""
     suspect = determinants < SUSPECT if mask is None else (determinants < SUSPECT) & mask
     result = determinants.clone()
-    result[suspect] = determinant_at(exact, grid.points(CPU)[suspect.flatten()])
+    result[suspect] = determinant_at(exact, grid.to_world(suspect.nonzero().flip(-1).float()))
     return result
 
 
 def _near(mask: Tensor, grid: Grid, lattice: Grid) -> Tensor:
     """The nodes inside a mask or within REACH nodes of it, (*lattice.shape) bool."""
-    parts = [sample(mask.float(), grid, lattice.points(CPU, *part)) for part in lattice.chunks(POINTS_AT_ONCE)]
-    inside = (torch.cat(parts) > 0).view(1, 1, *lattice.shape).float()
-    pool = F.max_pool3d if grid.dim == 3 else F.max_pool2d
-    return pool(inside, 2 * REACH + 1, 1, REACH)[0, 0] > 0
+    values = mask[None].float()
+    parts = [sample_at(values, slab.through(grid.world_to_index).flatten(0, -2)) for slab in lattice.slabs(
+        POINTS_AT_ONCE)]
+    return highest_within(torch.cat(parts, dim=1).view(lattice.shape), REACH) > 0

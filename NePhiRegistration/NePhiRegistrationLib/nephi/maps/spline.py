@@ -7,7 +7,7 @@ can be differentiated twice in every version of torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Optional
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import Grid
+from ..geometry import POINTS_AT_ONCE, POINTS_IN_CACHE, Grid
 from .map import Map
 
 EXTRA = 2  # coefficients beyond the nodes, one on each side
@@ -75,15 +75,16 @@ class Spline(nn.Module):
         values, dim = self.coefficients, len(axes)
         for position in range(dim):
             axis = dim - 1 - position
-            matrix = self._axis_matrix(axes[axis].to(values.dtype), axis, slope == axis)
+            matrix = self.axis_matrix(axes[axis].to(values.dtype), axis, slope == axis)
             values = torch.tensordot(matrix, values, dims=([1], [position])).movedim(0, position)
         return values
 
-    def _axis_matrix(self, index: Tensor, axis: int, slope: bool) -> Tensor:
+    def axis_matrix(self, index: Tensor, axis: int, slope: bool) -> Tensor:
+        """(n, nodes + 2) what each coefficient along an axis gives to values at indices (n), or to their slopes."""
         nodes = self.coefficients.shape[-2 - axis]
         inside = index.clamp(0, nodes - EXTRA - 1)
         first, within = self._cell(inside, axis)
-        chosen = bspline_slopes(within) * _same(inside, index)[:, None] if slope else bspline(within)
+        chosen = bspline_slopes(within) * _same(inside, index)[:, None] if slope else bspline_weights(within)
         columns = first[:, None] + torch.arange(4, device=first.device)
         return index.new_zeros(len(index), nodes).scatter(1, columns, chosen)
 
@@ -98,16 +99,18 @@ class Spline(nn.Module):
         n, dim = index.shape
         in_bags = not torch.is_grad_enabled() and index.device.type == "cpu"
         kind = torch.int32 if in_bags else torch.long
+        between = torch.tensor(self.coefficients.shape[-2::-1], device=index.device) - EXTRA - 1
+        corners = index.detach().floor().clamp_min(0).minimum(between.to(index) - 1)
+        weights = bspline_weights(index - corners)
+        slopes = bspline_slopes(index - corners) if derivatives else weights
         flat = torch.zeros(n, 1, dtype=kind, device=index.device)
         offsets = torch.zeros(1, dtype=kind, device=index.device)
         rows = [index.new_ones(n, 1)] * (1 + dim * derivatives)
         for axis in reversed(range(dim)):
             nodes = self.coefficients.shape[-2 - axis]
-            first, within = self._cell(index[:, axis], axis)
-            weights, slopes = bspline(within)[:, None], bspline_slopes(within)[:, None] if derivatives else None
-            flat = flat * nodes + first[:, None].to(kind)
+            flat = flat * nodes + corners[:, axis, None].to(kind)
             offsets = (offsets[:, None] * nodes + torch.arange(4, dtype=kind, device=index.device)).flatten()
-            rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)).flatten(1)
+            rows = [(row[:, :, None] * (slopes if r == axis + 1 else weights)[:, None, axis]).flatten(1)
                     for r, row in enumerate(rows)]
         flat, table = flat + offsets, self.coefficients.flatten(0, -2)
         if not in_bags:
@@ -149,8 +152,8 @@ class SplineMap(Map):
 
     def displacement(self, points: Tensor) -> Tensor:
         """s at points (n, d), (n, d)."""
-        own = points.to(self.spline.coefficients)
-        return self.spline.at(self.lattice.nearest_index(own)).to(points)
+        parts = self.lattice.nearest_index(points).to(self.spline.coefficients).split(POINTS_IN_CACHE)
+        return torch.cat([self.spline.at(part) for part in parts]).to(points)
 
     def map(self, points: Tensor) -> Tensor:
         return points + self.displacement(points)
@@ -168,12 +171,37 @@ class SplineMap(Map):
         """s at the points of a grid, (*grid.shape, d) float32 on the CPU; fast where the axes are the lattice's."""
         return self.read_on(grid).float().cpu() if self._axes(grid) else super().displacement_on(grid)
 
-    def jacobian_on(self, grid: Grid) -> Tensor:
-        """The Jacobian at the points of a grid, (*grid.shape, d, d); fast where the axes are the lattice's."""
-        if not self._axes(grid):
-            return super().jacobian_on(grid)
-        slopes = torch.stack([self.read_on(grid, slope=axis) for axis in range(grid.dim)], dim=-1)
-        return (torch.eye(grid.dim).to(slopes) + slopes @ self._per_world(slopes)).float().cpu()
+    def mapped_on(self, grid: Grid, matrix: np.ndarray) -> Tensor:
+        """As any map's; fast where the axes are the lattice's."""
+        axes = self._axes(grid)
+        if not axes:
+            return super().mapped_on(grid, matrix)
+        weights = self._matrices(axes)
+        near = _used(weights[0])
+        values, weights[0] = self._channels(matrix, near), weights[0][:, near]
+        for position, part in enumerate(weights):
+            values = _along(values, part, position)
+        return grid.through(matrix).add_(values.movedim(0, -1))
+
+    def gradients_on(self, grid: Grid, matrix: np.ndarray, differences: bool = False) -> Iterator[Tensor]:
+        """As any map's; where the axes are the lattice's by one matrix product an axis, as differences are linear in
+        the coefficients too."""
+        axes = self._axes(grid)
+        if not axes:
+            yield from super().gradients_on(grid, matrix, differences)
+            return
+        values, weights = self._channels(matrix), self._matrices(axes)
+        slopes = [torch.gradient(part, dim=0)[0] for part in weights] if differences else self._matrices(axes, True)
+        steps = torch.from_numpy((matrix @ grid.index_to_world)[:-1, :-1].copy()).float()
+        for slab in torch.arange(grid.shape[0]).split(max(1, POINTS_AT_ONCE * grid.shape[0] // grid.count)):
+            near = _used(weights[0][slab] + slopes[0][slab].abs())
+            of_slab = [(part[0][slab][:, near], *part[1:]) for part in (weights, slopes)]
+            value, parts = values[:, near], []
+            for position, (weight, slope) in enumerate(zip(*of_slab)):
+                parts = [_along(part, weight, position) for part in parts] + [_along(value, slope, position)]
+                value = _along(value, weight, position) if position < grid.dim - 1 else value
+            gradients = torch.stack(parts[::-1], dim=1).add_(steps.view(*steps.shape, *[1] * grid.dim))
+            yield gradients.movedim((0, 1), (-2, -1))
 
     def read_on(self, grid: Grid, slope: Optional[int] = None) -> Tensor:
         """s at the points of a grid whose axes are the lattice's, (*grid.shape, d) where the coefficients are.
@@ -182,6 +210,18 @@ class SplineMap(Map):
             slope: the derivative along this axis (0 is i), per step of the lattice, instead of s.
         """
         return self.spline.on_lattice(self._axes(grid), slope).contiguous()
+
+    def _channels(self, matrix: np.ndarray, near: slice = slice(None)) -> Tensor:
+        """The coefficients of matrix(s), (d, k + 2, j + 2, i + 2) float32 on the CPU."""
+        values = self.spline.coefficients.detach()[near].float().cpu()
+        return (values @ torch.from_numpy(matrix[:-1, :-1].T.copy()).float()).movedim(-1, 0).contiguous()
+
+    def _matrices(self, axes: Sequence[Tensor], slopes: bool = False) -> list[Tensor]:
+        """Along (k, j, i): (n, nodes + 2) float32 what the coefficients give to the points of a grid, or to the slopes
+        there by a step of the grid."""
+        parts = [self.spline.axis_matrix(index, axis, slopes) for axis, index in enumerate(axes)]
+        steps = [float(index[1] - index[0]) if slopes and len(index) > 1 else 1.0 for index in axes]
+        return [(part * step).float().cpu() for part, step in zip(parts, steps)][::-1]
 
     def _per_world(self, like: Tensor) -> Tensor:
         """(d, d) index steps per world unit."""
@@ -195,6 +235,20 @@ class SplineMap(Map):
             return None
         return [torch.as_tensor(offset + scale * np.arange(n)).to(self.spline.coefficients)
                 for offset, scale, n in zip(between[:-1, -1], scales, grid.size)]
+
+
+def _used(weights: Tensor) -> slice:
+    """The columns of a matrix (n, m) from the first to the last with a positive number."""
+    used = weights.amax(0).nonzero()
+    return slice(int(used[0]), int(used[-1]) + 1)
+
+
+def _along(values: Tensor, weights: Tensor, position: int) -> Tensor:
+    """A matrix (n, m) applied along an axis of values (C, k, j, i): 0 is k."""
+    if position == values.dim() - 2:
+        return values @ weights.T
+    rows = values.flatten(position + 2).flatten(0, position)
+    return (weights @ rows).view(*values.shape[:position + 1], len(weights), *values.shape[position + 2:])
 
 
 def _same(inside: Tensor, index: Tensor) -> Tensor:
@@ -213,14 +267,15 @@ def _coefficients(n: int) -> Tensor:
     return torch.from_numpy(np.linalg.inv(system)[:, 1:-1])
 
 
-def bspline(t: Tensor) -> Tensor:
-    """Cubic B-spline weights of the four nodes around positions ``t`` in [0, 1] within a cell: (..., 4)."""
-    square = t * t
-    powers = torch.stack([torch.ones_like(t), t, square, square * t], dim=-1)
-    return powers @ (t.new_tensor([[1, 4, 1, 0], [-3, 0, 3, 0], [3, -6, 3, 0], [-1, 3, -3, 1]]) / 6)
+def bspline_weights(t: Tensor) -> Tensor:
+    """Weights of the four nodes around positions ``t`` in [0, 1] within a cell, (..., 4)."""
+    s = 1 - t
+    squares = s * s, t * t
+    return torch.stack([s * squares[0] / 6, (t / 2 - 1) * squares[1] + 2 / 3, (s / 2 - 1) * squares[0] + 2 / 3,
+                        t * squares[1] / 6], dim=-1)
 
 
 def bspline_slopes(t: Tensor) -> Tensor:
-    """The derivatives of :func:`bspline`, (..., 4)."""
-    powers = torch.stack([torch.ones_like(t), t, t * t], dim=-1)
-    return powers @ (t.new_tensor([[-1, 0, 1, 0], [2, -4, 2, 0], [-1, 3, -3, 1]]) / 2)
+    """The derivatives of :func:`bspline_weights`."""
+    s = 1 - t
+    return torch.stack([-s * s / 2, (1.5 * t - 2) * t, (2 - 1.5 * s) * s, t * t / 2], dim=-1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..geometry import Grid
 from ..images.image import Image
-from ..images.resampling import sample
-from .map import CPU, Map, in_slabs
+from ..images.resampling import sample_at
+from .affine_map import AffineMap
+from .map import Map, in_slabs
 
 _ROUNDING = 1e-3  # of the weights between voxels: below it a voxel without a number is not touched
 
@@ -67,23 +69,19 @@ def carry(values: Tensor, grid: Grid, map_: Optional[Map], onto: Grid, mode: str
         values = values.to(_label_type(values.dtype, fill))
     known = torch.isfinite(values) if mode == "linear" else None
     known = None if known is None or bool(known.all()) else known.to(values.dtype)
+    way = AffineMap(np.eye(onto.dim + 1)) if map_ is None else map_
 
     def read(slab: Grid) -> Tensor:
-        points = slab.points(CPU, dtype=torch.float64)  # far from the origin float32 is a part of a voxel
-        if map_ is not None:
-            points = points + map_.displacement_on(slab).view(-1, onto.dim)
-        points = points.float().to(values.device) if values.is_mps else points.to(values.device)
-        if known is None:
-            return sample(values, grid, points, mode, fill).T
-        return _between(values, known, grid, points, fill).T
+        index = way.mapped_on(slab, grid.world_to_index).view(-1, onto.dim).to(values.device)
+        return sample_at(values, index, mode, fill).T if known is None else _between(values, known, index, fill).T
 
     return in_slabs(read, onto, len(values), dtype=values.dtype).movedim(-1, 0)
 
 
-def _between(values: Tensor, known: Tensor, grid: Grid, points: Tensor, fill: float) -> Tensor:
-    weights = sample(known, grid, points, fill=1.0)
-    clean = sample(values.where(known > 0, 0), grid, points, fill=fill) / weights
-    return torch.where(weights > 1 - _ROUNDING, clean, sample(values, grid, points, fill=fill))
+def _between(values: Tensor, known: Tensor, index: Tensor, fill: float) -> Tensor:
+    weights = sample_at(known, index, fill=1.0)
+    clean = sample_at(values.where(known > 0, 0), index, fill=fill) / weights
+    return torch.where(weights > 1 - _ROUNDING, clean, sample_at(values, index, fill=fill))
 
 
 def _label_type(kind: torch.dtype, fill: float) -> torch.dtype:

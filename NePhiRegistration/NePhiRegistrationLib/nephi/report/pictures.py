@@ -93,8 +93,10 @@ def picture_sections(pictures: Pictures, views: list[Plane]) -> list[Section]:
 
 def inside(pictures: Pictures, values: Tensor) -> np.ndarray:
     """Values inside the mask, or everywhere without one; evenly sampled if there are many."""
-    values = values.detach().cpu()
-    return _sampled(values if pictures.mask is None else values[pictures.mask.cpu()])
+    if pictures.mask is None:
+        return _sampled(values)
+    voxels = torch.from_numpy(np.flatnonzero(pictures.mask.cpu().numpy()))
+    return _sampled(values.detach().cpu().flatten()[voxels[some_of(len(voxels), _SAMPLE)]])
 
 
 def jacobian_limit(pictures: Pictures) -> float:

@@ -128,7 +128,7 @@ def _fullest(grid: Grid, axis: int, inside: Optional[Tensor]) -> int:
     if inside is None or not bool(inside.any()):
         return grid.size[axis] // 2
     others = [a for a in range(grid.dim) if a != grid.dim - 1 - axis]
-    area = inside.sum(dim=others).cpu().numpy().astype(float)
+    area = inside.float().sum(dim=others).cpu().numpy().astype(float)
     width = max(1, len(area) // 8)
     return int(np.convolve(area, np.hanning(width + 2)[1:-1], mode="same").argmax())
 
