@@ -177,7 +177,7 @@ def test_evaluate_agrees_with_the_report(pair, registered, tmp_path, capsys):
     assert "landmark error, mean" in capsys.readouterr().out
     metrics, expected = json.loads(out.read_text())["metrics"], _report(registered / "report.json")["metrics"]
     assert metrics["tre_mm"]["mean"] == pytest.approx(expected["tre_mm"]["mean"], abs=1e-3)
-    assert metrics["dice"]["per_label"] == pytest.approx(expected["dice"]["per_label"])
+    assert metrics["dice"]["per_label"] == pytest.approx(expected["dice"]["per_label"], abs=2e-3)
     assert metrics["similarity"] == dict.fromkeys(("before", "linear", "after"))
 
 
