@@ -127,3 +127,19 @@ def test_doubts_about_the_way_do_not_count_where_distinctive_points_confirm_the_
     said = verdict({**METRICS, "residual_mm": _residual(0.8, 0.4)}, {"seconds": 1.0, "device": "cpu"}, (), provenance)
     assert said.level == "good" and said.concerns == ()
     assert {piece.name for piece in said.evidence} & {"stepped back to", "second-best linear alignment"}
+
+
+def _said(residual: dict, extreme: float = 0.0) -> str:
+    metrics = {**METRICS, "residual_mm": residual, "volume_change": {"extreme_percent": extreme}}
+    return verdict(metrics, {"seconds": 1.0, "device": "cpu"}, (), {}).level
+
+
+@pytest.mark.parametrize("estimate, level", [(3.3, "good"), (3.5, "check")])
+def test_an_estimated_mean_error_of_more_than_three_and_a_half_searched_voxels_is_not_good(estimate, level):
+    residual = {**_residual(0.6, 1.0), "estimate": 2.0 * estimate, "reach": 12.0, "voxel": 2.0}
+    assert _said(residual) == level
+
+
+@pytest.mark.parametrize("found, extreme, level", [(0.8, 9.0, "good"), (0.5, 9.0, "check"), (0.8, 16.0, "failed")])
+def test_much_volume_may_change_threefold_where_distinctive_points_confirm_the_end(found, extreme, level):
+    assert _said(_residual(found, 0.4), extreme) == level

@@ -62,7 +62,8 @@ class Residual:
     def to_dict(self) -> dict:
         """Of the points that are seen: ``estimate``, the mean distance in mm, a point that is not found counting as the
         reach; ``median`` and ``p90`` of those found, None if none is; ``found``, their share; ``count``; ``reach``;
-        ``at``, the points, (n, d) LPS mm; ``distances``, None where not found.
+        ``voxel``, mm of the grid that was searched; ``at``, the points, (n, d) LPS mm; ``distances``, None where not
+        found.
         """
         lengths, found = self.displacements.norm(dim=1)[self.seen], self.found[self.seen]
         some = lengths[found]
@@ -70,6 +71,7 @@ class Residual:
                 "median": float(some.median()) if len(some) else None,
                 "p90": float(some.quantile(0.9)) if len(some) else None,
                 "found": float(found.float().mean()), "count": len(found), "reach": self.reach,
+                "voxel": self.reach / REACH[self.points.shape[1]],
                 "at": self.points[self.seen].tolist(),
                 "distances": [mm if there else None for mm, there in zip(lengths.tolist(), found.tolist())]}
 
