@@ -79,7 +79,7 @@ class _Cells:
 
     Attributes:
         features: (k, j, i, C) what is compared.
-        wanted: (n,) flat indices of the cells to find a place for.
+        wanted: (k, j, i) bool; the cells to find a place for.
         seen: (k, j, i) bool; cells that lie in the field of view.
     """
 
@@ -93,7 +93,7 @@ class _Cells:
         pool = F.avg_pool3d if side.volume.grid.dim == 3 else F.avg_pool2d
         values = pool(side.volume.values[None, 1:], STRIDE)[0]
         view = torch.ones_like(values[0]) if side.view is None else pool(side.view.values[None], STRIDE)[0, 0]
-        return cls(values[:-1].movedim(0, -1).contiguous(), torch.nonzero(values[-1].flatten() > 0.5)[:, 0], view > 0.5)
+        return cls(values[:-1].movedim(0, -1).contiguous(), values[-1] > 0.5, view > 0.5)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ def _displacements(here: _Cells, there: _Cells, reach: int) -> Tensor:
     """A smooth field from the one image's cells to the other's, (k, j, i, d) in cells."""
     candidates, costs = _costs(here, there, reach)
     squares, dim = candidates.pow(2).sum(1), candidates.shape[1]
-    field = candidates.new_zeros(here.seen.numel(), dim)
+    field = candidates.new_zeros(*here.shape, dim)
     for coupling in (None, *COUPLINGS):
         chosen = []
         for cost, at in zip(costs.split(CELLS_AT_ONCE), field[here.wanted].split(CELLS_AT_ONCE)):
@@ -119,8 +119,8 @@ def _displacements(here: _Cells, there: _Cells, reach: int) -> Tensor:
                 cost = torch.addmm(cost + coupling * squares, at, candidates.T, alpha=-2 * coupling)
             chosen.append(cost.argmin(1))
         field[here.wanted] = candidates[torch.cat(chosen)] if chosen else field[here.wanted]
-        field = _smooth(field.T.view(dim, *here.shape)).flatten(1).T.contiguous()
-    return field.view(*here.shape, dim)
+        field = _smooth(field.movedim(-1, 0)).movedim(0, -1).contiguous()
+    return field
 
 
 def _costs(here: _Cells, there: _Cells, reach: int) -> tuple[Tensor, Tensor]:
@@ -131,10 +131,10 @@ def _costs(here: _Cells, there: _Cells, reach: int) -> tuple[Tensor, Tensor]:
     steps = torch.tensor(list(itertools.product(range(-reach, reach + 1), repeat=dim)), device=device)  # (z, y, x)
     padded = F.pad(there.features.movedim(-1, 0)[None], (reach,) * 2 * dim, mode="replicate")[0]
     seen = F.pad(there.seen, (reach,) * 2 * dim).flatten()
-    strides = _strides(padded.shape[1:]).to(device)
+    strides = torch.tensor(padded[0].stride(), device=device)
     rows, offsets = padded.flatten(1).T.contiguous(), (steps * strides).sum(1)
-    at = ((_unravelled(here.wanted, here.shape) + reach) * strides).sum(1)
-    features, lengths = here.features.flatten(0, -2)[here.wanted], rows.pow(2).sum(1)
+    at = ((torch.nonzero(here.wanted) + reach) * strides).sum(1)
+    features, lengths = here.features[here.wanted], rows.pow(2).sum(1)
     costs = torch.empty(len(at), len(steps), device=device)
     known = torch.empty(costs.shape, dtype=torch.bool, device=device)
     for chunk in torch.arange(len(at), device=device).split(CELLS_AT_ONCE // 4):
@@ -148,27 +148,15 @@ def _costs(here: _Cells, there: _Cells, reach: int) -> tuple[Tensor, Tensor]:
 
 def _with_neighbours(costs: Tensor, here: _Cells) -> Tensor:
     """Costs (n, m) of the wanted cells averaged with those of the wanted cells next to them."""
-    rows = costs.new_zeros(here.seen.numel(), costs.shape[1] + 1)
+    rows = costs.new_zeros(*here.shape, costs.shape[1] + 1)
     rows[here.wanted] = F.pad(costs, (0, 1), value=1.0)
-    rows = rows.view(*here.shape, -1)
     for axis in range(len(here.shape)):
         summed = rows.clone()
         summed.narrow(axis, 1, rows.shape[axis] - 1).add_(rows.narrow(axis, 0, rows.shape[axis] - 1))
         summed.narrow(axis, 0, rows.shape[axis] - 1).add_(rows.narrow(axis, 1, rows.shape[axis] - 1))
         rows = summed
-    rows = rows.flatten(0, -2)[here.wanted]
+    rows = rows[here.wanted]
     return rows[:, :-1] / rows[:, -1:]
-
-
-def _strides(shape: Sequence[int]) -> Tensor:
-    """(d) of a flat index into an array."""
-    return torch.tensor([torch.Size(shape[axis + 1:]).numel() for axis in range(len(shape))])
-
-
-def _unravelled(flat: Tensor, shape: Sequence[int]) -> Tensor:
-    """Flat indices (n) as (n, d) along the array's axes."""
-    strides = _strides(shape).to(flat.device)
-    return torch.div(flat[:, None], strides, rounding_mode="floor") % torch.tensor(shape, device=flat.device)
 
 
 def _smooth(field: Tensor) -> Tensor:
