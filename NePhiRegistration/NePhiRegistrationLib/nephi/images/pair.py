@@ -29,7 +29,8 @@ def check_pair(fixed: Image, moving: Image) -> None:
     for image in (fixed, moving):
         if min(image.grid.size) < MIN_AXIS:
             size = " x ".join(map(str, image.grid.size))
-            raise InputError(f"The {image.name} has {size} voxels; every axis needs at least {MIN_AXIS}.")
+            what = "save a single slice as a 2D image" if min(image.grid.size) == 1 else "choose a larger part"
+            raise InputError(f"The {image.name} has {size} voxels; every axis needs at least {MIN_AXIS}: {what}.")
 
 
 def check_overlap(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = None) -> None:
