@@ -76,7 +76,7 @@ def _graded(name: str, text: str, value: float, limits: tuple[float, float], con
 MEDIAN_VOXELS = (2.8, 6.0)
 ESTIMATE_VOXELS = (3.4, math.inf)
 """Voxels of the grid that was searched; a point that is not found counts as its reach."""
-NOT_FOUND = (0.6, 0.85)
+NOT_FOUND = (0.75, 0.85)
 """The share of distinctive points that have no counterpart near their place."""
 
 
