@@ -19,7 +19,7 @@ RESOLVED = ("auto", "shapes")  # similarities that stand for others, once the im
 SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
 BETWEEN_CONTRASTS = {"similarity": "mind", "global_ncc": 0.0, "smoothness": 10.0, "latent_ratio": 6.0}
 """What the similarity shapes stands for."""
-PLANE_LEVELS = {"resolution": (100.0, 200.0, 400.0), "iterations": (15, 15, 20), "smoothness": 100.0}
+PLANE_LEVELS = {"resolution": (25.0, 50.0, 100.0, 200.0, 400.0), "iterations": (15, 15, 15, 15, 20), "smoothness": 30.0}
 """What differs in 2D, where few directions make a shape, where the levels are those of the preset."""
 
 
