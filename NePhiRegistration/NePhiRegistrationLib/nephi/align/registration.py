@@ -166,7 +166,8 @@ def follow(fixed: Image, moving: Image, before: Transform, options: Optional[Opt
     elif options.search == "auto" and searchable(pair, options):
         options = level_options(pair, options)
     models = [stage for stage in before.stages if isinstance(stage, NePhi)]
-    fitting = _Fitting(pair, replace(transform, stages=before.stages[:len(before.stages) - len(models)]), options, clock)
+    begun = replace(transform, stages=before.stages[:len(before.stages) - len(models)])
+    fitting = _Fitting(pair, begun, options, clock)
     if len(models) != len(fitting.spacings) or not _closer(pair, transform, fitting.spacings[0][0], options):
         yield from anew
         return

@@ -41,7 +41,8 @@ class Frames:
         return len(self.names)
 
 
-def read_frames(path: PathLike, role: str = "series", series: Optional[str] = None, labels: bool = False) -> Frames:
+def read_frames(path: PathLike, role: str = "series", series: Optional[str] = None, labels: bool = False,
+                fewest: int = FEWEST) -> Frames:
     """Find the frames of a series.
 
     Args:
@@ -51,6 +52,7 @@ def read_frames(path: PathLike, role: str = "series", series: Optional[str] = No
         role: for messages.
         series: of DICOM, the UID of the one series whose phases are meant.
         labels: whether the frames are label images.
+        fewest: how many frames there must be.
 
     Raises:
         InputError: there is none or only one frame, or they have different sizes or places.
@@ -58,12 +60,12 @@ def read_frames(path: PathLike, role: str = "series", series: Optional[str] = No
     path = Path(path)
     found = _files(path) if path.is_dir() else []
     if found:
-        return _checked(_of_files(found, role, labels), role, path)
+        return _checked(_of_files(found, role, labels), role, path, fewest)
     if path.is_dir():
         volumes = read_volumes(path, f"{role} {path.name}", Choice(series, "--series"))
-        return _checked(_of_images([(what, load) for what, load in volumes], labels), role, path)
+        return _checked(_of_images(volumes, labels), role, path, fewest)
     image = read_whole(path, role)
-    return _checked(_of_images(_split(image), labels, _time(image)), role, path)
+    return _checked(_of_images(_split(image), labels, _time(image)), role, path, fewest)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -87,8 +89,6 @@ def _of_files(files: Sequence[Path], role: str, labels: bool) -> Frames:
 
 def _of_images(found: Sequence[tuple[str, Callable[[], sitk.Image]]], labels: bool,
                time: tuple[float, float] = (1.0, 0.0)) -> Frames:
-    if len(found) < FEWEST:
-        return Frames(tuple(what for what, _ in found), None, time, None)
     first = _image(found[0], labels).grid
 
     def read(number: int) -> Image:
@@ -120,8 +120,8 @@ def _time(image: sitk.Image) -> tuple[float, float]:
     return (image.GetSpacing()[3], image.GetOrigin()[3]) if image.GetDimension() == 4 else (1.0, 0.0)
 
 
-def _checked(frames: Frames, role: str, path: Path) -> Frames:
-    if len(frames) < FEWEST:
+def _checked(frames: Frames, role: str, path: Path, fewest: int) -> Frames:
+    if len(frames) < fewest:
         raise InputError(f"The {role} {path.name} has {len(frames)} frame; give at least two, as a 4D image, a folder "
                          "of volumes or DICOM phases.")
     if min(frames.grid.size) < MIN_AXIS:
