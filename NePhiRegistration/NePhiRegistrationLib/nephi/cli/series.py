@@ -23,8 +23,9 @@ from ..images.reading import read_labels
 from ..images.writing import FORMATS, own_format
 from ..maps.warp import warp
 from ..options import Options, preset_names
+from ..series.curves import lungs_in
 from ..series.series_outputs import Asked, file_names, frame_file, write_series_outputs
-from ..series.steps import Steps, Work
+from ..series.steps import Seen, Steps, Work
 from ..series.tracking import MEAN, PREVIOUS, Motion, Plan, track
 from ..storage import made_folder, staged_folder
 from .arguments import add_pixel_type, add_series, refuse_overwriting
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
         _refuse_overwriting(args, len(frames))
         masks = _masks(args, frames)
         points, labels = _judges(args, frames)
+        if args.ventilation:
+            lungs_in(Seen(frames.read(_anchor(args)), masks(_anchor(args))))  # now, not after the work
         steps = Steps(made_folder(folder / STEPS_FOLDER), options)
         motion, runtime = _tracked(track(frames, masks, plan, steps), options, show)
         asked = _asked(args, motion, frames, points, labels, options)

@@ -59,7 +59,7 @@ class Curves:
         self._reference, self._labels, self._mask = reference, labels, reference.mask
         self._lungs = None
         if lungs:
-            self._lungs = _lungs(reference)
+            self._lungs = lungs_in(reference)
             core = ~dilate(~self._lungs, reference.image.grid, RIM * max(reference.image.grid.spacing))
             self._core = core if bool(core.any()) else self._lungs
         grid = reference.image.grid
@@ -117,7 +117,12 @@ class Curves:
         return (total / share.clamp_min(1e-3)).clamp_min(1)
 
 
-def _lungs(reference: Seen) -> Tensor:
+def lungs_in(reference: Seen) -> Tensor:
+    """The mask of a frame, (*shape) bool, if it shows lungs in HU.
+
+    Raises:
+        InputError: it does not, or there is none.
+    """
     if reference.mask is None:
         raise InputError("Ventilation is measured inside the lungs; give their masks with --masks.")
     mean = float(reference.image.values[reference.mask].mean())

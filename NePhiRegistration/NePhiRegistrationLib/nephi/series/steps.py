@@ -77,8 +77,10 @@ class Steps:
         return (yield from self._kept(steps, name, fixed, moving, before, guides))
 
     def onto(self, fixed: Seen, moving: Seen, name: str, start: Transform) -> Work[Transform]:
-        """Register a pair of frames from a transform on that stays as it is; levels are added to it."""
-        steps = register(fixed.image, moving.image, self.options, fixed.mask, moving.mask, start.affine,
+        """Register a pair of frames from a transform on that stays as it is; levels are added to it. The images bear
+        the start out already, and what is added is small."""
+        options = replace(self.options, step_back="never")
+        steps = register(fixed.image, moving.image, options, fixed.mask, moving.mask, start.affine,
                          start=start.stages)
         return (yield from self._kept(steps, name, fixed, moving, start, None))
 
