@@ -263,13 +263,29 @@ def test_the_same_command_goes_on_where_it_was_interrupted(files, tmp_path, monk
     assert "the same command goes on" in capsys.readouterr().err
     assert len(list((tmp_path / "out" / "steps").glob("*.nephi"))) == 2
     assert not (tmp_path / "out" / "report.html").exists()
-    done.clear()
-    done.append("")
-    monkeypatch.setattr(module, "follow", lambda *given, **named: (done.append(given[1].name), real(*given, **named))[1])
+    monkeypatch.setattr(module, "follow", real)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()}
     assert main(arguments) == 0
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()}
     assert len(after) == PHASES - 1 and all(after[name] == before[name] for name in before)
+
+
+def test_a_full_disk_keeps_the_frames_that_are_done(files, tmp_path, capsys):
+    resource = pytest.importorskip("resource")  # a limit on the size of files stands for a full disk
+    folder = tmp_path / "out"
+    arguments = [str(files / "ct.nii.gz"), "-o", str(folder), "--masks", str(files / "lungs.nii.gz"), "--quiet", *FLAGS]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+    try:
+        message = _refused(arguments, capsys)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "Cannot write" in message and message.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["steps"]
+    before = {path.name: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()}
+    assert len(before) == PHASES - 1
+    assert main(["series", *arguments]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()} == before
 
 
 def test_another_option_registers_the_frames_again(files, tmp_path):
