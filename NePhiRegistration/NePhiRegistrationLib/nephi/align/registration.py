@@ -156,11 +156,11 @@ def follow(fixed: Image, moving: Image, before: Transform, options: Optional[Opt
     _check_inputs(fixed, moving, fixed_mask, moving_mask, None, landmarks)
     device = pick_device(options.device)
     pair = _prepare(fixed, moving, fixed_mask, moving_mask, before.affine, landmarks, device)
-    kept = {key: before.provenance.get(key) for key in ("weights", "linear", "contrasts")}
+    kept = {key: before.provenance.get(key) for key in ("weights", "linear")}
     transform = replace(before, moving_grid=moving.grid,
                         provenance={**_provenance(fixed, moving, options, device), **kept, "followed": True})
     yield clock.passed("following", 0, transform)
-    options = options.for_images(bool((kept["contrasts"] or {}).get("differ")), fixed.grid.dim)
+    options, transform = _for_contrasts(options, pair, transform)
     if kept["weights"]:
         options = options.predicted
     elif options.search == "auto" and searchable(pair, options):
