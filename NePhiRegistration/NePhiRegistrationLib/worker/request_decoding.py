@@ -100,8 +100,8 @@ def read_transform(request: Message) -> Transform:
 
 
 def read_neighbour(request: Message, fixed: Grid, device: torch.device) -> Optional[Transform]:
-    """The array ``neighbour``, the bytes of the .nephi file of a registration of the same fixed image, on a device; None
-    where there is none.
+    """The array ``neighbour``, the bytes of the .nephi file of a registration of the same fixed image, on a device;
+    None where there is none.
 
     Raises:
         InputError: it is not one, or of another image.

@@ -88,10 +88,13 @@ def run(args: argparse.Namespace) -> None:
         if args.ventilation:
             lungs_in(Seen(frames.read(_anchor(args)), masks(_anchor(args))))  # now, not after the work
         steps = Steps(made_folder(folder / STEPS_FOLDER), options)
-        motion, runtime = _tracked(track(frames, masks, plan, steps), options, show)
-        asked = _asked(args, motion, frames, points, labels, options)
-        with staged_folder(folder) as staging:
-            report = write_series_outputs(motion, frames, staging, asked, runtime, show.step)
+        try:
+            motion, runtime = _tracked(track(frames, masks, plan, steps), options, show)
+            asked = _asked(args, motion, frames, points, labels, options)
+            with staged_folder(folder) as staging:
+                report = write_series_outputs(motion, frames, staging, asked, runtime, show.step)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(INTERRUPTED) from None
     show.done(report, args.output)
 
 
@@ -110,8 +113,6 @@ def _tracked(work: Work[Motion], options: Options, show: Silent) -> tuple[Motion
                 show.progress(state)
         except StopIteration as end:
             motion = end.value
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(INTERRUPTED) from None
     return motion, {"seconds": time.perf_counter() - started, "device": str(pick_device(options.device)),
                     "phases": phases}
 
