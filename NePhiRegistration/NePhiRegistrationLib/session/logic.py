@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
+import numpy as np
 import slicer
 
 from ..i18n import tr as _
@@ -20,6 +21,7 @@ from .choices import check, check_outputs
 from .last_result import LastResult
 from .orders import Continuation, Loading, Order, Registration
 from .output_nodes import OutputNodes
+from .sequence_frames import TrackedSequence, align_sequence
 from .task import Task
 from .values import FROM_FILE, NODES, Inputs, Outputs, RegistrationError, Result
 from .warm_worker import WarmWorker, failure, shared
@@ -141,6 +143,36 @@ class RegistrationLogic:
             if onPair is not None:
                 onPair(number, result)
         return results
+
+    def registerSequence(self, sequence: Any, reference: int = 0, cycle: bool = False, fixedMask: Optional[Any] = None,
+                         preset: str = "generic", onFrame: Optional[Callable[[int], None]] = None, **options: Any
+                         ) -> TrackedSequence:
+        """Align all volumes of a sequence node with one of them; each goes on from its neighbour's result.
+
+        Args:
+            reference: the number of that volume, from 0.
+            cycle: the last volume is followed by the first, as in a breath or a heart beat.
+            fixedMask: a segmentation or label map node, drawn on the reference.
+            onFrame: called with the number of each frame that is done.
+            preset, options: see :meth:`register`; for all frames.
+
+        Returns:
+            Sequences of transforms and of warped volumes, and a browser node that plays them.
+
+        Raises:
+            NodeError: (a ValueError) the sequence or an option cannot be used.
+            RegistrationError: (a RuntimeError) a frame failed; the scene is as it was.
+        """
+        def align(inputs: Inputs, outputs: Outputs, neighbour: Optional[bytes]) -> bytes:
+            check(inputs, outputs)
+            order = Registration(inputs, preset=preset, options=dict(options), grid_spacing=None)
+            if neighbour is not None:
+                order.arrays["neighbour"] = np.frombuffer(neighbour, np.uint8)
+            task = self._begin(order, inputs, outputs)
+            _finished(task)
+            return task.transform
+
+        return align_sequence(sequence, reference, cycle, fixedMask, align, onFrame)
 
     # ------------------------------------------------------------------------------------- with a transform
 

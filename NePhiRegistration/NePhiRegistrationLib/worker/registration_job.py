@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ..nephi.align.initial import Start
-from ..nephi.align.registration import Progress, register
+from ..nephi.align.registration import Progress, follow, register
 from ..nephi.files.displacements import Displacements, sample_displacements
 from ..nephi.files.outputs import Judged, Run, judge, sample_both
 from ..nephi.images.pair import Pair, with_masks
@@ -43,6 +43,7 @@ class Job:
         guides: points that pull the registration, (fixed, moving), or None.
         weights: name and SHA-256 of those that predicted the first of its stages, or None.
         grid_spacing: mm between the nodes of the resulting displacements; None picks it.
+        neighbour: a registration of the same fixed image, from whose codes and fields to go on, in place of ``start``.
     """
 
     pair: Pair
@@ -51,6 +52,7 @@ class Job:
     guides: Optional[tuple[Tensor, Tensor]] = None
     weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
+    neighbour: Optional[Transform] = None
 
     def continued(self, transform: Transform, iterations: int) -> Job:
         """The same pair, from a transform on, at the finest level of the options that made it."""
@@ -58,7 +60,7 @@ class Job:
         options = self.options.for_images(found is not None and found["differ"], self.pair.fixed.grid.dim)
         options = options.changed(affine="none", resolution=options.resolution[-1:], iterations=(iterations,))
         start = Start(transform.affine, transform.stages, self.start.quality)
-        return replace(self, options=options, start=start, weights=transform.provenance["weights"])
+        return replace(self, options=options, start=start, weights=transform.provenance["weights"], neighbour=None)
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
     """
     reporter = _Reporter(job, send)
     pair = job.pair
-    steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.start.matrix,
-                     job.guides, job.start.stages)
+    steps = (register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.start.matrix,
+                      job.guides, job.start.stages) if job.neighbour is None else
+             follow(pair.fixed, pair.moving, job.neighbour, job.options, pair.fixed_mask, pair.moving_mask, job.guides))
     try:
         with contextlib.closing(steps):
             for state in steps:

@@ -26,7 +26,7 @@ from ..nephi.options import Options
 from ..nephi.report import make_metrics, plain
 from .messages import Message
 from .registration_job import Job, align, result
-from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
+from .request_decoding import read_grid, read_initial, read_neighbour, read_pair, read_points, read_transform
 
 Answer = tuple[str, dict, dict]
 
@@ -99,8 +99,9 @@ class RequestHandlers:
         for role in ("fixed", "moving"):
             if getattr(pair, role) is None:
                 raise InputError(f"There is no {role} image; choose one.")
-        job = Job(pair, options, read_initial(request, pair.fixed.grid, pick_device(options.device)),
-                  read_points(request, "guide"), grid_spacing=_grid_spacing(request))
+        device = pick_device(options.device)
+        job = Job(pair, options, read_initial(request, pair.fixed.grid, device), read_points(request, "guide"),
+                  grid_spacing=_grid_spacing(request), neighbour=read_neighbour(request, pair.fixed.grid, device))
         return self._run(request, job, check)
 
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:

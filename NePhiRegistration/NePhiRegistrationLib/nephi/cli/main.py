@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import InputError, NePhiError
-from . import apply, demo, evaluate, info, jacobian_image, register, train
+from . import apply, demo, evaluate, info, jacobian_image, register, series, train
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 _COMMANDS = {"register": register, "apply": apply, "jacobian": jacobian_image, "evaluate": evaluate, "info": info,
-             "demo": demo, "train": train}
+             "demo": demo, "train": train, "series": series}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -38,8 +38,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except NePhiError as error:
         print(f"nephi: error: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("nephi: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"nephi: interrupted; {stopped or 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

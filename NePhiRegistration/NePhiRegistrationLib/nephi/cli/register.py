@@ -50,7 +50,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
                         "forward.h5 and inverse.h5 (default: the coarsest within --tolerance)")
-    parser.add_argument("--format", type=_format, metavar="NAME", help=f"format of the images that are written: "
+    parser.add_argument("--format", type=image_format, metavar="NAME", help=f"format of the images that are written: "
                         f"{', '.join(FORMATS)} (default: that of the fixed image, or nrrd where that cannot hold their "
                         "place exactly)")
     add_pixel_type(parser, "warped image (default: that of the moving image if it is an integer, else float32)")
@@ -86,7 +86,7 @@ def read_options(args: argparse.Namespace) -> Options:
     overrides = given_options(args)
     if args.no_affine and overrides.setdefault("affine", "none") != "none":
         raise InputError(f"--no-affine and --affine {overrides['affine']} are mutually exclusive; give one of them.")
-    if args.grid_spacing is not None and not 0 < args.grid_spacing < float("inf"):
+    if getattr(args, "grid_spacing", None) is not None and not 0 < args.grid_spacing < float("inf"):
         raise InputError(f"The grid spacing {args.grid_spacing:g} mm is not positive; give a spacing in mm.")
     options = Options.from_preset(args.preset, **overrides)
     pick_device(options.device)  # now, not after minutes of reading
@@ -115,7 +115,8 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args
                          Wanted(args.format, args.pixel_type, args.outputs), options.tolerance)
 
 
-def _format(text: str) -> str:
+def image_format(text: str) -> str:
+    """One of :data:`nephi.images.writing.FORMATS`, as it is written on the command line."""
     name = text.lower().lstrip(".")
     if name not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(FORMATS)}")
