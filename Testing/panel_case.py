@@ -40,11 +40,13 @@ class ScriptedTask:
     report: Optional[dict] = None
     histogram: Optional[dict] = None
     history: list[dict] = field(default_factory=list)
+    transform: Optional[bytes] = None
     cancels: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from NePhiRegistrationLib.worker.signals import Signal
         self.progress, self.finished, self.failed, self.log = Signal(), Signal(), Signal(), Signal()
+        self.shown = Signal()
 
     def cancel(self, keep: bool = False) -> None:
         self.cancels.append(keep)

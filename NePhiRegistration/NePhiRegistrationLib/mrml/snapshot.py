@@ -94,10 +94,12 @@ def _image(node: Any) -> Optional[Any]:
 
 
 def _displays(node: Any) -> list[Any]:
+    """Its display nodes, and the hidden volume beside a log-Jacobian."""
     if not node.IsA("vtkMRMLDisplayableNode"):
         return []
     displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    return [display for display in displays if display is not None]
+    return [display for display in [*displays, node.GetNodeReference(log_jacobian_display.EVERYWHERE)]
+            if display is not None]
 
 
 def _references(node: Any) -> dict[str, list[str]]:

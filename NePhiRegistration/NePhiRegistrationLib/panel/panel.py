@@ -47,6 +47,7 @@ class Panel:
         self.torch = TorchOffer(ui, self.onTorch, self._say)
         self.run = RunSection(ui, self.start, self.resume, parameters, self.torch.obstacle)
         self.run.progressed.connect(self.onProgressed)
+        self.run.shown.connect(self.onShown)
         self.run.finished.connect(self.onFinished)
         self.run.failed.connect(self.onFailed)
         self.inputs = NodeWatch(self.run.outdate)
@@ -125,7 +126,13 @@ class Panel:
     def onProgressed(self, task: Task) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
         self._choose_outputs(task.outputs)
-        self.review.follow()
+        if task.transform is None:
+            self.review.follow()
+
+    def onShown(self, task: Task) -> None:
+        """Show the result while it is measured."""
+        self._choose_outputs(task.outputs)
+        self.review.result()
 
     def onFinished(self, task: Task) -> None:
         """Show the numbers and the result."""

@@ -18,6 +18,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..mrml import comparison_volumes, deformation_display, log_jacobian_display, slice_views, snapshot, transform_nodes
+from ..mrml.deformation_nodes import deformation
 from ..mrml.slabs import Gradual
 from ..session.event_loop import EventLoopQueue
 from .layout_watch import LayoutWatch
@@ -70,10 +71,10 @@ class ReviewSection:
 
     @property
     def forward(self) -> Any:
-        """The forward transform node when it holds a field, else None."""
+        """The forward transform node when it holds a deformation, else None."""
         parameters = self._parameters()
         node = parameters.forwardTransform if parameters is not None else None
-        return node if node is not None and transform_nodes.grid_transform(node) is not None else None
+        return node if node is not None and deformation(node) is not None else None
 
     def update(self) -> None:
         """Allow what there is something to show for."""

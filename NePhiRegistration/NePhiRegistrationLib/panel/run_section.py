@@ -33,14 +33,14 @@ class RunSection:
         obstacle: gives a sentence when nothing can be registered at all (no torch), else None.
 
     Attributes:
-        progressed, finished, failed: signals with the task, when its news are shown here.
+        progressed, shown, finished, failed: signals with the task, when its news are shown here.
     """
 
     def __init__(self, ui: Any, start: Callable[[], Task], resume: Callable[[int], Task],
                  parameters: Callable[[], Any], obstacle: Callable[[], Optional[str]]) -> None:
         self._ui, self._start, self._resume = ui, start, resume
         self._parameters, self._obstacle = parameters, obstacle
-        self.progressed, self.finished, self.failed = Signal(), Signal(), Signal()
+        self.progressed, self.shown, self.finished, self.failed = Signal(), Signal(), Signal(), Signal()
         self._task: Optional[Task] = None
         self._keeping = False
         self._message = ""
@@ -140,6 +140,11 @@ class RunSection:
             if (ui.registerButton.text, ui.secondButton.text) != (shown.text, shown.second):
                 self.update()
 
+    def onShown(self, task: Task) -> None:
+        """The result is there, its numbers are not."""
+        self.say(_("The result is shown; its numbers follow."))
+        self.shown.emit(task)
+
     def onFinished(self, task: Task) -> None:
         """The task is done: its outputs are filled."""
         report = task.report or {}
@@ -197,6 +202,7 @@ class RunSection:
         for followed, act in ((self._task, Signal.disconnect), (task, Signal.connect)):
             if followed is not None:
                 act(followed.progress, self.onProgress)
+                act(followed.shown, self.onShown)
                 act(followed.finished, self.onFinished)
                 act(followed.failed, self.onFailed)
                 act(followed.log, self.onLog)
