@@ -62,7 +62,7 @@ class ScriptedTask:
         from NePhiRegistrationLib.mrml import log_jacobian_display, transform_nodes, volume_nodes
         size = (SIZE,) * 3
         geometry = {"size": list(size), "spacing": [1.0] * 3, "origin": [0.0] * 3,
-                    "direction": np.eye(3).flatten().tolist()}
+                    "direction": np.diag([-1.0, -1.0, 1.0]).flatten().tolist()}
         for name, kind in OUTPUTS.items():
             if getattr(self.outputs, name) is None and self.outputs.createMissing:
                 node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", name)

@@ -47,8 +47,8 @@ class Deformation:
         direction = self.transform.GetGridDirectionMatrix()
         turn = np.eye(3) if direction is None else numpy_matrix(direction)[:3, :3]
         points = inside @ turn.T + np.asarray(self.image.GetOrigin())
-        mapped = _mapped(self.transform, points) @ self.linear[:3, :3].T + self.linear[:3, 3]
-        return float(np.linalg.norm(mapped - points, axis=1).max())
+        moved = mapped(self.transform, points) @ self.linear[:3, :3].T + self.linear[:3, 3]
+        return float(np.linalg.norm(moved - points, axis=1).max())
 
 
 def deformation(node: Any) -> Optional[Deformation]:
@@ -123,7 +123,8 @@ def _splines(coefficients: np.ndarray, geometry: dict) -> Any:
     return made
 
 
-def _mapped(transform: Any, points: np.ndarray) -> np.ndarray:
+def mapped(transform: Any, points: np.ndarray) -> np.ndarray:
+    """Points (n, 3) through a vtk transform."""
     before, after = vtk.vtkPoints(), vtk.vtkPoints()
     before.SetData(numpy_support.numpy_to_vtk(np.ascontiguousarray(points), deep=True))
     transform.TransformPoints(before, after)
