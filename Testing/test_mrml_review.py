@@ -406,6 +406,16 @@ def test_a_view_that_is_fitted_shows_all_of_a_volume_far_from_the_origin_at_the_
     assert view.node.GetSliceOffset() == pytest.approx(ras_of(matrix, (0, 0, (SHAPE[0] - 1) / 2))[2], abs=1.1)
 
 
+def test_views_that_the_layout_does_not_show_are_left_out():
+    views = [SliceView(name) for name in ("Red", "Green")]
+    composites = [view.composite for view in views]
+    views[0].node.SetMappedInLayout(1)
+    views[1].node.SetMappedInLayout(0)
+    assert slice_views.in_layout(composites) == composites[:1]
+    views[0].node.SetMappedInLayout(0)
+    assert slice_views.in_layout(composites) == composites and slice_views.in_layout([]) == []
+
+
 @pytest.mark.parametrize("draw", [deformation_display.show_grid, deformation_display.show_arrows])
 def test_a_grid_or_arrows_are_drawn_over_the_slice_and_taken_away(draw):
     forward, view = shifted((-20, 14, 0)), show(anatomy(straight()))

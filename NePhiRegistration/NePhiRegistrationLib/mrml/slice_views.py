@@ -34,6 +34,14 @@ def composites(scene: Any, names: Optional[Sequence[str]] = None) -> list[Any]:
     return [by_name[name] for name in names if name in by_name]
 
 
+def in_layout(views: Sequence[Any]) -> list[Any]:
+    """Those of some composite nodes whose views the layout shows; all of them where nobody says."""
+    hidden = {node.GetLayoutName() for node in view_fitting.slice_nodes(views[0].GetScene())
+              if not node.IsMappedInLayout()} if views else set()
+    shown = [view for view in views if view.GetLayoutName() not in hidden]
+    return shown or list(views)
+
+
 def show_layers(views: Sequence[Any], background: Any, foreground: Any = None, opacity: float = 0.5) -> None:
     """Put volumes into slice views (composite nodes); None leaves a layer empty. The label layer is not touched."""
     for view in views:

@@ -20,6 +20,7 @@ from .review_section import ReviewSection
 from .run_button import inputs, outputs
 from .run_section import RunSection
 from .segment_choice import SegmentChoice
+from .steady_width import SteadyWidth
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Panel:
         self.inputs = NodeWatch(self.run.outdate)
         self.review = ReviewSection(ui, parameters, self._say)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
+        self.width = SteadyWidth(ui)
         self._result = False  # whether the logic has one; a transform node may have its own beside
         self._update_numbers()
         if preset_files.problems():
@@ -97,6 +99,7 @@ class Panel:
     def close(self) -> None:
         """The panel goes: end what runs by itself."""
         self._closed = True
+        self.width.close()
         self.run.close()
         self.inputs.follow(())
         self.review.close()

@@ -294,9 +294,11 @@ class ReviewSection:
             slice_views.show_layers([view], volume)
 
     def _views(self) -> list[Any]:
-        """The composite nodes that show the comparison: the third of three, or all of the user's own layout."""
+        """The composite nodes that show the comparison: the third of three, or all of the user's own layout. While a
+        task runs, only those that are seen: drawing through its previews takes time."""
         scene = slicer.mrmlScene
-        return slice_views.composites(scene, slice_views.COMPARED[2:] if self._layout.compares else None)
+        views = slice_views.composites(scene, slice_views.COMPARED[2:] if self._layout.compares else None)
+        return slice_views.in_layout(views) if self._running else views
 
     def _warped(self, parameters: Any) -> Gradual[Any]:
         """The volume that shows the moving volume carried over: the output itself, or one of our own."""

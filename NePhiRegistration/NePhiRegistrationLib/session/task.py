@@ -19,6 +19,7 @@ from ..mrml.slabs import Gradual
 from ..worker.client import Request
 from ..worker.messages import Message
 from ..worker.signals import Signal
+from .drawing_time import DrawingTime
 from .event_loop import EventLoopQueue
 from .orders import Order
 from .output_nodes import OutputNodes
@@ -68,6 +69,7 @@ class Task:
         self.transform: Optional[bytes] = None
         self._worker, self._order, self._outputs, self._scene = worker, order, outputs, scene
         self._queue = EventLoopQueue(self._raised)
+        self._drawing = DrawingTime()
         self._request: Optional[Request] = None
         self._preview: Optional[Message] = None
         self._end: Optional[str] = None  # the state that is to come, once the scene and the worker are ready for it
@@ -160,16 +162,17 @@ class Task:
         self.progress.emit(fields)
 
     def _previewed(self, message: Message) -> None:
-        if self._end is not None:
+        if self._end is not None or not self._drawing.due:
             return
         waits, self._preview = self._preview is not None, message
         if not waits:
             self._queue.add(self._show())
 
     def _show(self) -> Gradual[None]:
-        """Only the newest preview, when there was no time for those before."""
+        """Only the newest preview, when there was no time for those before; none while the views are slow to draw."""
         message, self._preview = self._preview, None
         self._outputs.show_preview(message)
+        self._drawing.changed()
         yield
 
     # ------------------------------------------------------------------------------------------------- ends
@@ -261,6 +264,7 @@ class Task:
         self._scene.RemoveObserver(self._observer)
         self._worker.log.disconnect(self.log.emit)
         self._queue.close()
+        self._drawing.close()
         (self.finished if self.state == "finished" else self.failed).emit(self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:
