@@ -118,7 +118,11 @@ class ScriptedLogic:
         self.calls.append(("start", inputs, preset, options))
         return self._task(outputs)
 
-    def resume(self, iterations: int, outputs: Any = None) -> ScriptedTask:
+    def pull(self, fixed: Any, moving: Any, outputs: Any = None) -> ScriptedTask:
+        self.calls.append(("pull", fixed, moving))
+        return self._task(replace(self.tasks[-1].outputs, **dict(outputs.nodes())))
+
+    def resume(self, iterations: int, outputs: Any = None, landmarks: Any = None) -> ScriptedTask:
         self.calls.append(("resume", iterations))
         others = dict(outputs.nodes()) if outputs is not None else {}
         return self._task(replace(self.tasks[-1].outputs, **others))

@@ -252,6 +252,29 @@ def test_going_on_adds_to_the_last_result_in_the_same_nodes(logic):  # noqa: F81
     assert logic.resume(1).wait() and logic._task.state == "finished"
 
 
+def test_a_result_is_pulled_to_points_and_the_rest_stays(logic):  # noqa: F811
+    pair = add_pair()
+    logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    fixed = add_points(POINTS[:3] * FLIP, "here")
+    moving = logic.applyToPoints(fixed, to="moving")
+    x, y, z = moving.GetNthControlPointPositionWorld(1)
+    moving.SetNthControlPointPositionWorld(1, x + 6, y, z)
+    far = POINTS[np.linalg.norm(POINTS - POINTS[1], axis=1) > 160] * FLIP
+    before = logic.applyToPoints(far, to="moving")
+    task = logic.pull(fixed, moving)
+    told = Told.by(task)
+    assert spin(lambda: task.done) and task.state == "finished", task.message + task.details
+    assert not told.reached("level") and task.report["runtime"]["iterations"] == 0
+    wanted = np.array([moving.GetNthControlPointPositionWorld(n) for n in range(3)])
+    assert np.abs(logic.applyToPoints(POINTS[:3] * FLIP, to="moving") - wanted).max() < 0.1
+    through = task.outputs.forward.GetTransformFromParent().TransformPoint(*(POINTS[1] * FLIP))
+    assert np.linalg.norm(np.array(through) - wanted[1]) < 0.7  # a tenth of a voxel of 7 mm
+    assert len(far) and np.abs(logic.applyToPoints(far, to="moving") - before).max() < 0.01
+    assert task.report["metrics"] is not None
+    with pytest.raises(NodeError, match="no moving landmarks"):
+        logic.pull(fixed, None)
+
+
 def test_going_on_in_other_nodes_leaves_the_result_as_it_is(logic):  # noqa: F811
     pair = add_pair()
     first = logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)

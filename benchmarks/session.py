@@ -107,7 +107,19 @@ def main() -> None:
     print(HEAD, flush=True)
     print_line("register", logic.start(Inputs(fixed, moving, **given), None, arguments.preset))
     print_line(f"{arguments.resume} more iterations", logic.resume(arguments.resume))
+    print_line("pulled to one landmark", pull(logic, fixed))
     logic.close()
+
+
+def pull(logic, fixed):
+    """Drag the partner of the fixed volume's centre by 5 mm and take the map there."""
+    bounds = [0.0] * 6
+    fixed.GetRASBounds(bounds)
+    here = add_points([[(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]])
+    there = logic.applyToPoints(here, to="moving")
+    x, y, z = there.GetNthControlPointPositionWorld(0)
+    there.SetNthControlPointPositionWorld(0, x + 3, y - 4, z)
+    return logic.pull(here, there)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from ..mrml import metrics_table, transform_archive
 from ..session.choices import check_outputs
 from ..session.task import Task
 from . import preset_files
+from .landmarks_section import LandmarksSection
 from .metrics_section import MetricsSection
 from .node_watch import NodeWatch
 from .options_form import OptionsForm
@@ -46,13 +47,15 @@ class Panel:
                          self._segments("movingExclude", "movingExcludeSegment", ui.movingExcludeSegmentComboBox)]
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
-        self.run = RunSection(ui, self.start, self.resume, parameters, self.torch.obstacle)
+        self.run = RunSection(ui, (self.start, self.resume, self.pull), parameters, self.torch.obstacle, self._pulls,
+                              self._outdated)
         self.run.progressed.connect(self.onProgressed)
         self.run.shown.connect(self.onShown)
         self.run.finished.connect(self.onFinished)
         self.run.failed.connect(self.onFailed)
         self.inputs = NodeWatch(self.run.outdate)
         self.review = ReviewSection(ui, parameters, self._say)
+        self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self.width = SteadyWidth(ui)
         self._result = False  # whether the logic has one; a transform node may have its own beside
@@ -73,7 +76,7 @@ class Panel:
         if parameters is None:
             return
         self.inputs.follow(getattr(parameters, side + kind) for side in ("fixed", "moving")
-                           for kind in ("Volume", "Mask", "Exclude", "Landmarks", "Labels"))
+                           for kind in ("Volume", "Mask", "Exclude", "Labels"))
         combo = self._ui.presetComboBox
         if combo.currentData != parameters.preset:
             before = combo.blockSignals(True)
@@ -84,13 +87,17 @@ class Panel:
             choice.update()
         self.options.update()
         self.review.update()
+        self.landmarks.update()
         self._update_numbers()
         self.run.changed()
+        self.landmarks.update(self.run.can_pull)
 
     def forget(self) -> None:
         """The scene is gone."""
         self.inputs.follow(())
         self.run.forget()
+        self.landmarks.close()
+        self.landmarks.update(False)
         self.review.forget()
         self.numbers.show([], None)
         self._result = False
@@ -102,6 +109,7 @@ class Panel:
         self.width.close()
         self.run.close()
         self.inputs.follow(())
+        self.landmarks.close()
         self.review.close()
 
     def onPreset(self, _index: int) -> None:
@@ -123,8 +131,31 @@ class Panel:
         return self._logic.startFrom(self._parameters())
 
     def resume(self, iterations: int) -> Task:
-        """Go on from the last result."""
-        return self._logic.resume(iterations, outputs(self._parameters()))
+        """Go on from the last result: to the landmarks that guide it when they have changed, or for more iterations."""
+        if self._pulls():
+            return self.pull()
+        chosen = inputs(self._parameters())
+        return self._logic.resume(iterations, outputs(self._parameters()),
+                                  (chosen.landmarksFixed, chosen.landmarksMoving))
+
+    def pull(self) -> Task:
+        """Take the last result to the landmarks."""
+        parameters = self._parameters()
+        return self._logic.pull(parameters.fixedLandmarks, parameters.movingLandmarks, outputs(parameters))
+
+    def _pulls(self) -> int:
+        """How many pairs of landmarks Continue takes as guidance."""
+        guides = self._parameters() is not None and self._parameters().guideByLandmarks
+        return self.landmarks.count if guides and self.landmarks.news else 0
+
+    def _outdated(self) -> bool:
+        """Whether landmarks have changed that only judge the result."""
+        return self.landmarks.news and not self._parameters().guideByLandmarks
+
+    def onLandmarks(self) -> None:
+        """A landmark was placed, moved or removed."""
+        self.run.changed()
+        self.landmarks.update(self.run.can_pull)
 
     def onProgressed(self, task: Task) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
@@ -141,6 +172,7 @@ class Panel:
         """Show the numbers and the result."""
         self._choose_outputs(task.outputs)
         self.numbers.show(metrics_table.rows(task.report or {}), task.histogram)
+        self.landmarks.result()
         self._result = True
         self._update_numbers()
         self.review.result()

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from ..nephi import __version__
+from ..nephi.align.pulling import pulled
 from ..nephi.align.registration import run
 from ..nephi.device import pick_device
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
-from ..nephi.files.outputs import rounded_logarithm, sample_both
+from ..nephi.files.outputs import Run, rounded_logarithm, sample_both
 from ..nephi.images.pair import Pair
 from ..nephi.images.phantom import shapes_2d
 from ..nephi.judge.evidence import evaluate
@@ -111,21 +112,30 @@ class RequestHandlers:
             raise InputError("There is no registration to continue; register first.")
         if request.fields.get("of") != self._task:
             raise InputError("That registration is no longer in memory and cannot be continued; register again.")
-        iterations = request.fields.get("iterations")
-        if not isinstance(iterations, int) or iterations < 1:
+        iterations, guides = request.fields.get("iterations"), read_points(request, "guide")
+        if not isinstance(iterations, int) or iterations < (guides is None):
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
-        job = replace(self._job.continued(self._transform, iterations), wanted=_wanted(request))
-        return self._run(request, job, check)
+        transform = self._transform if guides is None else pulled(self._transform, *guides)
+        pair = replace(self._job.pair, landmarks=read_points(request, "landmarks"))
+        job = replace(self._job, pair=pair, wanted=_wanted(request), guides=guides or self._job.guides)
+        if iterations:
+            return self._run(request, job.continued(transform, iterations), check)
+        return self._finish(request, job, Outcome(transform, Run(0.0, transform.provenance["device"], 0)), check)
 
     def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
+        return self._finish(request, job, align(job, self._sender(request, check), check), check)
+
+    def _finish(self, request: Message, job: Job, outcome: Outcome, check: Callable[[], None]) -> Answer:
+        fields, arrays = _result(job, outcome, self._sender(request, check))
+        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
+        return "result", fields, arrays
+
+    def _sender(self, request: Message, check: Callable[[], None]) -> Send:
         def send(kind: str, fields: dict, arrays: dict) -> None:
             check()
             self._reply(request.fields["task"], kind, fields, arrays)
 
-        outcome = align(job, send, check)
-        fields, arrays = _result(job, outcome, send)
-        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
-        return "result", fields, arrays
+        return send
 
     # ------------------------------------------------------------------------------------ with a transform
 
