@@ -13,6 +13,7 @@ from ..mrml import metrics_table, transform_archive
 from ..session.choices import check_outputs
 from ..session.task import Task
 from . import preset_files
+from .doubts_section import DoubtsSection
 from .landmarks_section import LandmarksSection
 from .metrics_section import MetricsSection
 from .node_watch import NodeWatch
@@ -56,6 +57,7 @@ class Panel:
         self.inputs = NodeWatch(self.run.outdate)
         self.review = ReviewSection(ui, parameters, self._say)
         self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
+        self.doubts = DoubtsSection(ui, self._table)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self.width = SteadyWidth(ui)
         self._result = False  # whether the logic has one; a transform node may have its own beside
@@ -88,6 +90,7 @@ class Panel:
         self.options.update()
         self.review.update()
         self.landmarks.update()
+        self.doubts.update()
         self._update_numbers()
         self.run.changed()
         self.landmarks.update(self.run.can_pull)
@@ -98,6 +101,7 @@ class Panel:
         self.run.forget()
         self.landmarks.close()
         self.landmarks.update(False)
+        self.doubts.update()
         self.review.forget()
         self.numbers.show([], None)
         self._result = False
@@ -173,6 +177,7 @@ class Panel:
         self._choose_outputs(task.outputs)
         self.numbers.show(metrics_table.rows(task.report or {}), task.histogram)
         self.landmarks.result()
+        self.doubts.update()
         self._result = True
         self._update_numbers()
         self.review.result()
@@ -203,6 +208,10 @@ class Panel:
             self.numbers.show_table(parameters.metricsTable)
         chosen = self._forward()
         self.numbers.allow_saving(self._result if chosen is None else transform_archive.present(chosen))
+
+    def _table(self) -> Any:
+        parameters = self._parameters()
+        return parameters.metricsTable if parameters is not None else None
 
     def _forward(self) -> Any:
         parameters = self._parameters()

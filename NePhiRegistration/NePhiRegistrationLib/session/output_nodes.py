@@ -9,7 +9,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Optional
 
-from ..mrml import log_jacobian_display, metrics_table, slab_writing, snapshot, transform_archive, transform_nodes
+from ..mrml import (
+    doubtful_places,
+    log_jacobian_display,
+    metrics_table,
+    slab_writing,
+    snapshot,
+    transform_archive,
+    transform_nodes,
+)
 from ..mrml.deformation_nodes import write_splines
 from ..mrml.slabs import Gradual
 from ..worker.messages import Message
@@ -108,10 +116,11 @@ class OutputNodes:
             yield from slab_writing.write_log_jacobian(self.nodes.logJacobian, arrays["log_jacobian"], geometry,
                                                        arrays.get("compared"))
 
-    def fill_numbers(self, report: dict, histogram: Optional[dict]) -> None:
+    def fill_numbers(self, report: dict, histogram: Optional[dict], doubts: Sequence[dict] = ()) -> None:
         """Write what was measured; without metrics the table is left alone."""
         if report.get("metrics") and self.present("table"):
             metrics_table.write_metrics(self.nodes.table, report, histogram)
+            doubtful_places.store(self.nodes.table, doubts)
         self._sign(report)
 
     def present(self, name: str) -> bool:

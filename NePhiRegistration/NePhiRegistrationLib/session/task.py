@@ -207,7 +207,7 @@ class Task:
         if self.label_names and report.get("metrics"):
             report["metrics"]["label_names"] = self.label_names
         yield from self._outputs.fill_jacobian(report["provenance"]["fixed"], reply.arrays)
-        self._outputs.fill_numbers(report, fields.get("histogram"))
+        self._outputs.fill_numbers(report, fields.get("histogram"), fields.get("doubts") or ())
         self.report, self.histogram, self.history = report, fields.get("histogram"), fields.get("history") or []
         self._restored, self._end = True, "finished"
         self._try_to_end()

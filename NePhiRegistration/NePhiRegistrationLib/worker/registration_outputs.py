@@ -24,6 +24,7 @@ from ..nephi.files.outputs import (
 )
 from ..nephi.images.pair import Pair, with_masks
 from ..nephi.images.pixel_types import as_type
+from ..nephi.judge.doubts import doubtful_places
 from ..nephi.maps.sampled import SampledMap
 from ..nephi.maps.transform import Transform
 from ..nephi.report import plain
@@ -86,7 +87,9 @@ def numbers(shown: Shown) -> Parts:
         judged = judge(transform, pair, shown.outcome.run, shown.both.maps, shown.exports, {}, shown.announce)
         shown.announce("numbers")
         fields, _ = no_numbers(shown)
-        fields.update(report=judged.report, histogram=histogram(judged.determinant, judged.compared))
+        doubts = doubtful_places(shown.both.maps, transform.affine, pair.fixed_mask, transform.moving_grid,
+                                 judged.report["metrics"]["residual_mm"])
+        fields.update(report=judged.report, histogram=histogram(judged.determinant, judged.compared), doubts=doubts)
         return plain(fields), _jacobian(judged) if "logJacobian" in wanted else {}
     fields, arrays = no_numbers(shown)
     if "logJacobian" in wanted:
