@@ -113,6 +113,7 @@ def test_the_numbers_are_in_the_task_and_in_the_table_after_the_result_was_shown
     assert len(registered.task.history) == registered.task.report["runtime"]["iterations"] > 1
     table = registered.outputs.table.GetTable()
     measures = [table.GetValue(row, 0).ToString() for row in range(table.GetNumberOfRows())]
+    assert {"lung: volume, moving", "lung: Jacobian, mean", "lung: centroid shift, after"} <= set(measures)
     assert "Dice, lung" in measures and "Landmark error, mean" in measures
 
 

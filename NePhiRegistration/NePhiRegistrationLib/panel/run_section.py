@@ -276,7 +276,7 @@ def phase_text(fields: dict) -> str:
         return _("Level {level} of {levels}, iteration {step} of {steps}").format(
             level=level, levels=levels, step=fields.get("step", 0), steps=fields.get("steps", 0))
     named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "search": _("Search"),
-             "refinement": _("Refinement"), "done": _("Done")}
+             "refinement": _("Refinement"), "landmarks": _("Landmarks"), "done": _("Done")}
     if phase == "outputs":
         return _("Creating outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
     return named.get(phase, phase)

@@ -8,10 +8,11 @@ from typing import Optional
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..nephi import __version__
 from ..nephi.align.pulling import pulled
-from ..nephi.align.registration import run
+from ..nephi.align.registration import Progress, run
 from ..nephi.device import pick_device
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
 from ..nephi.files.outputs import Run, rounded_logarithm, sample_both
@@ -27,8 +28,8 @@ from ..nephi.options import Options
 from ..nephi.report import make_metrics, plain
 from .interruption import Cancelled
 from .messages import Message
-from .previews import Send
-from .registration_job import OUTPUTS, Job, Outcome, align
+from .previews import Previews, Send
+from .registration_job import OUTPUTS, Job, Outcome, align, progress_fields
 from .registration_outputs import no_numbers, numbers, show, with_splines
 from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
 
@@ -115,7 +116,7 @@ class RequestHandlers:
         iterations, guides = request.fields.get("iterations"), read_points(request, "guide")
         if not isinstance(iterations, int) or iterations < (guides is None):
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
-        transform = self._transform if guides is None else pulled(self._transform, *guides)
+        transform = self._transform if guides is None else self._pulled(request, guides, check)
         pair = replace(self._job.pair, landmarks=read_points(request, "landmarks"))
         job = replace(self._job, pair=pair, wanted=_wanted(request), guides=guides or self._job.guides)
         if iterations:
@@ -129,6 +130,14 @@ class RequestHandlers:
         fields, arrays = _result(job, outcome, self._sender(request, check))
         self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
         return "result", fields, arrays
+
+    def _pulled(self, request: Message, guides: tuple[Tensor, Tensor], check: Callable[[], None]) -> Transform:
+        """The last map taken to points, shown at once: its splines take longer to make."""
+        transform, send = pulled(self._transform, *guides), self._sender(request, check)
+        state = Progress("landmarks", 1, 1, transform)
+        send("progress", progress_fields(state), {})
+        Previews(send, transform.fixed_grid).show(state)
+        return transform
 
     def _sender(self, request: Message, check: Callable[[], None]) -> Send:
         def send(kind: str, fields: dict, arrays: dict) -> None:
