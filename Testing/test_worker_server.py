@@ -128,27 +128,6 @@ def test_the_warped_volume_is_the_moving_one_through_the_forward_splines(registe
     assert np.abs(seen.arrays["warped"] - expected).max() <= 0.001 * np.ptp(expected)
 
 
-def test_only_what_is_wanted_is_made_and_measured(pipe):
-    fields, arrays = pair({**QUICK, "iterations": [1]}, outputs=["warped"])
-    request = pipe.finish(pipe.client.request("register", fields, arrays))
-    assert request.state == "finished", request.message + request.details
-    assert set(request.seen.arrays) == {"transform", "warped"} and not request.reply.arrays
-    report = request.reply.fields["report"]
-    assert report["metrics"] is None and [entry["direction"] for entry in report["transforms"]] == ["forward"]
-    request = pipe.finish(pipe.client.request("register", {**fields, "outputs": ["colour"]}, arrays))
-    assert request.failure == "input" and "Unknown output 'colour'" in request.message
-
-
-def test_what_was_shown_can_be_kept_without_its_numbers(pipe):
-    request = pipe.client.request("register", *pair())
-    request.shown.connect(lambda _message: pipe.client.cancel(request, True))
-    pipe.finish(request)
-    assert request.state == "finished", request.message + request.details
-    assert request.reply.fields["report"]["metrics"] is None and len(request.reply.fields["history"]) == 3
-    further = pipe.finish(pipe.client.request("continue", {"iterations": 1, "of": request.task}))
-    assert further.state == "finished", further.message
-
-
 def test_the_report_judges_by_landmarks_and_counts_the_determinants(registered):
     fields = registered[0].reply.fields
     tre = fields["report"]["metrics"]["tre_mm"]
@@ -178,6 +157,27 @@ def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, tran
     assert request.seen.arrays["transform"].size > 1.5 * registered[0].seen.arrays["transform"].size
     gone = pipe.finish(pipe.client.request("continue", {"iterations": 2, "of": registered[0].task}))
     assert gone.failure == "input" and "no longer in memory" in gone.message
+
+
+def test_only_what_is_wanted_is_made_and_measured(pipe):
+    fields, arrays = pair({**QUICK, "iterations": [1]}, outputs=["warped"])
+    request = pipe.finish(pipe.client.request("register", fields, arrays))
+    assert request.state == "finished", request.message + request.details
+    assert set(request.seen.arrays) == {"transform", "warped"} and not request.reply.arrays
+    report = request.reply.fields["report"]
+    assert report["metrics"] is None and [entry["direction"] for entry in report["transforms"]] == ["forward"]
+    request = pipe.finish(pipe.client.request("register", {**fields, "outputs": ["colour"]}, arrays))
+    assert request.failure == "input" and "Unknown output 'colour'" in request.message
+
+
+def test_what_was_shown_can_be_kept_without_its_numbers(pipe):
+    request = pipe.client.request("register", *pair())
+    request.shown.connect(lambda _message: pipe.client.cancel(request, True))
+    pipe.finish(request)
+    assert request.state == "finished", request.message + request.details
+    assert request.reply.fields["report"]["metrics"] is None and len(request.reply.fields["history"]) == 3
+    further = pipe.finish(pipe.client.request("continue", {"iterations": 1, "of": request.task}))
+    assert further.state == "finished", further.message
 
 
 def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():

@@ -117,7 +117,7 @@ class RequestHandlers:
         if not isinstance(iterations, int) or iterations < (guides is None):
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
         transform = self._transform if guides is None else self._pulled(request, guides, check)
-        pair = replace(self._job.pair, landmarks=read_points(request, "landmarks"))
+        pair = replace(self._job.pair, landmarks=read_points(request, "landmarks") or self._job.pair.landmarks)
         job = replace(self._job, pair=pair, wanted=_wanted(request), guides=guides or self._job.guides)
         if iterations:
             return self._run(request, job.continued(transform, iterations), check)
