@@ -259,7 +259,7 @@ def test_a_result_is_pulled_to_points_and_the_rest_stays(logic):  # noqa: F811
     moving = logic.applyToPoints(fixed, to="moving")
     x, y, z = moving.GetNthControlPointPositionWorld(1)
     moving.SetNthControlPointPositionWorld(1, x + 6, y, z)
-    far = POINTS[np.linalg.norm(POINTS - POINTS[1], axis=1) > 160] * FLIP
+    far = POINTS[np.linalg.norm(POINTS - POINTS[1], axis=1) > 90] * FLIP
     before = logic.applyToPoints(far, to="moving")
     task = logic.pull(fixed, moving)
     told = Told.by(task)

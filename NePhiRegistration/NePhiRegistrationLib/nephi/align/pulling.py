@@ -23,7 +23,7 @@ from ..maps.map import MapPair
 from ..maps.spline import SplineMap
 from ..maps.transform import Transform
 
-REACH = 20.0  # voxels around a point that move with it, at least
+REACH = 0.2  # of half the fixed image's longest side: how far around a point moves with it, at least
 WIDTH = 5.0  # times its way: with 2.1 the steepest place of Wendland's function would nearly fold
 WIDER = 1.5  # times, where points that are close together would fold the map
 TRIALS = 5
@@ -49,7 +49,7 @@ def pulled(transform: Transform, fixed: Tensor, moving: Tensor) -> Transform:
     sources = preimages(transform.forward, targets, guess, 1e-3 * transform.fixed_grid.voxel)
     points, sources = (apply_affine(frame.to_frame_matrix, part.double().cpu()) for part in (points, sources))
     ways = sources - points
-    radii = (WIDTH * ways.norm(dim=1)).clamp_min(REACH * transform.fixed_grid.voxel / frame.scale)
+    radii = (WIDTH * ways.norm(dim=1)).clamp_min(REACH)
     for _ in range(TRIALS):
         stage = _stage(points, ways, radii)
         corners = stage.lattice.points("cpu", dtype=torch.float64)
