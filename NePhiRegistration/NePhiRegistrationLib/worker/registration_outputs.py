@@ -69,7 +69,7 @@ def show(job: Job, outcome: Outcome, send: Send) -> Shown:
     if job.wanted:
         announce("transforms")
         both = sample_both(transform, pair, job.options.tolerance, job.grid_spacing,
-                           bool({"inverse", "table"} & set(job.wanted)))
+                           bool({"inverse", "table"} & set(job.wanted)), job.guides)
         fields, arrays = with_splines(both, arrays, job.wanted)
     if "warped" in job.wanted:
         announce("warped volume")

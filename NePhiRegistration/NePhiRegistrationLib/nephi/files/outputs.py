@@ -104,19 +104,22 @@ class SampledPair:
 
 
 def sample_both(transform: Transform, pair: Pair, tolerance: float = TOLERANCE, spacing: Optional[float] = None,
-                inverse: bool = True) -> SampledPair:
+                inverse: bool = True, kept: Optional[tuple[Tensor, Tensor]] = None) -> SampledPair:
     """Read both maps of a transform; see :func:`nephi.maps.sampled.sampled`.
 
     Args:
         pair: its masks say where the maps are wanted.
         inverse: whether that one is.
+        kept: points of the fixed and of the moving image at which the tolerance is kept in any case.
     """
+    at = (None, None) if kept is None else kept
     masks = (pair.fixed_mask, pair.moving_mask)
     quick = folded(transform, masks, tolerance)
-    forward = sampled(transform.forward, masks[0], tolerance, spacing, quick=quick.forward)
+    forward = sampled(transform.forward, masks[0], tolerance, spacing, quick=quick.forward, kept=at[0])
     if not inverse:
         return SampledPair(forward, None)
-    return SampledPair(forward, sampled(transform.inverse, masks[1], tolerance, spacing, quick=quick.inverse))
+    return SampledPair(forward, sampled(transform.inverse, masks[1], tolerance, spacing, quick=quick.inverse,
+                                        kept=at[1]))
 
 
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
