@@ -1,4 +1,4 @@
-"""What else belongs to a registered volume: the nodes of a scene that a result can be applied to, and why not others."""
+"""What else belongs to a registered volume: the nodes that a result can be applied to, and why not to others."""
 
 from __future__ import annotations
 

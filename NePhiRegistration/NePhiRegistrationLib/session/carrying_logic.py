@@ -55,11 +55,16 @@ class CarryingLogic:
                             harden)
         return applying.run(list(nodes), done)
 
-    def belongings(self, to: str = "fixed", transform: Optional[Any] = None) -> list[belongings.Belonging]:
-        """The nodes of the scene that :meth:`applyTo` may be meant for, and why some cannot be carried."""
+    def belongings(self, to: str = "fixed", transform: Optional[Any] = None, others: Iterable[Any] = ()
+                   ) -> list[belongings.Belonging]:
+        """The nodes of the scene that :meth:`applyTo` may be meant for, and why some cannot be carried.
+
+        Args:
+            others: nodes that do not belong.
+        """
         result = self._last.around(transform)
-        transforms = [node for node in result if node is not None and node.IsA("vtkMRMLTransformNode")]
-        return belongings.belongings(slicer.mrmlScene, to, result, transforms)
+        transforms = [node for node in result if node.IsA("vtkMRMLTransformNode")]
+        return belongings.belongings(slicer.mrmlScene, to, [*result, *others], transforms)
 
     def applyToPoints(self, points: Any, to: str = "fixed", transform: Optional[Any] = None,
                       output: Optional[Any] = None) -> Any:
