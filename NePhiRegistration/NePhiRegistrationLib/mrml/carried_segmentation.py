@@ -80,7 +80,7 @@ def carried_segments(source: Any, to_parent: vtk.vtkAbstractTransform, geometry:
         if whole and not part.voxels:
             raise NodeError(_("'{segment}' of '{name}' is a surface and would become voxels; carry it as a new node."
                               ).format(segment=part.name, name=source.GetName()))
-        yield from fill_slabs(mask, _moved(part, to_parent).reader(geometry), SLAB // 8)
+        yield from fill_slabs(mask, _moved(part, to_parent).reader(geometry), SLAB // 16)
         image = _cropped(mask, geometry)
         if whole and image is None and not part.empty:
             raise NodeError(_("Nothing of '{segment}' of '{name}' would be left on the other volume; carry it as a new "

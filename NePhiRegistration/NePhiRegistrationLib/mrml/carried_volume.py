@@ -38,7 +38,7 @@ def carried_volume(source: Any, to_parent: vtk.vtkAbstractTransform, geometry: d
         one = oriented(source.GetImageData() if components == 1 else new_image(array[..., component]), matrix)
         yield from fill_slabs(
             values if components == 1 else values[..., component],
-            lambda part, one=one: onto(one, slab_geometry(geometry, part), moved, linear, background), SLAB // 8)
+            lambda part, one=one: onto(one, slab_geometry(geometry, part), moved, linear, background), SLAB // 16)
     if (array != background).any() and not (values != background).any():
         raise NodeError(nothing_there(source))
     return result
