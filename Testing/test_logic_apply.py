@@ -17,6 +17,7 @@ from mrml_scene import (
     read_bundle,
     turn_matrix,
 )
+from NePhiRegistrationLib.mrml import doubtful_places
 from NePhiRegistrationLib.mrml.mask_nodes import read_mask
 from NePhiRegistrationLib.mrml.node_error import NodeError
 from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras, numpy_matrix
@@ -311,3 +312,12 @@ def test_a_transform_of_a_saved_scene_carries_too_and_one_without_a_map_is_refus
         later.applyTo([forks])
     with pytest.raises(NodeError, match="The destination is 'back'"):
         later.applyTo([forks], "back", forward)
+
+
+def test_doubtful_places_are_listed_for_scripts(done):
+    node = done.logic.doubtfulPlaces()
+    places = doubtful_places.load(done.result.nodes.table)
+    assert node.GetNumberOfControlPoints() == len(places) and done.logic.doubtfulPlaces(done.result.nodes.table) is node
+    assert node not in [one.node for one in done.logic.belongings("fixed")]
+    with pytest.raises(NodeError, match="There is no table of a registration"):
+        RegistrationLogic(engine()).doubtfulPlaces()

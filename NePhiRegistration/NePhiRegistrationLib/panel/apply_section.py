@@ -44,6 +44,7 @@ class ApplySection:
         table.setHorizontalHeaderLabels([_("Node"), _("Kind")])
         table.verticalHeader().hide()
         table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        table.verticalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.connect("cellChanged(int,int)", self.onTicked)
         ui.applyDirectionComboBox.connect("currentIndexChanged(int)", self.onDirection)
         ui.applyCollapsibleButton.connect("contentsCollapsed(bool)", self.onScene)
@@ -173,7 +174,6 @@ class ApplySection:
             for column, item in enumerate((name, kind)):
                 item.setToolTip(problem or row.node.GetName())
                 table.setItem(index, column, item)
-        table.resizeRowsToContents()
         table.blockSignals(before)
 
     def _forget(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Callable
 
 METHODS = ("register", "start", "resume", "pull", "evaluate", "jacobian", "applyTo", "applyToPoints",
-           "applyToSegmentation", "registerPairs", "saveTransform", "loadTransform", "startLoading", "warmUp", "close")
+           "applyToSegmentation", "doubtfulPlaces", "registerPairs", "saveTransform", "loadTransform", "startLoading",
+           "warmUp", "close")
 
 _extended: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 import slicer
 
 from ..i18n import tr as _
-from ..mrml import belongings, carried_segmentation
+from ..mrml import belongings, carried_segmentation, doubtful_places
 from ..mrml.node_error import NodeError
 from ..mrml.slabs import Gradual, run_now
 from .applying import Applying, Carried, reference_grid
@@ -65,6 +65,21 @@ class CarryingLogic:
         result = self._last.around(transform)
         transforms = [node for node in result if node.IsA("vtkMRMLTransformNode")]
         return belongings.belongings(slicer.mrmlScene, to, [*result, *others], transforms)
+
+    def doubtfulPlaces(self, table: Optional[Any] = None) -> Any:
+        """Where to look: the places where a result is doubtful as a markups node, the worst first.
+
+        Args:
+            table: the table node of the result, by default the last one's.
+
+        Returns:
+            The node; each point is labelled with the millimetres and the reason. It has no points where nothing is
+            doubtful.
+
+        Raises:
+            NodeError: (a ValueError) there is no table.
+        """
+        return doubtful_places.points(self._last.output("table") if table is None else table)
 
     def applyToPoints(self, points: Any, to: str = "fixed", transform: Optional[Any] = None,
                       output: Optional[Any] = None) -> Any:

@@ -59,13 +59,15 @@ class LastResult:
         return np.frombuffer(data, np.uint8)
 
     def output(self, name: str) -> Any:
-        """A transform node of the last result.
+        """An output of the last result: a transform node, or the table.
 
         Raises:
             NodeError: it is not in the scene.
         """
         node = getattr(self._outputs, name)
         if node is None or node.GetScene() is None:
+            if name == "table":
+                raise NodeError(_("There is no table of a registration in the scene; give one."))
             raise NodeError(_("There is no {direction} transform of a registration in the scene; give one.").format(
                 direction=name))
         return node
