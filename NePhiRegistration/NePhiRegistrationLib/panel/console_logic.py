@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any, Callable
 
 METHODS = ("register", "start", "resume", "pull", "evaluate", "jacobian", "applyToPoints", "applyToSegmentation",
-           "registerPairs", "saveTransform", "loadTransform", "startLoading", "warmUp", "close")
+           "registerPairs", "saveTransform", "loadTransform", "startLoading", "computeOn", "setComputeOn", "warmUp",
+           "close")
 
 _extended: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
 
