@@ -39,11 +39,11 @@ class ComputeSection:
         command = self._logic.computeOn()
         self._ui.computeComboBox.setCurrentIndex(ELSEWHERE if command else HERE)
         self._ui.commandLineEdit.text = command or compute_place.last_command()
-        self._ui.commandLineEdit.visible = bool(command)
+        self._ui.commandLineEdit.enabled = bool(command)
 
     def onPlace(self, index: int) -> None:
         """The user chose a place; another computer needs a command."""
-        self._ui.commandLineEdit.visible = index == ELSEWHERE
+        self._ui.commandLineEdit.enabled = index == ELSEWHERE
         self._use(self._ui.commandLineEdit.text if index == ELSEWHERE else "")
 
     def onCommand(self) -> None:

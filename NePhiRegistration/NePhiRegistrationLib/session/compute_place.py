@@ -30,8 +30,15 @@ def remember(command: str) -> None:
 def environment() -> Any:
     """The QProcessEnvironment in which the application was started; None where there is none. In the application's own
     one, a program of the system finds the libraries of Slicer in place of its own."""
-    return None if slicer.app is None else slicer.app.startupEnvironment()
+    application = _application()
+    return None if application is None else application.startupEnvironment()
 
 
 def _read(key: str) -> str:
-    return "" if slicer.app is None else str(slicer.app.userSettings().value(key, "") or "")
+    application = _application()
+    return "" if application is None else str(application.userSettings().value(key, "") or "")
+
+
+def _application() -> Any:
+    """None on slicer-core, which is a library."""
+    return getattr(slicer, "app", None)
