@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
 
 import pytest
@@ -9,9 +12,11 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
-import panel_case  # noqa: F401  # isort: skip  (it makes `import qt` work)
+import panel_case  # isort: skip  (it makes `import qt` work)
 
 import slicer
+from panel_case import choose_phantom
+from test_worker_process import spin
 
 pytest_plugins = ["panel_fixture"]
 
@@ -98,6 +103,24 @@ def test_a_wrong_command_leaves_a_sentence_and_a_working_button(real):
     assert task.wait(60)
     assert "ended and started no worker" in real.ui.statusLabel.text
     assert real.ui.registerButton.text == "Register" and real.ui.registerButton.enabled
+
+
+def test_a_connection_that_is_cut_is_a_sentence_and_the_same_button_registers_again(real, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(panel_case.MODULE.parent / "NePhiRegistrationLib"))
+    choose_phantom(real, 28, iterations=[100000], convergence=0, resolution=[20], device="cpu")
+    choose(real, 1)
+    enter(real, f"{sys.executable} -m nephi worker")
+    real.ui.registerButton.click()
+    task = real.widget.panel.run._task
+    assert spin(lambda: "iteration" in real.ui.progressLabel.text)
+    os.kill(real.logic._worker.process._process.processId(), signal.SIGTERM)
+    assert task.wait(60) and real.ui.statusLabel.text.startswith("The connection to the worker was lost")
+    real.parameters.options = json.dumps({"iterations": [2], "resolution": [20], "points": 10000, "device": "cpu"})
+    assert real.ui.registerButton.text == "Register"
+    real.ui.registerButton.click()
+    task = real.widget.panel.run._task
+    assert task.wait(60) and task.state == "finished"
+    assert task.report["provenance"]["fixed"]["name"] == "fixed image"  # the volume's may be a patient's
 
 
 def test_the_settings_say_where_the_worker_of_the_application_computes(real, monkeypatch):
