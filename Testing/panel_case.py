@@ -110,6 +110,7 @@ class ScriptedLogic:
         self.tasks: list[ScriptedTask] = []
         self.loadings: list[ScriptedLoading] = []
         self.refusal: Optional[Exception] = None
+        self.place = ""
 
     def start(self, inputs: Any, outputs: Any, preset: str = "generic", options: Optional[dict] = None
               ) -> ScriptedTask:
@@ -126,6 +127,14 @@ class ScriptedLogic:
         self.calls.append(("resume", iterations))
         others = dict(outputs.nodes()) if outputs is not None else {}
         return self._task(replace(self.tasks[-1].outputs, **others))
+
+    def computeOn(self) -> str:
+        return self.place
+
+    def setComputeOn(self, command: str = "") -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.place = command.strip()
 
     def warmUp(self) -> None:
         self.calls.append(("warmUp",))

@@ -135,3 +135,15 @@ def test_the_file_of_the_panel_names_only_parameters_that_exist():
     bound = re.findall(r'name="SlicerParameterName" stdset="0">\s*<string notr="true">(\w+)<', text)
     assert set(bound) <= parameters
     assert len(bound) == len(set(bound))
+
+
+def test_the_python_package_holds_every_folder_of_the_engine_and_the_worker():
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {}
+    for name in setuptools["packages"]:
+        mapped = setuptools["package-dir"].get(name)
+        folders[name] = ROOT / mapped if mapped else folders["nephi"].joinpath(*name.split(".")[1:])
+    library = MODULE / "NePhiRegistrationLib"
+    engine = {path.parent for path in (library / "nephi").rglob("__init__.py")}
+    assert set(folders.values()) == {*engine, library / "worker", MODULE / "Resources"}

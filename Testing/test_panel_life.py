@@ -61,7 +61,7 @@ def test_nothing_heavy_is_imported_by_opening_the_module():
             panel_case.new_scene(slicer.mrmlScene)
             running.open(running.load(panel_case.MODULE))
             slicer.modules.NePhiRegistrationWidget.cleanup()
-        heavy = ("torch", "SimpleITK", "NePhiRegistrationLib.nephi", "NePhiRegistrationLib.worker.server")
+        heavy = ("torch", "SimpleITK", "nephi", "NePhiRegistrationLib.nephi", "NePhiRegistrationLib.worker.server")
         print("heavy:", [name for name in heavy if name in sys.modules])
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120,

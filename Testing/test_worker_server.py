@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 import torch
 from closed_form import ClosedForm
+from nephi.errors import InputError
 from nephi.geometry import Grid
 from nephi.images.image import Image
+from nephi.images.pair import Pair
+from nephi.images.phantom import lung_phantom
 from nephi.maps.affine_map import AffineMap
 from nephi.maps.map import Composition
 from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
-from NePhiRegistrationLib.nephi.errors import InputError
-from NePhiRegistrationLib.nephi.images.pair import Pair
-from NePhiRegistrationLib.nephi.images.phantom import lung_phantom
-from NePhiRegistrationLib.nephi.options import Options
+from nephi.options import Options
 from NePhiRegistrationLib.worker.messages import Message, encode
 from NePhiRegistrationLib.worker.registration_job import Job, align
 from NePhiRegistrationLib.worker.registration_outputs import show

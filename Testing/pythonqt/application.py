@@ -71,6 +71,9 @@ class Application(QtCore.QObject):
 
     userSettings = settings
 
+    def startupEnvironment(self) -> QtCore.QProcessEnvironment:
+        return QtCore.QProcessEnvironment.systemEnvironment()
+
     def testingEnabled(self) -> bool:
         return True
 

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 METHODS = ("register", "start", "resume", "pull", "evaluate", "jacobian", "applyTo", "applyToPoints",
            "applyToSegmentation", "doubtfulPlaces", "registerPairs", "saveTransform", "loadTransform", "startLoading",
-           "warmUp", "close")
+           "computeOn", "setComputeOn", "warmUp", "close")
 
 _extended: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
 

@@ -14,6 +14,7 @@ from ..session.choices import check_outputs
 from ..session.task import Task
 from . import preset_files
 from .apply_section import ApplySection
+from .compute_section import ComputeSection
 from .doubts_section import DoubtsSection
 from .landmarks_section import LandmarksSection
 from .metrics_section import MetricsSection
@@ -48,7 +49,8 @@ class Panel:
                          self._segments("fixedExclude", "fixedExcludeSegment", ui.fixedExcludeSegmentComboBox),
                          self._segments("movingExclude", "movingExcludeSegment", ui.movingExcludeSegmentComboBox)]
         self.options = OptionsForm(ui, parameters)
-        self.torch = TorchOffer(ui, self.onTorch, self._say)
+        self.compute = ComputeSection(ui, logic, self.onPlace, self._say)
+        self.torch = TorchOffer(ui, self.onTorch, self._say, lambda: self.compute.elsewhere)
         self.run = RunSection(ui, (self.start, self.resume, self.pull), parameters, self.torch.obstacle, self._pulls,
                               self._outdated)
         self.run.progressed.connect(self.onProgressed)
@@ -70,6 +72,7 @@ class Panel:
 
     def enter(self) -> None:
         """The user opened the module: get the worker ready once the window has been drawn."""
+        self.compute.update()
         self.torch.update()
         self.update()
         if self.torch.obstacle() is None:
@@ -134,6 +137,12 @@ class Panel:
         self.run.update()
         if self.torch.obstacle() is None:
             self._warm_up()
+
+    def onPlace(self) -> None:
+        """Another place computes, whose worker knows nothing of the last result."""
+        self.torch.update()
+        self.run.outdate()
+        self.onTorch()
 
     def onBatchRow(self) -> None:
         """Ask for a table and add what is chosen to it."""

@@ -64,24 +64,26 @@ class TorchOffer:
         ui: the widgets of the .ui file.
         changed: called when PyTorch may have come.
         say: takes a sentence for the user.
+        elsewhere: whether another computer computes, so that none is needed here.
     """
 
-    def __init__(self, ui: Any, changed: Callable[[], None], say: Callable[[str], None]) -> None:
-        self._ui, self._changed, self._say = ui, changed, say
+    def __init__(self, ui: Any, changed: Callable[[], None], say: Callable[[str], None],
+                 elsewhere: Callable[[], bool]) -> None:
+        self._ui, self._changed, self._say, self._elsewhere = ui, changed, say, elsewhere
         self._present = False
         ui.torchButton.connect("clicked()", self.onInstall)
         self.update()
 
     def obstacle(self) -> Optional[str]:
         """What is missing, one sentence, or None."""
-        if self._present:
+        if self._present or self._elsewhere():
             return None
         return version_problem() or _("PyTorch is not installed; install it with the button above.")
 
     def update(self) -> None:
         """Look again, and show the offer or not."""
         self._present = self._present or (has_torch() and version_problem() is None)
-        self._ui.torchFrame.visible = not self._present
+        self._ui.torchFrame.visible = self.obstacle() is not None
         if has_extension():
             self._ui.torchLabel.text = _("Registration needs PyTorch, a download of about 0.2 to 3 GB.")
             self._ui.torchButton.text = _("Install PyTorch…")

@@ -24,7 +24,7 @@ from .output_nodes import OutputNodes
 from .sequence_frames import TrackedSequence, align_sequence
 from .task import Task
 from .values import FROM_FILE, NODES, Inputs, Outputs, RegistrationError, Result
-from .warm_worker import WarmWorker, failure, shared
+from .warm_worker import ComputesAnywhere, WarmWorker, failure, shared
 
 __all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Result", "Task"]
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 InputsLike = Union[Inputs, Mapping[str, Any], tuple]
 
 
-class RegistrationLogic(CarryingLogic):
+class RegistrationLogic(CarryingLogic, ComputesAnywhere):
     """Registers volumes of the scene. Examples: docs/scripting.md.
 
     Wherever a ``transform`` is asked for it is a forward transform node that a registration has filled, in this

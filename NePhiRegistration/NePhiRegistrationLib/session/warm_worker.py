@@ -9,10 +9,13 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..i18n import tr as _
 from ..mrml.node_error import NodeError
 from ..worker.client import Request
+from ..worker.elsewhere import command_arguments
 from ..worker.messages import Message
 from ..worker.worker_process import WorkerProcess
+from . import compute_place
 from .values import RegistrationError
 
 logger = logging.getLogger(__name__)
@@ -26,11 +29,13 @@ class WarmWorker:
 
     Attributes:
         process: see above.
+        command: what starts the worker, elsewhere; empty for the application's own Python.
         log: signal with a level and a line of the worker's log.
     """
 
     def __init__(self, process: Optional[WorkerProcess] = None) -> None:
         self.process = process or WorkerProcess()
+        self.command = ""
         self.log = self.process.client.log
         self.log.connect(_log)
         self._users: weakref.WeakSet = weakref.WeakSet()
@@ -39,6 +44,22 @@ class WarmWorker:
     def busy(self) -> bool:
         """Whether a registration is running, whoever started it."""
         return self.process.client.busy is not None
+
+    def use(self, command: str) -> None:
+        """Compute with a worker that a command starts from now on, or here if it is empty; none is started yet.
+
+        Raises:
+            NodeError: the command cannot be read.
+            RegistrationError: a registration is running.
+        """
+        if self.busy:
+            raise RegistrationError(_("A registration is running; wait until it has finished, or cancel it."))
+        try:
+            arguments = command_arguments(command)
+        except ValueError as error:
+            raise NodeError(str(error)) from error
+        self.command = command.strip()
+        self.process.use(arguments, compute_place.environment())
 
     def start(self, user: Any) -> None:
         """Have a worker, for a user; returns at once."""
@@ -59,6 +80,8 @@ class WarmWorker:
         """Send a request (docs/worker.md) to a worker, a new one where the last has ended or lacks a library that may
         have come since."""
         self._ready()
+        if self.command and "names" in fields:  # which may tell who the patient is
+            fields = {**fields, "names": {}}
         return self.process.client.request(kind, fields, arrays)
 
     def cancel(self, request: Request, keep: bool = False) -> None:
@@ -89,15 +112,39 @@ class WarmWorker:
         self.process.start()
 
 
+class ComputesAnywhere:
+    """A logic whose worker may be on another computer."""
+
+    _worker: WarmWorker
+
+    def computeOn(self) -> str:
+        """The command that starts the worker on another computer; empty for this one."""
+        return self._worker.command
+
+    def setComputeOn(self, command: str = "") -> None:
+        """Compute with a worker that a command starts from now on, for instance "ssh HOST nephi worker", or again on
+        this computer. All logics share the worker. The last result cannot be continued there.
+
+        Raises:
+            NodeError: (a ValueError) the command cannot be read.
+            RegistrationError: (a RuntimeError) a registration is running.
+        """
+        self._worker.use(command)
+
+
 def failure(kind: str, message: str) -> Exception:
     """The exception for a failure of a request."""
     return NodeError(message) if kind == "input" else RegistrationError(message)
 
 
 def shared() -> WarmWorker:
-    """The one worker of the application."""
+    """The one worker of the application, in the place that its settings name."""
     if not _shared:
         _shared.append(WarmWorker())
+        try:
+            _shared[0].use(compute_place.remembered())
+        except NodeError as error:
+            logger.warning("%s", error)
     return _shared[0]
 
 

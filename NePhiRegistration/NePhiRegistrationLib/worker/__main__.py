@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import Any, Optional
+
+LIBRARY = Path(__file__).resolve().parents[1]
 
 
-def _reserve_standard_output() -> int:
-    """Descriptor of the real standard output; whatever else is printed, by Python or by a library, goes to stderr."""
-    wire = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = sys.stderr
-    return wire
+class _OurEngine:
+    """Finds the engine beside the worker, whatever else is installed, and nothing else of that folder: it has names as
+    common as ``session`` and ``panel``, which others may import from elsewhere."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Optional[ModuleSpec]:
+        return PathFinder.find_spec(name, [str(LIBRARY)]) if name == "nephi" else None
 
 
 if __name__ == "__main__":
     # This folder, put first by the interpreter, has modules with common names: what others import must not find them.
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    sys.path[0] = str(LIBRARY.parent)
+    sys.meta_path.insert(0, _OurEngine)
     from NePhiRegistrationLib.worker.server import serve
 
-    serve(os.dup(0), _reserve_standard_output())
+    serve()

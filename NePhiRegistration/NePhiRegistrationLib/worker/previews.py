@@ -8,12 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-
-from ..nephi.align.registration import Progress
-from ..nephi.geometry import Grid
-from ..nephi.maps.determinant import difference_determinant, log_determinant
-from ..nephi.maps.resampled import EVERY, through_splines
-from ..nephi.maps.transform import Transform
+from nephi.align.registration import Progress
+from nephi.geometry import Grid
+from nephi.maps.determinant import difference_determinant, log_determinant
+from nephi.maps.resampled import EVERY, through_splines
+from nephi.maps.transform import Transform
 
 INTERVAL = 0.95  # s between previews: a little below the second that is promised
 SHARE = 0.05  # of the time; steps are not as long as one would like, and previews come sooner than they must

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
+from nephi.align.initial import Start
+from nephi.align.registration import Progress, follow, register
+from nephi.files.outputs import Run
+from nephi.images.pair import Pair
+from nephi.maps.neural import NePhi
+from nephi.maps.transform import Transform
+from nephi.options import Options
+from nephi.report import plain
 from torch import Tensor
 
-from ..nephi.align.initial import Start
-from ..nephi.align.registration import Progress, follow, register
-from ..nephi.files.outputs import Run
-from ..nephi.images.pair import Pair
-from ..nephi.maps.neural import NePhi
-from ..nephi.maps.transform import Transform
-from ..nephi.options import Options
-from ..nephi.report import plain
 from .interruption import Cancelled
 from .previews import Previews, Send
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
-from torch import Tensor
-
-from ..nephi.files.itk import faded
-from ..nephi.files.outputs import (
+from nephi.files.itk import faded
+from nephi.files.outputs import (
     Judged,
     SampledPair,
     compared,
@@ -22,12 +20,14 @@ from ..nephi.files.outputs import (
     unjudged,
     warped_by,
 )
-from ..nephi.images.pair import Pair, with_masks
-from ..nephi.images.pixel_types import as_type
-from ..nephi.judge.doubts import doubtful_places
-from ..nephi.maps.sampled import SampledMap
-from ..nephi.maps.transform import Transform
-from ..nephi.report import plain
+from nephi.images.pair import Pair, with_masks
+from nephi.images.pixel_types import as_type
+from nephi.judge.doubts import doubtful_places
+from nephi.maps.sampled import SampledMap
+from nephi.maps.transform import Transform
+from nephi.report import plain
+from torch import Tensor
+
 from .previews import Send
 from .registration_job import Job, Outcome
 from .request_decoding import transform_bytes

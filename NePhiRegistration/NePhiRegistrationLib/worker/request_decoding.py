@@ -7,15 +7,15 @@ from typing import Optional
 import numpy as np
 import SimpleITK as sitk
 import torch
+from nephi.align.initial import Start, start_from_itk
+from nephi.errors import InputError
+from nephi.geometry import Grid
+from nephi.images.image import Image, whole_numbers
+from nephi.images.masks import mask_on
+from nephi.images.pair import Pair
+from nephi.maps.transform import Transform
 from torch import Tensor
 
-from ..nephi.align.initial import Start, start_from_itk
-from ..nephi.errors import InputError
-from ..nephi.geometry import Grid
-from ..nephi.images.image import Image, whole_numbers
-from ..nephi.images.masks import mask_on
-from ..nephi.images.pair import Pair
-from ..nephi.maps.transform import Transform
 from .messages import Message
 
 

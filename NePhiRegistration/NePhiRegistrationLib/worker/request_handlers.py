@@ -8,24 +8,24 @@ from typing import Optional
 
 import numpy as np
 import torch
+from nephi import __version__
+from nephi.align.pulling import pulled
+from nephi.align.registration import Progress, run
+from nephi.device import pick_device
+from nephi.errors import DeviceMemoryError, InputError, NePhiError
+from nephi.files.outputs import Run, rounded_logarithm, sample_both
+from nephi.images.pair import Pair
+from nephi.images.phantom import shapes_2d
+from nephi.judge.evidence import evaluate
+from nephi.maps.coarsest import TOLERANCE
+from nephi.maps.determinant import determinant_image, log_determinant
+from nephi.maps.map import Map
+from nephi.maps.resampled import exact_where_suspect
+from nephi.maps.transform import Transform
+from nephi.options import Options
+from nephi.report import make_metrics, plain
 from torch import Tensor
 
-from ..nephi import __version__
-from ..nephi.align.pulling import pulled
-from ..nephi.align.registration import Progress, run
-from ..nephi.device import pick_device
-from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
-from ..nephi.files.outputs import Run, rounded_logarithm, sample_both
-from ..nephi.images.pair import Pair
-from ..nephi.images.phantom import shapes_2d
-from ..nephi.judge.evidence import evaluate
-from ..nephi.maps.coarsest import TOLERANCE
-from ..nephi.maps.determinant import determinant_image, log_determinant
-from ..nephi.maps.map import Map
-from ..nephi.maps.resampled import exact_where_suspect
-from ..nephi.maps.transform import Transform
-from ..nephi.options import Options
-from ..nephi.report import make_metrics, plain
 from .interruption import Cancelled
 from .messages import Message
 from .previews import Previews, Send

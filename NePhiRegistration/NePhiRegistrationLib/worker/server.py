@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import queue
+import sys
 import threading
 import traceback
 from collections.abc import Mapping
@@ -20,13 +21,17 @@ logger = logging.getLogger(__name__)
 _PIECE = 1 << 20
 
 
-def serve(requests: int, replies: int) -> None:
-    """Serve until the end of the requests; runs in the main thread.
+def serve() -> None:
+    """Serve until standard input ends; runs in the main thread."""
+    Server(os.dup(0), _reserve_standard_output()).run()
 
-    Args:
-        requests, replies: file descriptors.
-    """
-    Server(requests, replies).run()
+
+def _reserve_standard_output() -> int:
+    """Descriptor of the real standard output; whatever else is printed, by Python or by a library, goes to stderr."""
+    wire = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return wire
 
 
 class Server:
@@ -78,9 +83,9 @@ class Server:
                             "missing": self._missing})
         if self._missing is None:
             self._handlers.warm_up()
-            package = logging.getLogger(__package__.rpartition(".")[0])
-            package.addHandler(_Forward(self))
-            package.setLevel(logging.INFO)
+            for package in {__package__.partition(".")[0], "nephi"}:  # installed with pip, the worker is the engine's
+                logging.getLogger(package).addHandler(_Forward(self))
+                logging.getLogger(package).setLevel(logging.INFO)
 
     def _reply(self, task: str, kind: str, fields: Optional[Mapping[str, Any]] = None,
                arrays: Optional[Mapping[str, Any]] = None) -> None:

@@ -9,11 +9,12 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import qt
 
 from .client import Client, Request
+from .elsewhere import PATIENCE, Elsewhere
 from .messages import Bytes, ProtocolError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ class WorkerProcess:
     def __init__(self, python: Optional[str] = None) -> None:
         self.client = Client(self._enqueue)
         self._python = python or sys.executable
+        self._command: tuple[str, ...] = ()
+        self._environment: Any = None
+        self._elsewhere: Optional[Elsewhere] = None  # of the command that runs
         self._process = None
         # Qt objects must outlive the signal in which we learn of their end; a few generations are more than enough.
         self._ended_processes: collections.deque = collections.deque(maxlen=4)
@@ -48,6 +52,16 @@ class WorkerProcess:
     def running(self) -> bool:
         """Whether a worker has been started and has not ended."""
         return self._process is not None
+
+    def use(self, command: tuple[str, ...], environment: Any = None) -> None:
+        """Let a command start the worker from now on; what runs is stopped.
+
+        Args:
+            command: its arguments, the program first; none for the application's own Python.
+            environment: a QProcessEnvironment for it; None for the application's.
+        """
+        self.stop("The worker was stopped; another place computes from now on.")
+        self._command, self._environment = command, environment
 
     def start(self) -> None:
         """Start a worker if none is running; returns at once, and requests may follow at once."""
@@ -62,7 +76,13 @@ class WorkerProcess:
         process.connect("finished(int,QProcess::ExitStatus)", self._finished)  # there is another, without the status
         process.errorOccurred.connect(self._error)
         self.client.opened()
-        process.start(self._python, [PROGRAM])
+        program, *arguments = self._command or (self._python, PROGRAM)
+        self._elsewhere = Elsewhere(self._command) if self._command else None
+        if self._elsewhere is not None:
+            if self._environment is not None:
+                process.setProcessEnvironment(self._environment)
+            qt.QTimer.singleShot(int(1000 * PATIENCE) + 20, self._check_patience)
+        process.start(program, arguments)
 
     def stop(self, reason: str = "The worker was stopped.", patience_ms: int = 1000) -> None:
         """End the worker, at the latest after about twice ``patience_ms``; open requests fail with the reason."""
@@ -74,7 +94,7 @@ class WorkerProcess:
         process.closeWriteChannel()  # the end of its input is the end of the worker, whatever it is doing
         if not process.waitForFinished(patience_ms):
             _kill(pid)  # not the launcher alone; while what was started runs, the number is still the worker's own
-            if not process.waitForFinished(patience_ms):
+            if pid is None or not process.waitForFinished(patience_ms):
                 process.kill()
                 process.waitForFinished(1000)
 
@@ -97,6 +117,7 @@ class WorkerProcess:
             self._process.waitForReadyRead(20)
             self._write_more()
             self._read()
+            self._check_patience()
         return request.done
 
     # -------------------------------------------------------------------------------------------- writing
@@ -107,6 +128,8 @@ class WorkerProcess:
 
     def _write_more(self, written: int = 0) -> None:
         """Keep Qt's buffer filled with a few pieces, so that a large image is neither copied whole nor blocks."""
+        if self._elsewhere is not None and not self._elsewhere.trusted:
+            return
         while self._outgoing and self._process is not None and self._process.bytesToWrite() < 4 * PIECE:
             view = self._outgoing.popleft()
             if len(view) > PIECE:
@@ -120,10 +143,25 @@ class WorkerProcess:
             return
         data = self._process.readAllStandardOutput().data()
         try:
-            self.client.feed(data)
+            self.client.feed(data if self._elsewhere is None else self._elsewhere.messages(data))
         except ProtocolError as error:
             logger.error("%s", error)
             self.stop(str(error), 0)
+        self._check_hello()
+
+    def _check_hello(self) -> None:
+        """Send what waits once a worker of a command has said who it is, or have nothing to do with it."""
+        if self._elsewhere is None or self._elsewhere.trusted or self.client.hello is None:
+            return
+        objection = self._elsewhere.objection(self.client.hello)
+        if objection is not None:
+            self.stop(objection, 0)
+        self._write_more()
+
+    def _check_patience(self) -> None:
+        overdue = self._elsewhere.overdue() if self._process is not None and self._elsewhere is not None else None
+        if overdue is not None:
+            self.stop(overdue, 0)
 
     def _read_stderr(self) -> None:
         if self._process is not None:
@@ -133,8 +171,9 @@ class WorkerProcess:
     # --------------------------------------------------------------------------------------------- ending
 
     def _pid(self) -> Optional[int]:
-        """Of the worker itself, which need not be the process that was started."""
-        return (self.client.hello or {}).get("pid")
+        """Of the worker itself, which need not be the process that was started; None where it is of another computer:
+        here that number is another program's."""
+        return None if self._command else (self.client.hello or {}).get("pid")
 
     def _release(self) -> object:
         """The process, which from now on is no longer ours; None if there is none."""
@@ -149,13 +188,17 @@ class WorkerProcess:
             return
         self._read()
         self._read_stderr()
-        self._ended(_reason(code, int(getattr(status, "value", status)) != 0, self._stderr_lines))
+        if self._elsewhere is not None:
+            self._ended(self._elsewhere.end(code, self._stderr_lines[-1].strip() if self._stderr_lines else ""))
+        else:
+            self._ended(_reason(code, int(getattr(status, "value", status)) != 0, self._stderr_lines))
 
     def _error(self, error: int) -> None:
         """Only one that never started: all others are followed by ``finished``."""
         if self._process is not None and int(getattr(error, "value", error)) == 0:
-            self._ended(f"The worker cannot be started ({self._process.errorString()}); check that {self._python} is "
-                        "there.")
+            reason = self._process.errorString()
+            self._ended(f"The worker cannot be started ({reason}); check that {self._python} is there."
+                        if self._elsewhere is None else self._elsewhere.failed_start(reason))
 
     def _ended(self, reason: str) -> None:
         # A worker whose launcher was killed ends with its input, which the end of the launcher closes. It is not

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import Faults, InputError, NePhiError
-from . import apply, batch, demo, evaluate, info, jacobian_image, register, series, train
+from . import apply, batch, demo, evaluate, info, jacobian_image, register, series, train, worker
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 _COMMANDS = {"register": register, "batch": batch, "series": series, "apply": apply, "jacobian": jacobian_image,
-             "evaluate": evaluate, "info": info, "demo": demo, "train": train}
+             "evaluate": evaluate, "info": info, "demo": demo, "train": train, "worker": worker}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -82,8 +82,9 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
     logger = logging.getLogger("nephi")
     before = logger.level
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, markup=False)
+    handler.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
     logger.addHandler(handler)
-    logger.setLevel(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+    logger.setLevel(handler.level)
     try:
         yield
     finally:
