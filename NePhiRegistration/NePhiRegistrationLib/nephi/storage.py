@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,43 @@ def staged_folder(path: PathLike) -> Iterator[Path]:
             _move_files(staging, path)
         except OSError as error:
             raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def locked(folder: PathLike, what: str) -> Iterator[None]:
+    """Keep others that ask for the same out of a folder, which is made if it is not there; a process that dies lets go.
+
+    Args:
+        what: is done in it, for the message.
+
+    Raises:
+        InputError: another one is at it, or the folder cannot be written.
+    """
+    path = Path(folder) / ".nephi.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "ab")  # noqa: SIM115 - it stays open as long as the lock
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+    with file:
+        try:
+            _take(file.fileno())
+        except OSError as error:
+            raise InputError(f"Another {what} is at work in {folder}; wait for it to end, or choose another folder."
+                             ) from error
+        yield
+
+
+def _take(descriptor: int) -> None:
+    """Lock an open file, or raise OSError at once."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _existing(path: Path) -> Path:

@@ -14,12 +14,12 @@ import SimpleITK as sitk
 from rich.console import Console
 from rich.logging import RichHandler
 
-from ..errors import InputError, NePhiError
-from . import apply, demo, evaluate, info, jacobian_image, register, train
+from ..errors import Faults, InputError, NePhiError
+from . import apply, batch, demo, evaluate, info, jacobian_image, register, train
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-_COMMANDS = {"register": register, "apply": apply, "jacobian": jacobian_image, "evaluate": evaluate, "info": info,
-             "demo": demo, "train": train}
+_COMMANDS = {"register": register, "batch": batch, "apply": apply, "jacobian": jacobian_image, "evaluate": evaluate,
+             "info": info, "demo": demo, "train": train}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -36,10 +36,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         with _logging(args.quiet, args.verbose), _terminable():
             args.run(args)
     except NePhiError as error:
-        print(f"nephi: error: {' '.join(str(error).split())}", file=sys.stderr)
+        lines = (error.head, *error.faults) if isinstance(error, Faults) else (str(error),)
+        print("nephi: error: " + "\n  ".join(" ".join(line.split()) for line in lines), file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("nephi: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"nephi: interrupted; {error.args[0] if error.args else 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -13,7 +13,7 @@ from ..align.registration import register
 from ..device import pick_device
 from ..errors import InputError
 from ..files.initial_files import read_initial_transform
-from ..files.outputs import FILES, Run, Wanted, file_names, write_outputs
+from ..files.outputs import FILES, Run, Wanted, write_outputs
 from ..files.points import read_landmark_pairs
 from ..images.pair import Pair, check_overlap
 from ..images.writing import FORMATS
@@ -24,23 +24,29 @@ from .display import Silent, reporter
 from .option_flags import add_options, given_options
 
 HELP = "register two images and write all outputs into a folder"
-_SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_exclude", "moving_exclude", "initial_transform",
-            "landmarks", "guide_landmarks", "fixed_labels", "moving_labels")
+SOURCES = ("fixed", "moving", "fixed_mask", "moving_mask", "fixed_exclude", "moving_exclude", "initial_transform",
+           "landmarks", "guide_landmarks", "fixed_labels", "moving_labels")
+"""The arguments that are files."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi register``."""
-    parser.add_argument("fixed", metavar="FIXED", help="fixed image: NIfTI, NRRD, MetaImage or a DICOM folder")
-    parser.add_argument("moving", metavar="MOVING", help="moving image, which is aligned with the fixed image")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder; other files in it "
                         "are kept")
+    add_pair(parser)
+    add_run_arguments(parser)
+
+
+def add_pair(parser: argparse.ArgumentParser) -> None:
+    """The files of a pair, and what says how they are read."""
+    parser.add_argument("fixed", metavar="FIXED", help="fixed image: NIfTI, NRRD, MetaImage or a DICOM folder")
+    parser.add_argument("moving", metavar="MOVING", help="moving image, which is aligned with the fixed image")
     parser.add_argument("--initial-transform", metavar="FILE", help="transform to start from, fixed to moving points: "
                         "an ITK transform, linear or not, a displacement image in LPS mm, or a transform.nephi; after "
                         "one that is not linear there is no linear alignment")
     parser.add_argument("--guide-landmarks", metavar="PAIRS.csv", help="corresponding points that guide the "
                         "registration, in the format of --landmarks")
     add_judges(parser)
-    add_run_arguments(parser)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") -> None:
@@ -59,15 +65,29 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
                         "page nothing is measured")
     parser.add_argument("--json", action="store_true", help="print progress and result to stdout as JSON lines")
     add_options(parser)
+    parser.set_defaults(stems={}, thumbnails=False)  # what is only wanted in a cohort
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, register, write and print the result."""
+    with reporter(args.quiet, args.json) as show:
+        report = register_files(args, show)
+    show.done(report, args.output)
+
+
+def register_files(args: argparse.Namespace, show: Silent) -> dict:
+    """Read what the arguments of :func:`add_arguments` name, register, and fill the output folder; returns the report.
+
+    Raises:
+        InputError: something cannot be used as given; nothing was written.
+    """
     options = read_options(args)
-    sources = {name: value for name in _SOURCES if (value := getattr(args, name))}
-    refuse_overwriting((Path(args.output) / name for format in FORMATS for role, name in file_names(format).items()
-                        if role in args.outputs), sources.values())
-    with reporter(args.quiet, args.json) as show, staged_folder(args.output) as staging:
+    pick_device(options.device)  # now, not after minutes of reading
+    sources = {name: value for name in SOURCES if (value := getattr(args, name))}
+    wanted = _wanted(args)
+    refuse_overwriting((Path(args.output) / name for format in FORMATS for name in wanted.names(format).values()),
+                       sources.values())
+    with staged_folder(args.output) as staging:
         pair = read_pair(args)
         initial = Start()
         if args.initial_transform:
@@ -77,8 +97,7 @@ def run(args: argparse.Namespace) -> None:
             guides = read_landmark_pairs(args.guide_landmarks, pair.fixed.grid, pair.moving.grid)
         if options.affine == "none":
             check_overlap(pair.fixed, pair.moving, initial.matrix)
-        report = register_pair(pair, options, staging, show, args, initial, guides, sources)
-    show.done(report, args.output)
+        return register_pair(pair, options, staging, show, args, initial, guides, sources)
 
 
 def read_options(args: argparse.Namespace) -> Options:
@@ -88,9 +107,7 @@ def read_options(args: argparse.Namespace) -> Options:
         raise InputError(f"--no-affine and --affine {overrides['affine']} are mutually exclusive; give one of them.")
     if args.grid_spacing is not None and not 0 < args.grid_spacing < float("inf"):
         raise InputError(f"The grid spacing {args.grid_spacing:g} mm is not positive; give a spacing in mm.")
-    options = Options.from_preset(args.preset, **overrides)
-    pick_device(options.device)  # now, not after minutes of reading
-    return options
+    return Options.from_preset(args.preset, **overrides)
 
 
 def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args: argparse.Namespace,
@@ -112,7 +129,11 @@ def register_pair(pair: Pair, options: Options, folder: Path, show: Silent, args
     run = Run(sum(phases.values()), state.transform.provenance["device"], len(state.history), state.history, phases,
               sources or {})
     return write_outputs(initial.noted_in(state.transform), pair, run, folder, args.grid_spacing, show.step,
-                         Wanted(args.format, args.pixel_type, args.outputs), options.tolerance)
+                         _wanted(args), options.tolerance)
+
+
+def _wanted(args: argparse.Namespace) -> Wanted:
+    return Wanted(args.format, args.pixel_type, args.outputs, args.thumbnails, args.stems)
 
 
 def _format(text: str) -> str:

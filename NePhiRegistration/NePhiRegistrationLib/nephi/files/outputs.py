@@ -27,7 +27,7 @@ from ..maps.resampled import exact_where_suspect
 from ..maps.sampled import SampledMap, sampled
 from ..maps.transform import Transform
 from ..maps.warp import warp
-from ..report import Pictures, make_report, peak_memory_gb, write_html, write_report
+from ..report import Pictures, make_report, peak_memory_gb, thumbnails, write_html, write_report
 from .itk import write_itk
 
 FILES = {
@@ -36,6 +36,8 @@ FILES = {
 }
 """What a registration of NIfTI images leaves in its folder, by role; see :func:`file_names`."""
 _IMAGES = ("warped", "log_jacobian")
+THUMBNAILS = {"before": "before.png", "after": "after.png"}
+"""Small overlays for the table of a cohort, where they are wanted."""
 
 COUNTED = 1_000_000
 """Above so many voxels inside the moving mask the inverse map's volume changes are counted at evenly spaced ones."""
@@ -77,11 +79,27 @@ class Wanted:
         kind: the type of the voxels of the warped image; None is that of the moving image if it is an integer, else
             float32.
         roles: of :data:`FILES`; without "log_jacobian", "report" and "page" nothing is measured.
+        thumbnails: whether :data:`THUMBNAILS` are written too, where something is measured.
+        stems: role -> what stands before the ending of its file, where it is not the role's usual name.
     """
 
     format: Optional[str] = None
     kind: Optional[np.dtype] = None
     roles: tuple[str, ...] = tuple(FILES)
+    thumbnails: bool = False
+    stems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything that is written needs the measurements."""
+        return bool({"log_jacobian", "report", "page"} & set(self.roles))
+
+    def names(self, format: str) -> dict[str, str]:
+        """The files that are written, by role, with the images in one of the formats."""
+        pictures = THUMBNAILS if self.thumbnails and self.measured else {}
+        usual = {role: name for role, name in file_names(format).items() if role in self.roles}
+        return {role: name.replace(name.split(".")[0], self.stems.get(role, name.split(".")[0]), 1)
+                for role, name in {**usual, **pictures}.items()}
 
 
 def file_names(format: str) -> dict[str, str]:
@@ -136,8 +154,7 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     """
     folder, announce, pair = Path(folder), on_step or (lambda name: None), with_masks(pair)
     wanted = wanted or Wanted()
-    names = file_names(wanted.format or own_format(run.sources.get("fixed"), pair.fixed.grid))
-    names = {role: names[role] for role in FILES if role in wanted.roles}
+    names = wanted.names(wanted.format or own_format(run.sources.get("fixed"), pair.fixed.grid))
     if "transform" in names:
         announce("transform")
         transform.save(folder / names["transform"])
@@ -152,7 +169,7 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     announce("ITK transforms")
     exports = [{"direction": way, **write_itk(getattr(both, way), folder / names[way]).to_dict()}
                for way in ("forward", "inverse") if way in names]
-    if not {"log_jacobian", "report", "page"} & set(names):
+    if not wanted.measured:
         return _unjudged(names, run)
     judged = judge(transform, pair, run, both.maps, after, exports, names, announce)
     announce("report")
@@ -161,13 +178,24 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
         write_image(rounded.to_sitk(), folder / names["log_jacobian"])
     if "report" in names:
         write_report(judged.report, folder / names["report"])
-    if "page" in names:
-        pictures = Pictures(
-            transform.fixed_grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
-            judged.log_jacobian.values, pair.fixed_mask, both.forward.map.parts[0].map, pair.fixed.name,
-            pair.moving.name, _errors(judged.report["metrics"]))
-        write_html(folder / names["page"], judged.report, pictures, run.history)
+    _write_pictures(folder, names, judged, pair, both.forward, run.history)
     return judged.report
+
+
+def _write_pictures(folder: Path, names: Mapping[str, str], judged: Judged, pair: Pair, forward: SampledMap,
+                    history: Sequence[dict]) -> None:
+    """The page and the thumbnails, those of them that have names."""
+    if not {"page", *THUMBNAILS} & set(names):
+        return
+    pictures = Pictures(
+        pair.fixed.grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
+        judged.log_jacobian.values, pair.fixed_mask, forward.map.parts[0].map, pair.fixed.name, pair.moving.name,
+        _errors(judged.report["metrics"]))
+    if "page" in names:
+        write_html(folder / names["page"], judged.report, pictures, history)
+    if set(THUMBNAILS) <= set(names):
+        for role, picture in zip(THUMBNAILS, thumbnails(pictures)):
+            (folder / names[role]).write_bytes(picture)
 
 
 def _unjudged(names: Mapping[str, str], run: Run) -> dict:

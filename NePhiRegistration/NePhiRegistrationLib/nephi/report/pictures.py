@@ -14,11 +14,24 @@ from torch import Tensor
 from ..geometry import Grid, some_of
 from ..maps.determinant import LOG_FLOOR
 from .charts import ERRORS, NOT_FOUND_COLOUR, deformation_grid, error_points, factor_label, factor_ticks
-from .planes import FOLD_COLOUR, Plane, checkerboard, data_uri, diverging, magenta_green, planes, window
+from .planes import (
+    FOLD_COLOUR,
+    Plane,
+    checkerboard,
+    data_uri,
+    diverging,
+    eight_bits,
+    magenta_green,
+    planes,
+    png,
+    window,
+)
 
 _SAMPLE = 200_000
 _SCREEN_PX, _PAPER_PX = (960, 400), (590, 260)
 """The largest width and height of a row of pictures, on a screen and on paper or a narrow screen."""
+THUMBNAIL = 120
+"""Pixels along the longer side of a thumbnail, at most."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,16 @@ def picture_sections(pictures: Pictures, views: list[Plane]) -> list[Section]:
     """Everything that is shown as slices."""
     return [*_alignment(pictures, views), *_errors(pictures, views), _volume_change(pictures, views),
             *_deformation(pictures, views)]
+
+
+def thumbnails(pictures: Pictures) -> tuple[bytes, bytes]:
+    """The overlay in the last plane, before and after, as small PNG files; see :data:`THUMBNAIL`."""
+    grey, view = _Grey.of(pictures), views_of(pictures)[-1]
+    fixed = grey.fixed(view.pixels(pictures.fixed))
+    step = math.ceil(max(fixed.shape) / THUMBNAIL)
+    before, after = (magenta_green(fixed, grey.moving(view.pixels(moving)))[::step, ::step]
+                     for moving in (pictures.before, pictures.after))
+    return png(eight_bits(before)), png(eight_bits(after))
 
 
 def inside(pictures: Pictures, values: Tensor) -> np.ndarray:

@@ -169,8 +169,12 @@ def diverging_css() -> str:
 
 def data_uri(picture: np.ndarray) -> str:
     """A picture of 0 to 1, grey (rows, columns) or colour (rows, columns, 3), as a PNG in a data URI."""
-    levels = np.round(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
-    return "data:image/png;base64," + base64.b64encode(png(levels)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(png(eight_bits(picture))).decode("ascii")
+
+
+def eight_bits(picture: np.ndarray) -> np.ndarray:
+    """A picture of 0 to 1 as uint8."""
+    return np.round(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -1,0 +1,122 @@
+"""Register many pairs: the rows of a table, on this machine or on a cluster; write a folder a pair, cohort.csv and
+cohort.html. The same command again goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..cohort.cohort_csv import Result, result_of, write_cohort_csv
+from ..cohort.cohort_table import EXAMPLE, EXAMPLE_COLUMNS, read_table, write_table
+from ..cohort.finished import finished
+from ..cohort.pool import Place, check_installed
+from ..cohort.rows import Job, Row
+from ..cohort.run_cohort import run_cohort
+from ..errors import Faults, InputError
+from ..storage import locked
+from .batch_display import Shown, batch_reporter
+from .register import add_run_arguments
+from .row_arguments import jobs_of, known_columns, register_row
+
+HELP = "register many pairs, on this machine or on a cluster"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``nephi batch``."""
+    parser.add_argument("cohort", nargs="?", metavar="COHORT", help="table of pairs, CSV or TSV, with the columns id, "
+                        "fixed and moving, and any flag of 'nephi register' as a further column; paths are relative to "
+                        "the table")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder of the results; finished pairs in it are not "
+                        "registered again")
+    parser.add_argument("--make-template", metavar="FILE", help="write an example of a table and end")
+    place = parser.add_argument_group("where the pairs run", "Without any of these on all cores of this machine.")
+    place.add_argument("--workers", type=_count, metavar="N", help="pairs side by side on this machine, or jobs of "
+                       "--jobqueue (default: cores divided by --threads; 1 on a GPU); fewer where their memory does "
+                       "not suffice")
+    place.add_argument("--threads", type=_count, default=1, metavar="M", help="threads of each pair (default: 1)")
+    place.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler that is there, such as "
+                       "tcp://host:8786")
+    place.add_argument("--scheduler-file", default="", metavar="FILE", help="the file that 'dask scheduler "
+                       "--scheduler-file' has written")
+    place.add_argument("--jobqueue", default="", metavar="CONFIG.yaml", help="a configuration of dask-jobqueue for "
+                       "SLURM, PBS, LSF and others; its jobs are the workers")
+    add_run_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check the whole table, run what is not finished, and write the tables."""
+    if args.make_template:
+        write_table(args.make_template, EXAMPLE, EXAMPLE_COLUMNS)
+        return
+    place = _place(args)
+    rows, jobs = _checked(args)
+    check_installed(place)
+    with locked(args.output, "'nephi batch'"), batch_reporter(args.quiet, args.json) as show:
+        ended = {job.id: found for job in jobs if (found := finished(job)) is not None}
+        show.start(len(rows), len(ended))
+        try:
+            _run(jobs, place, ended, show)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"{len(ended)} of {len(rows)} pairs have ended; the same command goes on") from None
+        finally:
+            results = [result_of(row, ended.get(row.id)) for row in rows]
+            _write(Path(args.output), results)
+    show.done(results, args.output)
+
+
+def _run(jobs: Sequence[Job], place: Place, ended: dict, show: Shown) -> None:
+    """Run what has not ended, and add what comes of it."""
+    with contextlib.closing(run_cohort([job for job in jobs if job.id not in ended], place, register_row)) as states:
+        for state in states:
+            if state.ended is not None:
+                ended[state.ended["id"]] = state.ended
+            show.progress(state)
+
+
+def _checked(args: argparse.Namespace) -> tuple[list[Row], list[Job]]:
+    """The rows and the jobs of the table, if nothing is wrong with any of them."""
+    if not args.cohort or not args.output:
+        raise InputError("A table and a folder for the results are needed; see 'nephi batch --help'.")
+    faults: list[str] = []
+    rows = read_table(args.cohort, known_columns(), faults)
+    given = argparse.Namespace(**{name: value for name, value in vars(args).items() if name not in _OWN})
+    jobs = jobs_of(rows, given, Path(args.output).absolute(), args.threads, faults)
+    if faults:
+        raise Faults(f"The table {args.cohort} cannot be used", faults)
+    return rows, jobs
+
+
+_OWN = ("cohort", "output", "make_template", "workers", "threads", "scheduler", "scheduler_file", "jobqueue", "run")
+
+
+def _place(args: argparse.Namespace) -> Place:
+    given = [f"--{name.replace('_', '-')}" for name in ("scheduler", "scheduler_file", "jobqueue")
+             if getattr(args, name)]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} are mutually exclusive; give one of them.")
+    if args.workers and given and not args.jobqueue:
+        raise InputError(f"--workers has no meaning with {given[0]}, whose workers are there already; leave it out.")
+    return Place(args.workers or _side_by_side(args), args.threads, args.scheduler, args.scheduler_file, args.jobqueue)
+
+
+def _side_by_side(args: argparse.Namespace) -> int:
+    """As many pairs as this machine has cores for; one where they would share a GPU."""
+    if torch.cuda.is_available() and getattr(args, "option_device", "auto") != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // args.threads)
+
+
+def _write(folder: Path, results: Sequence[Result]) -> None:
+    write_cohort_csv(folder / "cohort.csv", results)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,118 @@
+"""A row of a cohort's table as the arguments of ``nephi register``: each column is one of its flags."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Callable, NoReturn
+
+from ..cohort.peak_memory import estimated_peak
+from ..cohort.rows import Job, Row
+from ..errors import InputError
+from ..options import Options
+from .display import Silent
+from .register import SOURCES, add_pair, add_run_arguments, read_options, register_files
+
+_ELSEWHERE = {"json", "no_affine", "stems", "thumbnails"}
+_DECIDING = ("grid_spacing", "format", "pixel_type", "outputs", "labels", "stems")
+
+
+def known_columns() -> list[str]:
+    """The columns that a table may have beside ``id``."""
+    arguments = set(vars(_parser().parse_args(["fixed", "moving"]))) - _ELSEWHERE
+    return sorted(arguments | {item.name for item in fields(Options)} | set(Options.REPLACED))
+
+
+def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, threads: int, faults: list[str]
+            ) -> list[Job]:
+    """The rows as they travel to workers; what is wrong with them is added to the faults.
+
+    Args:
+        given: the arguments of :func:`nephi.cli.register.add_run_arguments` that hold where a row has none of its own.
+        folder: of the cohort.
+    """
+    parser, jobs = _parser(), []
+    for row in rows:
+        found = [f"the {role.replace('_', ' ')} {path} does not exist" for role in SOURCES
+                 if (path := row.cells.get(role)) and not Path(path).exists()]
+        try:
+            args = _parsed(parser, row.cells, given)
+            options = read_options(args)
+            if args.labels and not args.fixed_labels:
+                raise InputError("labels chooses among the labels of label maps; give fixed_labels and moving_labels.")
+        except InputError as error:
+            found += _each_fault(parser, row.cells, given) or [_clause(error)]
+        if found:
+            faults += [f"{row.place}: {fault}" for fault in found]
+        else:
+            jobs.append(_job(row, args, options, folder / row.folder, threads))
+    return jobs
+
+
+def register_row(arguments: Mapping[str, Any], check: Callable[[], None]) -> dict:
+    """Register the pair of a job, in a worker; as :data:`nephi.cohort.one_pair.Register` has it."""
+    return register_files(argparse.Namespace(**arguments), _Checking(check))
+
+
+class _Checking(Silent):
+    """Shows nothing, and calls a function that may end the registration."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def progress(self, state: object) -> None:
+        self._check()
+
+    def step(self, name: str) -> None:
+        self._check()
+
+
+class _RowParser(argparse.ArgumentParser):
+    """Reads a row; what is wrong is a clause."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message.replace("argument --", ""))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _RowParser(add_help=False, allow_abbrev=False)
+    add_pair(parser)
+    add_run_arguments(parser)
+    return parser
+
+
+def _parsed(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: argparse.Namespace) -> argparse.Namespace:
+    flags = [f"--{name.replace('_', '-')}={cell}" for name, cell in cells.items() if name not in ("fixed", "moving")]
+    return parser.parse_args([*flags, "--", cells["fixed"], cells["moving"]], argparse.Namespace(**vars(given)))
+
+
+def _each_fault(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: argparse.Namespace) -> list[str]:
+    """What is wrong with each cell by itself."""
+    pair, found = {role: cells[role] for role in ("fixed", "moving")}, []
+    for name in cells.keys() - pair.keys():
+        try:
+            read_options(_parsed(parser, {**pair, name: cells[name]}, given))
+        except InputError as error:
+            found.append(_clause(error))
+    return sorted(found)
+
+
+def _clause(error: InputError) -> str:
+    text = str(error).rstrip(".")
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def _job(row: Row, args: argparse.Namespace, options: Options, folder: Path, threads: int) -> Job:
+    args.output, args.stems, args.thumbnails = str(folder), dict(row.stems), True
+    args.quiet = args.json = False
+    arguments = vars(args)
+    files = {role: row.cells[role] for role in SOURCES if role in row.cells}
+    if Path(options.weights).is_file():
+        files["weights"] = options.weights
+    deciding = {name: value for name, value in arguments.items() if name in _DECIDING or name.endswith("_series")}
+    settings = json.dumps({**options.to_dict(), **deciding}, sort_keys=True, default=str)
+    record = f"{row.stems['pair']}.json" if "pair" in row.stems else "pair.json"
+    return Job(row.id, str(folder), arguments, files, settings, estimated_peak(files), threads, record)

@@ -1,0 +1,184 @@
+"""Where pairs run: Dask's workers on this machine, at a scheduler that is there, or as jobs of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..device import free_memory
+from ..errors import InputError
+from ..storage import LARGEST_TEXT, read_bytes
+from .one_pair import MOST_DEATHS
+
+if TYPE_CHECKING:  # Dask is imported where it is used: all else works without it
+    from distributed import Client
+
+JOB_SYSTEMS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster",
+               "oar": "OARCluster", "moab": "MoabCluster", "htcondor": "HTCondorCluster"}
+"""Sections of a configuration of dask-jobqueue -> the class that it configures; see :func:`_job_cluster`."""
+
+INSTALL = "pip install nephi-registration[batch]"
+_PATIENCE = "10s"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where pairs shall run; without scheduler, file and jobqueue on this machine.
+
+    Attributes:
+        workers: how many are started, here or as jobs.
+        threads: of each worker.
+        scheduler: the address of one that is there.
+        scheduler_file: the file that one has written.
+        jobqueue: a configuration of dask-jobqueue.
+    """
+
+    workers: int = 1
+    threads: int = 1
+    scheduler: str = ""
+    scheduler_file: str = ""
+    jobqueue: str = ""
+
+    @property
+    def here(self) -> bool:
+        """Whether the workers are started on this machine."""
+        return not (self.scheduler or self.scheduler_file or self.jobqueue)
+
+
+def check_installed(place: Place) -> None:
+    """Refuse what cannot be reached, before anything is read.
+
+    Raises:
+        InputError: Dask, or what a job system needs, is not installed.
+    """
+    try:
+        import distributed  # noqa: F401
+
+        if place.jobqueue:
+            import dask_jobqueue  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"'nephi batch' needs Dask, which is not installed here ({error}); install it with "
+                         f"'{INSTALL}'.") from error
+
+
+@contextlib.contextmanager
+def connected(place: Place) -> Iterator[Client]:
+    """A client of workers that are ready to take pairs, one at a time each.
+
+    Raises:
+        InputError: the scheduler cannot be reached, a configuration cannot be used, or workers have another version.
+    """
+    import dask
+    from distributed import Client
+
+    from .worker_plugin import TakesPairs
+
+    threads = {f"distributed.nanny.pre-spawn-environ.{name}_NUM_THREADS": place.threads
+               for name in ("OMP", "MKL", "OPENBLAS")}
+    quiet = logging.getLogger("distributed")
+    before = quiet.level
+    quiet.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS, **threads}))
+            where = _target(place, stack)
+            try:
+                client = stack.enter_context(Client(**where, timeout=_PATIENCE, set_as_default=False))
+            except (OSError, ValueError, TypeError) as error:
+                raise InputError(f"The scheduler {place.scheduler or place.scheduler_file} cannot be reached "
+                                 f"({error}); start it, or correct its address.") from error
+            _check_versions(client)
+            client.register_plugin(TakesPairs(free_memory() / place.workers if place.here else 0.0, __version__))
+            yield client
+    finally:
+        quiet.setLevel(before)
+
+
+def largest_worker(client: Client) -> float:
+    """Bytes of memory that the largest worker has for a pair; 0 if there is none yet."""
+    from .worker_plugin import memory_for_pairs
+
+    return max(client.run(memory_for_pairs, on_error="ignore").values(), default=0.0)
+
+
+def _target(place: Place, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """What a client is told of where to connect; clusters of our own end with the stack."""
+    if place.scheduler:
+        return {"address": place.scheduler}
+    if place.scheduler_file:
+        return {"address": _address_in(Path(place.scheduler_file))}
+    if place.jobqueue:
+        return {"address": stack.enter_context(_job_cluster(place))}
+    from distributed import LocalCluster
+
+    return {"address": stack.enter_context(LocalCluster(
+        n_workers=place.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+        memory_limit=None, silence_logs=logging.CRITICAL))}
+
+
+def _address_in(path: Path) -> str:
+    try:
+        return str(json.loads(read_bytes(path, LARGEST_TEXT))["address"])
+    except OSError as error:
+        raise InputError(f"The scheduler file {path} cannot be read ({error.strerror or error}); start the scheduler "
+                         f"with 'dask scheduler --scheduler-file {path}'.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The scheduler file {path} is not one that 'dask scheduler' has written; give its own."
+                         ) from error
+
+
+def _job_cluster(place: Place) -> Any:
+    """A cluster of dask-jobqueue whose jobs are the workers."""
+    import dask_jobqueue
+    from dask_jobqueue.local import LocalCluster as ProcessesAsJobs
+
+    system, settings = _job_settings(Path(place.jobqueue))
+    kind = ProcessesAsJobs if system == "local" else getattr(dask_jobqueue, JOB_SYSTEMS[system])
+    try:
+        cluster = kind(**settings)
+        cluster.scale(place.workers)
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+        raise InputError(f"The configuration {place.jobqueue} cannot be used for {system} ({error}); see the "
+                         "documentation of dask-jobqueue.") from error
+    return cluster
+
+
+def _job_settings(path: Path) -> tuple[str, dict[str, Any]]:
+    """The job system that a configuration is for, and its settings."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(bytes(read_bytes(path, LARGEST_TEXT)))
+    except OSError as error:
+        raise InputError(f"The configuration {path} cannot be read ({error.strerror or error}); check the path."
+                         ) from error
+    except yaml.YAMLError as error:
+        raise InputError(f"The configuration {path} is not YAML ({' '.join(str(error).split())}); correct it."
+                         ) from error
+    sections = found.get("jobqueue", found) if isinstance(found, Mapping) else {}
+    known = [name for name in (*JOB_SYSTEMS, "local") if isinstance(sections, Mapping) and name in sections]
+    if len(known) != 1 or not isinstance(sections[known[0]], Mapping):
+        raise InputError(f"The configuration {path} must have one section of settings named "
+                         f"{', '.join(JOB_SYSTEMS)} or local, below jobqueue; it has {', '.join(known) or 'none'}.")
+    return known[0], dict(sections[known[0]])
+
+
+def _check_versions(client: Client) -> None:
+    def version() -> str:  # defined here, so that Dask sends it whole: the workers may not have this module
+        try:
+            import nephi
+        except ImportError:
+            return "none"
+        return nephi.__version__
+
+    for worker, found in client.run(version).items():
+        if found != __version__:
+            what = f"version {found} of this program" if found != "none" else "no nephi-registration"
+            raise InputError(f"The worker {worker} has {what}, and this is version {__version__}; install "
+                             f"the same version there and start it again.")

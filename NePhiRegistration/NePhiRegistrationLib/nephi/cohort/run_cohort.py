@@ -1,0 +1,142 @@
+"""Runs the pairs of a cohort in workers and tells of each as it ends."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from ..device import free_memory
+from ..errors import InputError
+from .one_pair import MOST_DEATHS, Register, died, run_pair, sweep
+from .peak_memory import rounds
+from .pool import Place, connected, largest_worker
+from .rows import Job
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_LOOK = 1.0
+"""Seconds after which the number of workers is looked at again."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a cohort is.
+
+    Attributes:
+        ended: the result of the pair that has just ended, or None: what marks it as finished, or its ``id`` and a
+            sentence as ``error``.
+        running: pairs that are in workers.
+        workers: that there are.
+        dashboard: the address of Dask's own view, or "".
+    """
+
+    ended: Optional[Mapping]
+    running: int
+    workers: int
+    dashboard: str = ""
+
+
+def run_cohort(jobs: Sequence[Job], place: Place, register: Register) -> Iterator[State]:
+    """Run the pairs; closing the generator cancels those that run.
+
+    Args:
+        register: as :func:`nephi.cohort.one_pair.run_pair` has it, a function that workers can import.
+
+    Yields:
+        State whenever a pair ends, and about every second.
+
+    Raises:
+        InputError: workers cannot be reached, or went away.
+    """
+    planned = [(place.workers, list(range(len(jobs))))]
+    if place.here:
+        planned = rounds([job.peak for job in jobs], place.workers, free_memory())
+    for workers, numbers in planned:
+        there = Place(workers, place.threads) if place.here else place
+        with connected(there) as client:
+            yield from _run_in(client, [jobs[number] for number in numbers], register)
+
+
+def _run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[State]:
+    """Never more pairs are with the scheduler than it has workers: its memory does not grow with the cohort, and the
+    death of a worker is held against no pair that only waited."""
+    waiting, running, largest = deque(jobs), {}, 0.0
+    try:
+        while waiting or running:
+            workers = _ask(client, lambda: len(client.nthreads()))
+            while waiting and len(running) < workers:
+                job = waiting.popleft()
+                if job.peak > largest:
+                    largest = _ask(client, lambda: largest_worker(client))
+                if job.peak > largest > 0:
+                    yield State(_too_large(job, largest), len(running), workers, client.dashboard_link)
+                else:
+                    running[_submit(client, job, register)] = job
+            yield State(None, len(running), workers, client.dashboard_link)
+            for future in _ended(client, running):
+                job = running.pop(future)
+                yield State(_outcome(client, job, future), len(running), workers, client.dashboard_link)
+    finally:
+        client.cancel(list(running))
+
+
+def _submit(client: Client, job: Job, register: Register) -> Future:
+    from .worker_plugin import MEMORY, PAIR
+
+    sweep(Path(job.folder))  # what an earlier run left counts for no death in this one
+    return client.submit(run_pair, job, register, key=f"nephi-{job.id}-{uuid.uuid4().hex}", pure=False,
+                         resources={PAIR: 1, MEMORY: job.peak})
+
+
+def _ended(client: Client, running: Mapping[Future, Job]) -> list[Future]:
+    """The pairs that have ended, soon after the first of them has."""
+    from distributed import TimeoutError, wait
+
+    if not running:
+        time.sleep(_LOOK)
+        return []
+    try:
+        with client.as_current():
+            return list(wait(list(running), _LOOK, "FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+
+
+def _outcome(client: Client, job: Job, future: Future) -> Mapping:
+    from distributed import KilledWorker
+
+    if future.status == "cancelled" or future.status == "lost":
+        raise _gone(client)
+    error = future.exception()
+    if error is None:
+        return future.result()
+    sweep(Path(job.folder))
+    if isinstance(error, KilledWorker):
+        return {"id": job.id, "error": died(MOST_DEATHS + 1)}
+    return {"id": job.id, "error": f"The pair failed inside the program ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}); register it alone with -v and report it."}
+
+
+def _too_large(job: Job, largest: float) -> dict:
+    return {"id": job.id, "error": f"The pair may need {job.peak / 1e9:.1f} GB of memory, and no worker has more than "
+            f"{largest / 1e9:.1f} GB; give one more, or register downsampled images."}
+
+
+def _ask(client: Client, question: Callable[[], Any]) -> Any:
+    from distributed import TimeoutError
+
+    try:
+        return question()
+    except (OSError, TimeoutError, RuntimeError) as error:
+        raise _gone(client) from error
+
+
+def _gone(client: Client) -> InputError:
+    return InputError(f"The scheduler {client.scheduler.addr if client.scheduler else ''} went away; start it, and the "
+                      "same command again goes on where this one stopped.")
