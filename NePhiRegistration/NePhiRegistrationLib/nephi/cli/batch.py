@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ..cohort.cohort_csv import Result, result_of, write_cohort_csv
+from ..cohort.cohort_csv import result_of, write_cohort_csv
+from ..cohort.cohort_page import write_cohort_page
 from ..cohort.cohort_table import EXAMPLE, EXAMPLE_COLUMNS, read_table, write_table
 from ..cohort.finished import finished
 from ..cohort.pool import Place, check_installed
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> None:
             raise KeyboardInterrupt(f"{len(ended)} of {len(rows)} pairs have ended; the same command goes on") from None
         finally:
             results = [result_of(row, ended.get(row.id)) for row in rows]
-            _write(Path(args.output), results)
+            write_cohort_csv(Path(args.output) / "cohort.csv", results)
+            write_cohort_page(Path(args.output) / "cohort.html", results, Path(args.cohort).name)
     show.done(results, args.output)
 
 
@@ -110,10 +112,6 @@ def _side_by_side(args: argparse.Namespace) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // args.threads)
-
-
-def _write(folder: Path, results: Sequence[Result]) -> None:
-    write_cohort_csv(folder / "cohort.csv", results)
 
 
 def _count(text: str) -> int:
