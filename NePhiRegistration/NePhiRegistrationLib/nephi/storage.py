@@ -95,6 +95,7 @@ def locked(folder: PathLike, what: str) -> Iterator[None]:
         InputError: another one is at it, or the folder cannot be written.
     """
     path = Path(folder) / ".nephi.lock"
+    made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "ab")  # noqa: SIM115 - it stays open as long as the lock
@@ -106,7 +107,12 @@ def locked(folder: PathLike, what: str) -> Iterator[None]:
         except OSError as error:
             raise InputError(f"Another {what} is at work in {folder}; wait for it to end, or choose another folder."
                              ) from error
-        yield
+        try:
+            yield
+        finally:
+            if made and os.listdir(path.parent) == [path.name]:
+                path.unlink()
+                path.parent.rmdir()
 
 
 def _take(descriptor: int) -> None:

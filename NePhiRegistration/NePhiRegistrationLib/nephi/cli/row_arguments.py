@@ -26,17 +26,17 @@ def known_columns() -> list[str]:
     return sorted(arguments | {item.name for item in fields(Options)} | set(Options.REPLACED))
 
 
-def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, threads: int, faults: list[str]
-            ) -> list[Job]:
-    """The rows as they travel to workers; what is wrong with them is added to the faults.
+def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, threads: int
+            ) -> tuple[list[Job], list[tuple[int, str]]]:
+    """The rows as they travel to workers, and all that is wrong with them: (line, clause).
 
     Args:
         given: the arguments of :func:`nephi.cli.register.add_run_arguments` that hold where a row has none of its own.
         folder: of the cohort.
     """
-    parser, jobs = _parser(), []
+    parser, jobs, faults = _parser(), [], []
     for row in rows:
-        found = [f"the {role.replace('_', ' ')} {path} does not exist" for role in SOURCES
+        found = [f"the {_words(role)} {path} does not exist" for role in SOURCES
                  if (path := row.cells.get(role)) and not Path(path).exists()]
         try:
             args = _parsed(parser, row.cells, given)
@@ -45,16 +45,21 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
                 raise InputError("labels chooses among the labels of label maps; give fixed_labels and moving_labels.")
         except InputError as error:
             found += _each_fault(parser, row.cells, given) or [_clause(error)]
-        if found:
-            faults += [f"{row.place}: {fault}" for fault in found]
-        else:
+        faults += [(row.line, f"{row.place}: {fault}") for fault in found]
+        if not faults:
             jobs.append(_job(row, args, options, folder / row.folder, threads))
-    return jobs
+    return jobs, faults
 
 
 def register_row(arguments: Mapping[str, Any], check: Callable[[], None]) -> dict:
     """Register the pair of a job, in a worker; as :data:`nephi.cohort.one_pair.Register` has it."""
     return register_files(argparse.Namespace(**arguments), _Checking(check))
+
+
+def _words(role: str) -> str:
+    """What a message calls an input."""
+    words = role.replace("_", " ").replace("exclude", "exclusion mask")
+    return f"{words} image" if role in ("fixed", "moving") else words
 
 
 class _Checking(Silent):
@@ -92,12 +97,12 @@ def _parsed(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: ar
 def _each_fault(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: argparse.Namespace) -> list[str]:
     """What is wrong with each cell by itself."""
     pair, found = {role: cells[role] for role in ("fixed", "moving")}, []
-    for name in cells.keys() - pair.keys():
+    for name in (name for name in cells if name not in pair):
         try:
             read_options(_parsed(parser, {**pair, name: cells[name]}, given))
         except InputError as error:
             found.append(_clause(error))
-    return sorted(found)
+    return found
 
 
 def _clause(error: InputError) -> str:

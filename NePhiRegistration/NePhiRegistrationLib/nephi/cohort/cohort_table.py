@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import Faults, InputError
+from ..errors import InputError
 from ..storage import LARGEST_TEXT, PathLike, atomic_path, read_bytes
 from .rows import Row, folder_of, wrong_id
 
@@ -27,38 +28,48 @@ EXAMPLE = (
     {"id": "subject-02", "fixed": "images/subject-02_baseline.nii.gz", "moving": "images/subject-02_followup.nii.gz",
      "moving_exclude": "masks/subject-02_resection.nii.gz"},
     {"id": "subject-03", "fixed": "images/subject-03_t1.nii.gz", "moving": "images/subject-03_t2.nii.gz",
-     "preset": "multimodal", "iterations": "60,60,80"},
+     "preset": "multimodal", "smoothness": "20"},
 )
-EXAMPLE_COLUMNS = (*NEEDED, *PATHS[2:], "preset", "iterations")
+EXAMPLE_COLUMNS = (*NEEDED, *PATHS[2:], "preset", "smoothness")
 
 
-def read_table(path: PathLike, known: Iterable[str], faults: list[str]) -> list[Row]:
-    """Read the table; what is wrong with single rows is added to the faults, and those rows are left out.
+def read_table(path: PathLike, known: Collection[str]) -> tuple[list[Row], list[tuple[int, str]]]:
+    """Read the table.
 
     Args:
         known: the columns that there may be, beside ``id``.
+
+    Returns:
+        The rows that name two images, and all that is wrong with the table itself: (line, clause).
 
     Raises:
         InputError: it cannot be read as a table.
     """
     path = Path(path)
     lines = _lines(path)
-    heads = _heads(path, lines[0][1], known)
+    if len(lines) == 1:
+        raise InputError(f"The table {path} has a head but no rows; add one for each pair.")
+    number, cells = lines[0]
+    heads = _heads(path, cells)
+    faults = [(number, fault) for fault in _faults_of_heads(heads, known)]
     rows: list[Row] = []
     first: dict[str, int] = {}
     for number, cells in lines[1:]:
-        values = {head: cell.strip() for head, cell in zip(heads, cells) if cell.strip()}
-        found = _faults_of(values, len(cells) - len(heads))
-        id = values.pop("id", "")
+        values = {head: cell.strip() for head, cell in zip(heads, cells) if cell.strip() and head in known}
+        id = cells[heads.index("id")].strip() if "id" in heads[:len(cells)] else ""
+        row = Row(id, _absolute(values, path.absolute().parent), number, folder_of(id))
+        found = [f"the {name} is missing" for name in NEEDED if name in heads and not {"id": id, **values}.get(name)]
+        if len(cells) > len(heads):
+            found.append(f"it has {len(cells)} cells, and the head has {len(heads)}; put text with commas into "
+                         "quotation marks")
+        if id and (wrong := wrong_id(id)) is not None:
+            found.append(wrong)
         if id and (before := first.setdefault(id.casefold(), number)) != number:
             found.append(f"the id is that of row {before} too; give each pair its own")
-        if found:
-            faults += [f"row {number}{f' ({id})' if id else ''}: {fault}" for fault in found]
-        else:
-            rows.append(Row(id, _absolute(values, path.absolute().parent), number, folder_of(id)))
-    if len(lines) == 1:
-        raise InputError(f"The table {path} has a head but no rows; add one for each pair.")
-    return rows
+        faults += [(number, f"{row.place}: {fault}") for fault in found]
+        if {"fixed", "moving"} <= values.keys():
+            rows.append(row)
+    return rows, faults
 
 
 def write_table(path: PathLike, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> None:
@@ -104,31 +115,23 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _heads(path: Path, cells: Sequence[str], known: Iterable[str]) -> list[str]:
+def _heads(path: Path, cells: Sequence[str]) -> list[str]:
     """The columns in this program's words."""
     heads = [cell.strip().lower().lstrip("-").replace("-", "_").replace(" ", "_") for cell in cells]
     other = next((mark for mark in ";|:" if len(heads) == 1 and mark in heads[0]), None)
     if other:
         raise InputError(f"The columns of the table {path} are separated by {other!r}; separate them by commas (CSV) "
                          "or tabs (TSV).")
-    faults = [f"the column {head} is missing" for head in NEEDED if head not in heads]
-    faults += [f"there are {heads.count(head)} columns {head!r}" for head in dict.fromkeys(heads)
-               if head and heads.count(head) > 1]
-    allowed = {*NEEDED, *known, ""}
-    faults += [f"there is no option {head!r} for the column of that name" for head in heads if head not in allowed]
-    if faults:
-        raise Faults(f"The columns of the table {path} cannot be used", faults, f"they may be id, "
-                     f"{', '.join(sorted({*known} - {'id'}))}")
     return heads
 
 
-def _faults_of(values: Mapping[str, str], surplus: int) -> list[str]:
-    found = [f"the {name} is missing" for name in NEEDED if name not in values]
-    if surplus > 0:
-        found.append(f"it has {surplus} cells more than the head has columns; put text with commas "
-                     "into quotation marks")
-    if (wrong := wrong_id(values.get("id", "x"))) is not None:
-        found.append(wrong)
+def _faults_of_heads(heads: Sequence[str], known: Collection[str]) -> list[str]:
+    found = [f"the column {head} is missing" for head in NEEDED if head not in heads]
+    found += [f"there are {heads.count(head)} columns {head!r}" for head in dict.fromkeys(heads)
+              if head and heads.count(head) > 1]
+    for head in (head for head in dict.fromkeys(heads) if head and head not in {*NEEDED, *known}):
+        near = difflib.get_close_matches(head, sorted(known), 1)
+        found.append(f"there is no option for the column {head!r}" + (f"; is it {near[0]}?" if near else ""))
     return found
 
 

@@ -35,7 +35,7 @@ class Row:
     @property
     def place(self) -> str:
         """Where to look for it, in a message."""
-        return f"row {self.line} ({self.id})" if self.line else self.id
+        return f"row {self.line}{f' ({self.id})' if self.id else ''}" if self.line else self.id
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def run_cohort(jobs: Sequence[Job], place: Place, register: Register) -> Iterato
     Raises:
         InputError: workers cannot be reached, or went away.
     """
-    planned = [(place.workers, list(range(len(jobs))))]
+    planned = [(place.workers, list(range(len(jobs))))] if jobs else []
     if place.here:
         planned = rounds([job.peak for job in jobs], place.workers, free_memory())
     for workers, numbers in planned:
