@@ -77,8 +77,8 @@ def _subjects(folder: PathLike, suffix: str) -> dict[str, list[tuple[str, Path]]
         raise InputError(f"There is no image in {folder} named as BIDS has it, sub-*/[ses-*/]*/sub-*_{suffix}.nii.gz; "
                          "check --bids and --suffix.")
     if several:
-        log.warning("%d further images with the suffix %s were left out: of each session the first counts.", several,
-                    suffix)
+        log.warning("Of each session the first image with the suffix %s counts; further ones, left out: %d.", suffix,
+                    several)
     return {subject: sorted(sessions.items(), key=lambda item: natural(item[0]))
             for subject, sessions in sorted(found.items(), key=lambda item: natural(item[0]))}
 

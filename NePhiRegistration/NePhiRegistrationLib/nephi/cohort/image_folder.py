@@ -32,7 +32,8 @@ def pairs_in(folder: PathLike, which: Sequence[str]) -> list[Row]:
         raise InputError(f"There is no way to make pairs named {' '.join(which)!r}; choose all, neighbours, "
                          "or to FIRST.")
     if len(images) < 2:
-        raise InputError(f"The folder {folder} has {len(images)} images; at least two make a pair.")
+        raise InputError(f"The folder {folder} has {len(images) or 'no'} image{'s' * (len(images) != 1)}; "
+                         "at least two make a pair.")
     count = len(images) * (len(images) - 1) // 2
     if kind == "all" and count > MOST_ROWS:
         raise InputError(f"The {len(images)} images make {count} pairs; give at most {MOST_ROWS} at a time.")
@@ -66,7 +67,7 @@ def stem_of(path: Path) -> str:
     """The name of an image without its ending."""
     name = path.name.lower()
     ending = max((end for end in ENDINGS if name.endswith(end)), key=len, default="")
-    return path.name[:len(path.name) - len(ending)] if path.is_file() else path.name
+    return path.name if path.is_dir() else path.name[:len(path.name) - len(ending)]
 
 
 def _named(images: Sequence[Path], name: str) -> Path:

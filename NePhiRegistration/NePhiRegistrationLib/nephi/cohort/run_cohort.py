@@ -59,8 +59,13 @@ def run_cohort(jobs: Sequence[Job], place: Place, register: Register) -> Iterato
         planned = rounds([job.peak for job in jobs], place.workers, free_memory())
     for workers, numbers in planned:
         there = Place(workers, place.threads) if place.here else place
-        with connected(there) as client:
-            yield from _run_in(client, [jobs[number] for number in numbers], register)
+        try:
+            with connected(there) as client:
+                yield from _run_in(client, [jobs[number] for number in numbers], register)
+        finally:
+            if place.here:  # the workers are gone now, whatever they were at
+                for number in numbers:
+                    sweep(Path(jobs[number].folder))
 
 
 def _run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[State]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
@@ -20,7 +21,7 @@ class TakesPairs(WorkerPlugin):
     """A worker with it, also one that joins later, takes one pair at a time, and only one that fits into its memory.
 
     Attributes:
-        share: bytes; 0 for the limit that the worker has.
+        share: bytes, for a worker that the sender has started; 0 for another one, which has its own limit.
         version: of the program that sends the pairs; a worker of another takes none.
     """
 
@@ -34,6 +35,8 @@ class TakesPairs(WorkerPlugin):
             log.error("This worker has version %s of the program and gets no pairs of version %s; install the same.",
                       __version__, self.version)
             return
+        if self.share:  # Ctrl-C is for the one who has started it, who ends it
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         limit = self.share or worker.memory_manager.memory_limit or MEMORY_LIMIT
         await worker.set_resources(**{PAIR: 1, MEMORY: float(limit)})
 
