@@ -138,6 +138,19 @@ class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):
         return self.start(run_button.inputs(parameters), run_button.outputs(parameters), parameters.preset,
                           options_form.read_changes(parameters.options))
 
+    def exportFrom(self, parameters: NePhiRegistrationParameterNode, path: str) -> str:
+        """Add what is chosen to a table for 'nephi batch'; the id of its row.
+
+        Raises:
+            ValueError: a choice that cannot be, one sentence.
+            OSError: the table cannot be read or written.
+        """
+        from NePhiRegistrationLib.panel import options_form, run_button
+        from NePhiRegistrationLib.session.batch_row import append_row
+
+        return append_row(path, run_button.inputs(parameters), parameters.preset,
+                          options_form.read_changes(parameters.options))
+
 
 class NePhiRegistrationWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: loads the .ui file, gives its pieces the parameter node and the scene's events."""

@@ -49,6 +49,7 @@ class Panel:
         self.run.progressed.connect(self.onProgressed)
         self.run.finished.connect(self.onFinished)
         self.run.failed.connect(self.onFailed)
+        ui.batchRowButton.connect("clicked()", self.onBatchRow)
         self.inputs = NodeWatch(self.run.outdate)
         self.review = ReviewSection(ui, parameters, self._say)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
@@ -113,6 +114,19 @@ class Panel:
         self.run.update()
         if self.torch.obstacle() is None:
             self._warm_up()
+
+    def onBatchRow(self) -> None:
+        """Ask for a table and add what is chosen to it."""
+        title = _("Export as batch row (rows of a table that is there stay)")
+        path = qt.QFileDialog.getSaveFileName(self._ui.batchRowButton, title, "cohort.csv", "CSV (*.csv);;TSV (*.tsv)")
+        if not path:
+            return
+        try:
+            row = self._logic.exportFrom(self._parameters(), path)
+        except (ValueError, OSError) as error:
+            self._say(str(error))
+        else:
+            self._say(_("Added the row {row} to {path}.").format(row=row, path=path))
 
     def start(self) -> Task:
         """Register what is chosen."""
