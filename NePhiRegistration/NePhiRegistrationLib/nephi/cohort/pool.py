@@ -88,8 +88,9 @@ def connected(place: Place) -> Iterator[Client]:
     quiet.setLevel(logging.CRITICAL)
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS,
-                                                 "distributed.nanny.pre-spawn-environ": environment}))
+            stack.enter_context(dask.config.set({
+                "distributed.scheduler.allowed-failures": MOST_DEATHS, "distributed.worker.profile.enabled": False,
+                "distributed.nanny.pre-spawn-environ": environment}))
             where = _target(place, stack)
             try:
                 client = stack.enter_context(Client(**where, timeout=_PATIENCE, set_as_default=False))
