@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from ..device import free_memory
 from ..errors import InputError
@@ -71,24 +72,31 @@ def run_cohort(jobs: Sequence[Job], place: Place, register: Register) -> Iterato
 def _run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[State]:
     """Never more pairs are with the scheduler than it has workers: its memory does not grow with the cohort, and the
     death of a worker is held against no pair that only waited."""
-    waiting, running, largest = deque(jobs), {}, 0.0
+    from distributed import CancelledError, TimeoutError
+
+    waiting, running, largest, address = deque(jobs), {}, 0.0, client.scheduler.addr
     try:
+        dashboard = client.dashboard_link
         while waiting or running:
-            workers = _ask(client, lambda: len(client.nthreads()))
+            workers = len(client.nthreads())
             while waiting and len(running) < workers:
                 job = waiting.popleft()
                 if job.peak > largest:
-                    largest = _ask(client, lambda: largest_worker(client))
+                    largest = largest_worker(client)
                 if job.peak > largest > 0:
-                    yield State(_too_large(job, largest), len(running), workers, client.dashboard_link)
+                    yield State(_too_large(job, largest), len(running), workers, dashboard)
                 else:
                     running[_submit(client, job, register)] = job
-            yield State(None, len(running), workers, client.dashboard_link)
+            yield State(None, len(running), workers, dashboard)
             for future in _ended(client, running):
                 job = running.pop(future)
-                yield State(_outcome(client, job, future), len(running), workers, client.dashboard_link)
+                yield State(_outcome(job, future), len(running), workers, dashboard)
+    except (OSError, TimeoutError, CancelledError, RuntimeError) as error:
+        raise InputError(f"The scheduler {address} went away; start it, and the same command again goes on where this "
+                         "one stopped.") from error
     finally:
-        client.cancel(list(running))
+        with contextlib.suppress(OSError, TimeoutError, CancelledError, RuntimeError):
+            client.cancel(list(running))
 
 
 def _submit(client: Client, job: Job, register: Register) -> Future:
@@ -113,12 +121,10 @@ def _ended(client: Client, running: Mapping[Future, Job]) -> list[Future]:
         return []
 
 
-def _outcome(client: Client, job: Job, future: Future) -> Mapping:
+def _outcome(job: Job, future: Future) -> Mapping:
     from distributed import KilledWorker
 
-    if future.status == "cancelled" or future.status == "lost":
-        raise _gone(client)
-    error = future.exception()
+    error = future.exception()  # or raises it, where the scheduler has gone
     if error is None:
         return future.result()
     sweep(Path(job.folder))
@@ -131,17 +137,3 @@ def _outcome(client: Client, job: Job, future: Future) -> Mapping:
 def _too_large(job: Job, largest: float) -> dict:
     return {"id": job.id, "error": f"The pair may need {job.peak / 1e9:.1f} GB of memory, and no worker has more than "
             f"{largest / 1e9:.1f} GB; give one more, or register downsampled images."}
-
-
-def _ask(client: Client, question: Callable[[], Any]) -> Any:
-    from distributed import TimeoutError
-
-    try:
-        return question()
-    except (OSError, TimeoutError, RuntimeError) as error:
-        raise _gone(client) from error
-
-
-def _gone(client: Client) -> InputError:
-    return InputError(f"The scheduler {client.scheduler.addr if client.scheduler else ''} went away; start it, and the "
-                      "same command again goes on where this one stopped.")
