@@ -28,8 +28,8 @@ import SimpleITK as sitk
 from run import DATA
 
 NEPHI = (sys.executable, "-m", "nephi")
-QUICK = ("--iterations", "3,0,0", "--resolution", "8,16,32", "--hidden", "8", "--frequencies", "4", "--search", "never",
-         "--affine", "translation", "--outputs", "transform")
+QUICK = ("--iterations", "1,0,0", "--resolution", "4,8,16", "--hidden", "4", "--frequencies", "1", "--search", "never",
+         "--affine", "none", "--step-back", "never", "--outputs", "transform")
 ROLES = ("fixed", "moving", "fixed_labels", "moving_labels")
 
 

@@ -35,12 +35,14 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         folder: of the cohort.
     """
     parser, jobs, faults = _parser(), [], []
+    known: dict[tuple, Options] = {}  # rows with the same options are the rule
     for row in rows:
         found = [f"the {_words(role)} {path} does not exist" for role in SOURCES
                  if (path := row.cells.get(role)) and not Path(path).exists()]
         try:
             args = _parsed(parser, row.cells, given)
-            options = read_options(args)
+            chosen = tuple(sorted((name, cell) for name, cell in row.cells.items() if name not in SOURCES))
+            options = known[chosen] = known.get(chosen) or read_options(args)
             if args.labels and not args.fixed_labels:
                 raise InputError("labels chooses among the labels of label maps; give fixed_labels and moving_labels.")
         except InputError as error:
