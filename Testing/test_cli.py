@@ -285,6 +285,13 @@ def _elsewhere(pair: Path, folder: Path) -> Path:
     return _image(folder, np.ones((9, 9, 9), np.uint8), "mask.nii.gz", Origin=(5000.0, 0.0, 0.0))
 
 
+def _two_voxels(pair: Path, folder: Path) -> Path:
+    image = sitk.Cast(sitk.ReadImage(str(pair / "fixed.nii.gz")) * 0, sitk.sitkUInt8)
+    image[3, 3, 3] = image[9, 9, 9] = 1
+    sitk.WriteImage(image, str(folder / "mask.nii.gz"))
+    return folder / "mask.nii.gz"
+
+
 def _landmarks(text: str):
     def write(pair: Path, folder: Path) -> Path:
         (folder / "points.csv").write_text("fixed_x,fixed_y,fixed_z,moving_x,moving_y,moving_z\n" + text)
@@ -302,6 +309,7 @@ BAD_OPTIONS = {
     "empty exclusion": (["--fixed-exclude", _empty], "fixed exclusion mask mask.nii.gz is empty"),
     "everything excluded": (["--fixed-exclude", _everything], "leaves nothing"),
     "empty mask": (["--fixed-mask", _empty], "is empty"),
+    "mask of two voxels": (["--fixed-mask", _two_voxels], "only 2 voxels"),
     "mask elsewhere": (["--moving-mask", _elsewhere], "does not overlap"),
     "mask missing": (["--moving-mask", "nowhere.nrrd"], "does not exist"),
     "landmarks outside": (["--landmarks", _landmarks("1,2,3,900,5,6\n")], "outside the moving image"),

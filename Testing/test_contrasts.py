@@ -84,6 +84,14 @@ def test_images_that_tell_nothing_of_each_other_are_not_taken_for_another_contra
     assert contrasts(AlignedPair(fixed, noise, None, None, np.eye(3), None), doubtful).differ
 
 
+def test_thick_slices_of_a_small_field_of_view_tell_contrasts_too():
+    grid = Grid((36, 36, 9), (0.4, 0.4, 8.0), (0.0,) * 3, tuple(np.eye(3).flat))
+    index = grid.points("cpu") / torch.tensor(grid.spacing)
+    fixed = Image(scene(1.8 * index[:, :2] + index[:, 2:] + 5).view(grid.shape), grid, "fixed image")
+    pair = AlignedPair(fixed, replace(fixed, values=1 - fixed.values), None, None, np.eye(4), None)
+    assert contrasts(pair, Transform(grid, grid, np.eye(4), (), {})).differ
+
+
 @pytest.mark.parametrize("flat", ["fixed", "moving"])
 def test_a_constant_image_tells_no_contrast(images, flat):
     constant = Image(torch.full(GRID.shape, 0.5), GRID, "flat")
@@ -115,6 +123,8 @@ def test_generic_keeps_intensities_within_a_contrast(images, caplog):
 def test_a_similarity_that_is_chosen_is_kept(images):
     transform = run(*images, Options.from_preset("multimodal", **{**FEW, "iterations": (1, 1)}))
     assert transform.provenance["contrasts"] is None
+    made = transform.provenance["options"]  # what was used, not the words that stand for it
+    assert (made["similarity"], made["smoothness"], made["global_ncc"]) == ("mind", 10.0, 0.0)
 
 
 @pytest.mark.parametrize("dim", [2, 3])

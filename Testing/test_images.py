@@ -227,6 +227,16 @@ def test_an_axis_shorter_than_eight_voxels_is_refused():
         check_pair(Image.from_sitk(picture()), Image.from_sitk(picture((7, 10, 9))))
 
 
+@pytest.mark.parametrize("values", [torch.rand(9, 8, 8).double(), torch.ones(9, 8, 8).short(), torch.rand(8, 8, 9)],
+                         ids=["double", "integer", "another shape"])
+def test_values_that_a_script_gives_in_another_type_or_shape_are_refused(values):
+    grid = Grid.aligned((8, 8, 9), 1.0, (0.0,) * 3)
+    sound, odd = Image(torch.rand(9, 8, 8), grid), Image(values, grid, "moving image")
+    check_pair(sound, sound)
+    with pytest.raises(InputError, match="moving image has values of torch"):
+        check_pair(sound, odd)
+
+
 def test_images_that_do_not_overlap_are_refused_unless_a_matrix_brings_them_together():
     here, there = Image.from_sitk(picture()), Image.from_sitk(picture(origin=(500.0, 0.0, 0.0)))
     with pytest.raises(InputError, match="do not overlap .*500 mm"):

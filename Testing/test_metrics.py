@@ -10,11 +10,13 @@ from nephi.errors import InputError
 from nephi.geometry import Grid, random_points
 from nephi.images.image import Image
 from nephi.images.pair import Pair
+from nephi.judge.evidence import evaluate
 from nephi.judge.folds import folds
 from nephi.judge.labels import dice, overlap, surface_distance
 from nephi.judge.likeness import similarity
 from nephi.judge.point_errors import inverse_consistency, tre
-from nephi.maps.map import MapPair
+from nephi.maps.displacement_map import DisplacementMap
+from nephi.maps.map import Composition, MapPair
 
 _PLAIN = Grid((30, 24, 20), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -186,3 +188,26 @@ def test_arrays_of_different_shapes_are_refused():
 def test_the_numbers_are_plain():
     result = inverse_consistency(ClosedForm(_PLAIN), torch.zeros(3, 3), torch.ones(3, 3))
     assert all(type(v) is float and np.isfinite(v) for v in result.values())
+
+
+class _Steep(ClosedForm):
+    """A shift that grows steeply from x = 24 on, where it leads out of the moving image."""
+
+    @property
+    def forward(self) -> Composition:
+        displacements = torch.zeros(*self.fixed_grid.shape, 2)
+        displacements[..., 0] = 19.5 + 8 * (torch.arange(32) - 24).clamp_min(0)
+        return Composition([DisplacementMap(displacements, self.fixed_grid, self.fixed_grid)], self.fixed_grid)
+
+
+def test_volume_changes_count_where_the_images_meet():
+    grid, moving = (Grid.aligned((32, 24), 1.0, (x, 0.0)) for x in (0.0, 12.0))
+    found = evaluate(_Steep(grid, moving), Pair(None, None))
+    assert 0.7 < found["overlap"]["forward"] < 0.8
+    assert found["volume_change"]["extreme_percent"] == 0
+
+
+def test_volume_changes_count_everywhere_if_the_images_meet_nowhere():
+    grid, moving = (Grid.aligned((32, 24), 1.0, (x, 0.0)) for x in (0.0, 500.0))
+    found = evaluate(_Steep(grid, moving), Pair(None, None))
+    assert found["overlap"]["forward"] == 0 and 15 < found["volume_change"]["extreme_percent"] < 30

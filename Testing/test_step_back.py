@@ -143,3 +143,10 @@ def test_an_estimated_mean_error_of_more_than_three_and_a_half_searched_voxels_i
 @pytest.mark.parametrize("found, extreme, level", [(0.8, 9.0, "good"), (0.5, 9.0, "check"), (0.8, 16.0, "failed")])
 def test_much_volume_may_change_threefold_where_distinctive_points_confirm_the_end(found, extreme, level):
     assert _said(_residual(found, 0.4), extreme) == level
+
+
+@pytest.mark.parametrize("found, met, level", [(0.8, 0.35, "good"), (0.5, 0.35, "check"), (0.5, 0.65, "good"),
+                                               (0.8, 0.25, "check"), (0.8, 0.1, "failed")])
+def test_images_may_have_less_in_common_where_distinctive_points_confirm_the_end(found, met, level):
+    metrics = {**METRICS, "residual_mm": _residual(found, 0.4), "overlap": {"forward": met}}
+    assert verdict(metrics, {"seconds": 1.0, "device": "cpu"}, (), {}).level == level

@@ -158,6 +158,19 @@ def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():
     assert align(job.continued(first, 1), lambda *_: None, lambda: None).transform.provenance["weights"] == weights
 
 
+@pytest.mark.parametrize("differ", [True, False])
+def test_going_on_compares_the_images_as_the_registration_did(differ):
+    """What a pair shows once the first map has deformed it is not asked again, nor after a second time."""
+    phantom = lung_phantom(24)
+    job = Job(Pair(phantom.fixed, phantom.moving), Options.from_preset("generic"))
+    first = Transform(phantom.fixed.grid, phantom.moving.grid, np.eye(4), (),
+                      {"contrasts": {"differ": differ}, "weights": None})
+    once = job.continued(first, 3)
+    assert once.options == job.options.for_images(differ, 3).changed(affine="none", resolution=100.0, iterations=3)
+    again = once.continued(replace(first, provenance={"contrasts": None, "weights": None}), 3)
+    assert again.options == once.options
+
+
 @pytest.mark.parametrize("kind", [np.int16, np.float32])
 def test_the_warped_volume_has_the_integer_type_of_the_moving_one(kind):
     fields, arrays = pair()

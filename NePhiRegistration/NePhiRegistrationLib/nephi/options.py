@@ -19,7 +19,7 @@ RESOLVED = ("auto", "shapes")  # similarities that stand for others, once the im
 SIMILARITY_NAMES = ("ncc", "lncc", "mind", "nmi")
 BETWEEN_CONTRASTS = {"similarity": "mind", "global_ncc": 0.0, "smoothness": 10.0, "latent_ratio": 6.0}
 """What the similarity shapes stands for."""
-PLANE_LEVELS = {"resolution": (100.0, 200.0, 400.0), "iterations": (15, 15, 20), "smoothness": 100.0}
+PLANE_LEVELS = {"resolution": (25.0, 50.0, 100.0, 200.0, 400.0), "iterations": (15, 15, 15, 15, 20), "smoothness": 30.0}
 """What differs in 2D, where few directions make a shape, where the levels are those of the preset."""
 
 
@@ -54,9 +54,10 @@ class Options(Checked):
     after_prediction: tuple[float, ...] = option(
         (0.4,), "fraction of each level's iterations to run after a prediction, one value per level, the last for the "
                 "finest; the first also applies to all coarser levels", low=0.0, high=1.0)
-    similarity: str = option("lncc", "image similarity measure; 'shapes' is mind with the levels and the smoothness "
-                             "that it needs, 'auto' lncc for images of one contrast and shapes for others",
-                             choices=(*RESOLVED, *SIMILARITY_NAMES))
+    similarity: str = option("lncc", "image similarity measure; 'auto' is lncc for images of one contrast and shapes "
+                             "for others; 'shapes' is mind with what it needs: no global_ncc, a smoothness of 10 and a "
+                             "latent_ratio of 6 or more, and in 2D a smoothness of 100 and other levels; choose mind "
+                             "to set them yourself", choices=(*RESOLVED, *SIMILARITY_NAMES))
     global_ncc: float = option(1.0, "weight of the global normalised cross-correlation, added to the similarity",
                                low=0.0, high=100.0)
     resolution: tuple[float, ...] = option(

@@ -20,8 +20,9 @@ def option_help() -> dict[str, str]:
         _("fraction of each level's iterations to run after a prediction, one value per level, the last for"
           " the finest; the first also applies to all coarser levels"),
         "similarity":
-        _("image similarity measure; 'shapes' is mind with the levels and the smoothness that it needs, "
-          "'auto' lncc for images of one contrast and shapes for others"),
+        _("image similarity measure; 'auto' is lncc for images of one contrast and shapes for others; "
+          "'shapes' is mind with what it needs: no global_ncc, a smoothness of 10 and a latent_ratio of 6 "
+          "or more, and in 2D a smoothness of 100 and other levels; choose mind to set them yourself"),
         "global_ncc": _("weight of the global normalised cross-correlation, added to the similarity"),
         "resolution": _("samples along each side of a cube with the volume of the mask, per level"),
         "iterations": _("maximum iterations per level, or one number for all levels; 0 skips a level"),

@@ -53,8 +53,10 @@ class Job:
     grid_spacing: Optional[float] = None
 
     def continued(self, transform: Transform, iterations: int) -> Job:
-        """The same pair, from a transform on, at the finest level of the options."""
-        options = self.options.changed(affine="none", resolution=self.options.resolution[-1:], iterations=(iterations,))
+        """The same pair, from a transform on, at the finest level of the options that made it."""
+        found = transform.provenance.get("contrasts")
+        options = self.options.for_images(found is not None and found["differ"], self.pair.fixed.grid.dim)
+        options = options.changed(affine="none", resolution=options.resolution[-1:], iterations=(iterations,))
         start = Start(transform.affine, transform.stages, self.start.quality)
         return replace(self, options=options, start=start, weights=transform.provenance["weights"])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +96,8 @@ def _coarse(image: Image, mask: Optional[Tensor], spacing: float) -> tuple[Tenso
     values = filled(image.values, image.known).to(CPU)
     if image.known is not None:
         inside = inside * image.known.to(CPU)
-    parts = [downsample(part, image.grid, max(spacing, *image.grid.spacing)) for part in (values, inside)]
+    finer = np.maximum(spacing, image.grid.spacing)  # thick slices are not what to make the others as coarse as
+    parts = [downsample(part, image.grid, finer) for part in (values, inside)]
     return torch.stack([part for part, _ in parts]), parts[0][1]
 
 

@@ -36,6 +36,7 @@ from .step_back import harmless
 
 logger = logging.getLogger(__name__)
 
+FEWEST_VOXELS = 64  # of a mask; fewer tell no similarity
 SAMPLES_PER_CELL = 4  # along the side of a predicted latent cell
 EAGERNESS = 3.0  # learning rates of a prediction's refinement against those of a level
 
@@ -213,6 +214,10 @@ def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], mov
                              f"{image.grid.shape}; give a mask on the image's grid.")
         if mask is not None and not bool(mask.any()):
             raise InputError(f"The mask of the {image.name} is empty; give one with voxels inside, or none.")
+        count = FEWEST_VOXELS if mask is None else int(region(image, mask).sum())
+        if count < FEWEST_VOXELS:
+            raise InputError(f"The mask of the {image.name} has only {count} voxels that count, which tell nothing; "
+                             f"give one with at least {FEWEST_VOXELS}, or none.")
     dim = fixed.grid.dim
     if initial is not None and (np.shape(initial) != (dim + 1, dim + 1) or not np.isfinite(initial).all()
                                 or np.linalg.cond(initial[:-1, :-1]) > 1e9):
@@ -237,14 +242,14 @@ def _linear(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], moving_ma
 
 
 def _for_contrasts(options: Options, pair: AlignedPair, transform: Transform) -> tuple[Options, Transform]:
-    """The options for what the aligned images show, and the transform with what was found in its provenance; None where
-    the options say it."""
+    """The options for what the aligned images show, and the transform with them and with what was found in its
+    provenance; None where the options say it."""
     found = contrasts(pair, transform) if options.similarity == "auto" else None
     if found is not None and found.differ:
         logger.warning("The images show different contrasts, so shapes are compared instead of intensities; choose the "
                        "similarity lncc if they do not.")
-    provenance = {**transform.provenance, "contrasts": found and found.to_dict()}
     resolved = options.for_images(found is not None and found.differ, pair.fixed.grid.dim)
+    provenance = {**transform.provenance, "options": resolved.to_dict(), "contrasts": found and found.to_dict()}
     return resolved, replace(transform, provenance=provenance)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -21,15 +22,20 @@ def check_pair(fixed: Image, moving: Image) -> None:
     """Refuse two images that cannot be registered to each other.
 
     Raises:
-        InputError: one is 2D and the other 3D, or an axis is shorter than 8 voxels.
+        InputError: one is 2D and the other 3D, an axis is shorter than 8 voxels, or values are not float32 on the grid.
     """
     if fixed.grid.dim != moving.grid.dim:
         raise InputError(f"The {fixed.name} is {fixed.grid.dim}D and the {moving.name} is {moving.grid.dim}D; "
                          "register images of the same dimension.")
     for image in (fixed, moving):
+        if image.values.dtype != torch.float32 or tuple(image.values.shape) != image.grid.shape:
+            raise InputError(f"The {image.name} has values of {image.values.dtype} and shape "
+                             f"{tuple(image.values.shape)}; give torch.float32 of shape {image.grid.shape}, that of "
+                             "its grid.")
         if min(image.grid.size) < MIN_AXIS:
             size = " x ".join(map(str, image.grid.size))
-            raise InputError(f"The {image.name} has {size} voxels; every axis needs at least {MIN_AXIS}.")
+            what = "save a single slice as a 2D image" if min(image.grid.size) == 1 else "choose a larger part"
+            raise InputError(f"The {image.name} has {size} voxels; every axis needs at least {MIN_AXIS}: {what}.")
 
 
 def check_overlap(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +13,15 @@ from ..geometry import Grid
 from .interpolation import linear, nearest
 
 
-def downsample(values: Tensor, grid: Grid, spacing: float) -> tuple[Tensor, Grid]:
-    """Resample onto about this isotropic spacing over the same box, without aliasing.
+def downsample(values: Tensor, grid: Grid, spacing: Union[float, Sequence[float]]) -> tuple[Tensor, Grid]:
+    """Resample onto about this spacing over the same box, without aliasing.
 
     Axes that become coarser are averaged with a Gaussian of half the new spacing, the others interpolated
     linearly. As the axes stay the same this is one small matrix per axis.
 
     Args:
         values: (k, j, i) floating point on ``grid``.
-        spacing: mm.
+        spacing: mm, along all axes or along each.
 
     Returns:
         The values (k', j', i') and their grid.

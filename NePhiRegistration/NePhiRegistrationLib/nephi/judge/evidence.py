@@ -68,25 +68,27 @@ def evaluate(transform: Transform, pair: Pair, whole: bool = True, sampled: Opti
     maps = transform if sampled is None else sampled.maps
     has_images = pair.fixed is not None and pair.moving is not None
     found = residual(pair.fixed, pair.moving, maps.forward, pair.fixed_mask) if has_images else None
+    met, met_back = (_met(way, points, grid, mask) for way, points, grid, mask in (
+        (maps.forward, fixed_points, transform.moving_grid, pair.moving_mask),
+        (maps.inverse, moving_points, transform.fixed_grid, pair.fixed_mask)))
     return {
         "tre": tre(transform.forward, *pair.landmarks) if pair.landmarks is not None else None,
         **_labels(maps.forward, pair),
         "folds": _folds(transform, pair, whole, sampled),
         "inverse_consistency": inverse_consistency(transform, fixed_points, moving_points),
-        "overlap": {"forward": _met(maps.forward, fixed_points, transform.moving_grid, pair.moving_mask),
-                    "inverse": _met(maps.inverse, moving_points, transform.fixed_grid, pair.fixed_mask)},
-        "volume_change": _volume_change(maps.forward, transform.affine, fixed_points),
+        "overlap": {"forward": float(met.float().mean()), "inverse": float(met_back.float().mean())},
+        "volume_change": _volume_change(maps.forward, transform.affine, fixed_points[met | ~met.any()]),
         "residual": None if found is None else found.to_dict(),
         "similarity": _similarity(maps.forward, transform.affine, pair),
         "voxel": transform.fixed_grid.voxel,
     }
 
 
-def _met(map_: Map, points: Tensor, other: Grid, mask: Optional[Tensor]) -> float:
-    """The share of an image's points that land inside the other image, inside its mask if it has one."""
+def _met(map_: Map, points: Tensor, other: Grid, mask: Optional[Tensor]) -> Tensor:
+    """Which of an image's points (n, d) land inside the other image, inside its mask if it has one: (n) bool."""
     mapped = map_.map(points.to(map_.device)).cpu()
     inside = other.contains(mapped)
-    return float((inside if mask is None else inside & sample(mask.cpu(), other, mapped, "nearest")).float().mean())
+    return inside if mask is None else inside & sample(mask.cpu(), other, mapped, "nearest")
 
 
 def _volume_change(forward: Map, affine: np.ndarray, points: Tensor) -> dict:

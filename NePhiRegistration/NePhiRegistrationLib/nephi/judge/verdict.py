@@ -76,7 +76,7 @@ def _graded(name: str, text: str, value: float, limits: tuple[float, float], con
 MEDIAN_VOXELS = (2.8, 6.0)
 ESTIMATE_VOXELS = (3.4, math.inf)
 """Voxels of the grid that was searched; a point that is not found counts as its reach."""
-NOT_FOUND = (0.6, 0.85)
+NOT_FOUND = (0.75, 0.85)
 """The share of distinctive points that have no counterpart near their place."""
 
 
@@ -112,11 +112,14 @@ def _confirmed(metrics: Mapping) -> bool:
 
 NOT_MET = (0.4, 0.8)
 """The share of one image that lands outside the other."""
+NOT_MET_CONFIRMED = 0.7
+"""In the place of the first: few points that agree are too few."""
 
 
 def _overlap(metrics: Mapping) -> Iterator[Evidence]:
     met = max(metrics["overlap"].values())
-    yield _graded("overlap", f"{100 * met:.0f} %", 1 - met, NOT_MET,
+    limits = (NOT_MET_CONFIRMED if _confirmed(metrics) else NOT_MET[0], NOT_MET[1])
+    yield _graded("overlap", f"{100 * met:.0f} %", 1 - met, limits,
                   f"the images (or their masks) have only {100 * met:.0f} % in common")
 
 
