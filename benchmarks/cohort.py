@@ -114,7 +114,7 @@ def tasks(args: argparse.Namespace) -> dict:
     """What is handed out in a second where nothing is computed, no more at a time than there are workers."""
     from distributed import Client, LocalCluster, wait
 
-    local = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+    local = LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0")
     with local, Client(local) as client:
         client.submit(int, 1).result()
         before, running = time.monotonic(), set()
