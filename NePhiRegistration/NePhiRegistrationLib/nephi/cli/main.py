@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import Faults, InputError, NePhiError
-from . import apply, batch, demo, evaluate, info, jacobian_image, register, train
+from . import apply, batch, demo, evaluate, info, jacobian_image, register, template, train
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-_COMMANDS = {"register": register, "batch": batch, "apply": apply, "jacobian": jacobian_image, "evaluate": evaluate,
-             "info": info, "demo": demo, "train": train}
+_COMMANDS = {"register": register, "batch": batch, "template": template, "apply": apply, "jacobian": jacobian_image,
+             "evaluate": evaluate, "info": info, "demo": demo, "train": train}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
