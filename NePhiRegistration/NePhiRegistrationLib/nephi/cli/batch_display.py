@@ -19,7 +19,6 @@ from ..cohort.run_cohort import State
 from ..judge.verdict import LEVELS
 from ..report import plain
 
-
 LEFT = "cohort.csv, cohort.html, and a folder for each pair"
 
 

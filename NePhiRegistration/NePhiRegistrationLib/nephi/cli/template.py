@@ -23,6 +23,7 @@ from ..template.make_template import Step, make_rounds
 from ..template.members import members_of
 from ..template.round_record import RoundRecord
 from ..template.study import Study
+from ..template.template_page import write_template_page
 from .arguments import refuse_overwriting
 from .batch_display import Shown, batch_reporter
 from .option_flags import given_options
@@ -30,7 +31,7 @@ from .place_arguments import add_place, read_place
 from .register import add_run_arguments, read_options
 
 if TYPE_CHECKING:
-    from distributed import Client
+    pass
 
 HELP = "make an unbiased template of many images"
 LEFT = "the template, its variance, template.html, cohort.html, and a folder for each image"
@@ -74,6 +75,7 @@ def _write(study: Study, records: list[RoundRecord], finished: Finished) -> None
     write_record(study, records, finished)
     write_cohort_csv(study.folder / "cohort.csv", finished.results)
     write_cohort_page(study.folder / "cohort.html", finished.results, study.folder.name)
+    write_template_page(study.folder / "template.html", study, records, finished)
 
 
 def _shown(steps: Generator[Step, None, Any], show: Shown) -> Any:

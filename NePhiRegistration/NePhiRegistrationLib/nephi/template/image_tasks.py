@@ -6,17 +6,15 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
-import torch
 
 from ..align.linear import align
 from ..align.registration import register
 from ..files.outputs import Run, write_outputs
 from ..geometry import Grid
-from ..images.image import Image, intensity_range
+from ..images.image import intensity_range
 from ..images.masks import region, seated
 from ..images.pair import Pair, check_overlap
 from ..images.reading import read_image, read_labels
@@ -66,12 +64,13 @@ def fit_image(arguments: Mapping[str, Any], check: Check) -> dict:
     with contextlib.closing(steps):
         for state in steps:
             check()
-    transform, nodes = state.transform, nodes_of(fixed.grid)
+            transform, history = state.transform, state.history
+    nodes = nodes_of(fixed.grid)
     shift = transform.deformation.forward.displacement_on(nodes)
     with staged_folder(arguments["output"]) as folder:
         transform.save(folder / REGISTERED)
         save_array(folder / SHIFT, shift.numpy())
-    told = {"iterations": len(state.history), "shift_mm": float(shift.square().sum(-1).mean().sqrt())}
+    told = {"iterations": len(history), "shift_mm": float(shift.square().sum(-1).mean().sqrt())}
     return _told({"registered": REGISTERED, "shift": SHIFT}, told, time.perf_counter() - began)
 
 
