@@ -197,19 +197,19 @@ def test_an_image_that_cannot_be_used_is_a_sentence_and_what_is_done_is_kept(ima
     assert [one["kind"] for one in _record(tmp_path / "out")["rounds"]] == ["start", "linear"]
 
 
-@pytest.mark.parametrize(("others", "message"), [
-    ((1, 2), "disc9: The fixed image template.nrrd and the moving image disc9.nrrd do not overlap"),
-    ((2,), "No image covers any part of the template"),
+@pytest.mark.parametrize(("others", "at", "message"), [
+    ((1, 2), 130.0, "disc9: The fixed image template.nrrd and the moving image disc9.nrrd do not overlap"),
+    ((2,), 400.0, "No image covers any part of the template"),
 ])
-def test_images_that_nothing_brings_together_are_a_sentence(images, tmp_path, others, message):
+def test_images_that_nothing_brings_together_are_a_sentence(images, tmp_path, others, at, message):
     (tmp_path / "far").mkdir()
     for n in others:
         shutil.copy(images / "images" / f"disc{n}.nrrd", tmp_path / "far")
     far = sitk.ReadImage(str(images / "images" / "disc0.nrrd"))
-    far.SetOrigin((130.0, 0.0))
+    far.SetOrigin((at, 0.0))
     sitk.WriteImage(far, str(tmp_path / "far" / "disc9.nrrd"))
     ran = _run(tmp_path / "far", tmp_path / "out", "--no-affine", "--rounds", "1", "-q")
-    assert ran.returncode == 2 and message in ran.stderr and ran.stderr.count("\n") == 1
+    assert ran.returncode == 2 and message in ran.stderr and "Traceback" not in ran.stderr
 
 
 def test_two_runs_on_one_folder_refuse_each_other(images, tmp_path, capsys):

@@ -94,9 +94,12 @@ def _shown(steps: Generator[Step, None, Any], show: Shown) -> Any:
 
 def _study(args: argparse.Namespace) -> Study:
     """What the arguments ask for, if it can be used."""
-    if "step_back" not in given_options(args):
-        args.option_step_back = "never"  # a mean is blurred: that a map sharpens nothing at once speaks against none
     options = read_options(args)
+    given = given_options(args)
+    if "step_back" not in given:  # a mean is blurred: what it does not show at once may still be right
+        options = options.changed(step_back="never")
+    if options.similarity == "auto" and "similarity" not in given:  # images that are averaged show one contrast
+        options = options.changed(similarity="lncc")
     pick_device(options.device)
     if args.spacing is not None and not 0 < args.spacing < float("inf"):
         raise InputError(f"The spacing {args.spacing:g} mm is not positive; give a spacing in mm.")

@@ -131,8 +131,9 @@ def _images(study: Study, client: Client, number: int) -> Told:
         of_kind = number if kind == LINEAR else number - study.plan.index(NEPHI)
         name = f"{_WORDS[kind]} {of_kind} of {study.plan.count(kind)}"
         jobs = []
-        for member in study.members:
-            arguments = {"template": str(before), "image": member.image, "options": options}
+        for place, member in enumerate(study.members):
+            seed = (study.options.seed + place) % 2**31  # of its own, so that random errors do not add up
+            arguments = {"template": str(before), "image": member.image, "options": {**options, "seed": seed}}
             files = {"fixed": str(before), "moving": member.image}
             if kind == NEPHI:
                 files["before"] = arguments["before"] = str(study.in_round(study.last_linear, member) / CARRIED)
@@ -172,7 +173,7 @@ def _finish_round(study: Study, number: int, key: str, told: Sequence[Mapping]) 
     template = sharpened(on_grid(low + (high - low) * mean, study.grid, "template"))
     moved, change = None, None
     if number:
-        moved = moved_mm(Transform.load(folder / UPDATE))
+        moved = moved_mm(Transform.load(folder / UPDATE), template)
         old = read_image(study.round_folder(number - 1) / TEMPLATE).values
         change = 100 * float((template.values - old).square().mean().sqrt()) / (high - low)
     write_image(template.to_sitk(), folder / TEMPLATE)

@@ -14,6 +14,8 @@ import torch
 
 from ..align.initial import CHECK_POINTS, start_through
 from ..geometry import Grid, apply_matrix, random_points
+from ..images.image import Image
+from ..images.masks import region
 from ..maps.map import MapPair
 from ..maps.resampled import lattice_every
 from ..maps.spline import SplineMap
@@ -74,9 +76,9 @@ def bending_update(shifts: Sequence[Path], grid: Grid) -> Transform:
     return Transform(grid, grid, start.matrix, (MapPair(pair.inverse, pair.forward),))
 
 
-def moved_mm(update: Transform) -> float:
-    """How far an update moves the points of the template: the root of the mean square, mm."""
-    points = nodes_of(update.fixed_grid).points("cpu", dtype=torch.float64)
+def moved_mm(update: Transform, template: Image) -> float:
+    """How far an update moves the points of what a template shows: the root of the mean square, mm."""
+    points = random_points(template.grid, CHECK_POINTS, region(template, None)).double()
     return float((update.forward.map(points) - points).square().sum(-1).mean().sqrt())
 
 
