@@ -1,4 +1,4 @@
-"""What a template is made of: which images, on which grid, and what is taken out of maps so that it has their mean shape."""
+"""What a template is made of: which images, on which grid, and what is taken out of their maps."""
 
 from __future__ import annotations
 
