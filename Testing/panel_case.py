@@ -40,11 +40,13 @@ class ScriptedTask:
     report: Optional[dict] = None
     histogram: Optional[dict] = None
     history: list[dict] = field(default_factory=list)
+    transform: Optional[bytes] = None
     cancels: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from NePhiRegistrationLib.worker.signals import Signal
         self.progress, self.finished, self.failed, self.log = Signal(), Signal(), Signal(), Signal()
+        self.shown = Signal()
 
     def cancel(self, keep: bool = False) -> None:
         self.cancels.append(keep)
@@ -60,7 +62,7 @@ class ScriptedTask:
         from NePhiRegistrationLib.mrml import log_jacobian_display, transform_nodes, volume_nodes
         size = (SIZE,) * 3
         geometry = {"size": list(size), "spacing": [1.0] * 3, "origin": [0.0] * 3,
-                    "direction": np.eye(3).flatten().tolist()}
+                    "direction": np.diag([-1.0, -1.0, 1.0]).flatten().tolist()}
         for name, kind in OUTPUTS.items():
             if getattr(self.outputs, name) is None and self.outputs.createMissing:
                 node = slicer.mrmlScene.AddNewNodeByClass(f"vtkMRML{kind}Node", name)
@@ -116,7 +118,11 @@ class ScriptedLogic:
         self.calls.append(("start", inputs, preset, options))
         return self._task(outputs)
 
-    def resume(self, iterations: int, outputs: Any = None) -> ScriptedTask:
+    def pull(self, fixed: Any, moving: Any, outputs: Any = None) -> ScriptedTask:
+        self.calls.append(("pull", fixed, moving))
+        return self._task(replace(self.tasks[-1].outputs, **dict(outputs.nodes())))
+
+    def resume(self, iterations: int, outputs: Any = None, landmarks: Any = None) -> ScriptedTask:
         self.calls.append(("resume", iterations))
         others = dict(outputs.nodes()) if outputs is not None else {}
         return self._task(replace(self.tasks[-1].outputs, **others))

@@ -15,6 +15,7 @@ import torch
 from nephi.cli.main import main
 from nephi.errors import InputError
 from nephi.geometry import Grid
+from nephi.images.frames import read_frames
 from nephi.images.image import Image
 from nephi.images.reading import read_channels, read_image, read_labels, read_mask
 from nephi.maps.transform import Transform
@@ -125,6 +126,28 @@ def test_phases_of_one_series_are_listed_and_taken_one_by_one(tmp_path, tag):
         read_image(tmp_path)
     images = [read_image(tmp_path, series=f"1.2.3.4/{phase}") for phase in (1, 2, 3)]
     assert all(image.grid.size == (*SIZE, 4) for image in images)
+
+
+def test_phases_of_one_series_are_the_frames_of_a_series_in_time(tmp_path):
+    for phase in range(3):
+        write_series(tmp_path, along_z(range(0, 18, 2)), start=9 * phase,
+                     tags=lambda n, phase=phase: {"0020|0100": str(phase)},
+                     of=lambda points, phase=phase: scene(points) + 100 * phase)
+    frames = read_frames(tmp_path)
+    assert [name.split()[-1] for name in frames.names] == ["0", "1", "2"]
+    means = [float(frames.read(number).values.mean()) for number in range(3)]
+    assert np.diff(means) == pytest.approx([100, 100], abs=0.1)
+
+
+def test_series_of_a_4d_ct_are_frames_in_the_order_of_the_numbers_in_their_descriptions(tmp_path):
+    for number, percent in enumerate((100, 0, 50)):
+        write_series(tmp_path / str(number), along_z(range(0, 18, 2)), series=f"1.2.{number}",
+                     tags=lambda n, percent=percent: {"0008|103e": f"gated {percent}%"})
+    assert read_frames(tmp_path).names == ("gated 0%", "gated 50%", "gated 100%")
+    with pytest.raises(InputError, match="has 1 frame; give at least two"):
+        read_frames(tmp_path, series="1.2.1")
+    with pytest.raises(InputError, match=r"no DICOM series 7\.7; choose one with --series: 1\.2\.0"):
+        read_frames(tmp_path, series="7.7")
 
 
 def test_a_localiser_in_the_series_is_another_volume(tmp_path):

@@ -7,7 +7,8 @@ import pytest
 import slicer
 from logic_case import PATIENCE, PHANTOM, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, new_scene, turn_matrix
-from NePhiRegistrationLib.mrml import log_jacobian_display, transform_archive, transform_nodes
+from NePhiRegistrationLib.mrml import log_jacobian_display, transform_archive
+from NePhiRegistrationLib.mrml.deformation_nodes import deformation
 from NePhiRegistrationLib.mrml.node_error import NodeError
 from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras
 from NePhiRegistrationLib.mrml.vtk_images import onto, oriented, volume_matrix
@@ -30,15 +31,17 @@ class Registered:
                         movingLabels=self.pair.movingMask)
         self.task = self.logic.start(inputs, None, "lung-ct", QUICK)
         self.told = Told.by(self.task)
+        self.rows: list[int] = []
+        self.task.shown.connect(lambda task: self.rows.append(task.outputs.table.GetNumberOfRows()))
         self.outputs = self.task.outputs
         assert spin(self.watch), self.task.state
         assert self.task.state == "finished", self.task.message + self.task.details
 
     def watch(self) -> bool:
         """Keep what the outputs held when the first preview had come."""
-        field = transform_nodes.grid_transform(self.outputs.forward)
+        field = deformation(self.outputs.forward)
         if not self.early and field is not None and not self.task.done and self.outputs.logJacobian.GetImageData():
-            self.early = {"size": field.GetDisplacementGrid().GetDimensions(),
+            self.early = {"size": field.image.GetDimensions(),
                           "jacobian": self.outputs.logJacobian.GetImageData().GetDimensions(),
                           "warped": self.outputs.warped.GetImageData()}
         return self.task.done
@@ -58,7 +61,7 @@ def registered(once):
 def test_all_outputs_are_made_named_after_the_volumes_and_filled(registered):
     made = registered.outputs
     assert content() - registered.before == {"out to in", "in to out", "out warped", "out log-Jacobian", "out metrics"}
-    assert all(transform_nodes.grid_transform(node) is not None for node in (made.forward, made.inverse))
+    assert all(deformation(node) is not None for node in (made.forward, made.inverse))
     assert made.warped.GetImageData().GetDimensions() == registered.pair.fixed.GetImageData().GetDimensions()
     assert made.logJacobian.GetImageData().GetDimensions() == made.warped.GetImageData().GetDimensions()
     assert made.table.GetNumberOfRows() > 20
@@ -66,8 +69,8 @@ def test_all_outputs_are_made_named_after_the_volumes_and_filled(registered):
 
 def test_the_moving_volume_settles_into_place_before_the_result_is_there(registered):
     assert registered.early["warped"] is None
-    assert registered.early["size"] != transform_nodes.grid_transform(
-        registered.outputs.forward).GetDisplacementGrid().GetDimensions()
+    assert registered.early["size"] != deformation(
+        registered.outputs.forward).image.GetDimensions()
     assert registered.early["jacobian"] == registered.early["size"]
 
 
@@ -101,7 +104,8 @@ def test_the_warped_volume_is_what_slicer_makes_of_the_moving_one_with_the_forwa
         before - PHANTOM.fixed.values.numpy())[inner].mean()
 
 
-def test_the_numbers_are_in_the_task_and_in_the_table(registered):
+def test_the_numbers_are_in_the_task_and_in_the_table_after_the_result_was_shown(registered):
+    assert registered.rows == [0]
     metrics = registered.task.report["metrics"]
     assert metrics["tre_mm"]["mean"] < metrics["tre_mm"]["before"]
     assert metrics["dice"]["mean"] > 0.9 and metrics["label_names"] == {"1": "lung"}
@@ -109,6 +113,7 @@ def test_the_numbers_are_in_the_task_and_in_the_table(registered):
     assert len(registered.task.history) == registered.task.report["runtime"]["iterations"] > 1
     table = registered.outputs.table.GetTable()
     measures = [table.GetValue(row, 0).ToString() for row in range(table.GetNumberOfRows())]
+    assert {"lung: volume, moving", "lung: Jacobian, mean", "lung: centroid shift, after"} <= set(measures)
     assert "Dice, lung" in measures and "Landmark error, mean" in measures
 
 
@@ -144,7 +149,7 @@ def test_nodes_that_are_given_are_filled_and_only_they(logic):  # noqa: F811
                                                                         createMissing=False, gridSpacing=20.0), **QUICK)
     assert result.nodes.forward is forward and result.nodes.inverse is None
     assert content() == before
-    grid = transform_nodes.grid_transform(forward).GetDisplacementGrid()
+    grid = deformation(forward).image
     assert grid.GetSpacing() == pytest.approx((20.0,) * 3, rel=0.1)
     assert warped.GetImageData() is not None
 

@@ -13,7 +13,8 @@ import pytest
 import slicer
 from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, turn_matrix
-from NePhiRegistrationLib.mrml import snapshot, transform_nodes
+from NePhiRegistrationLib.mrml import snapshot
+from NePhiRegistrationLib.mrml.deformation_nodes import deformation
 from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
 from NePhiRegistrationLib.session.warm_worker import WarmWorker
 from NePhiRegistrationLib.worker.worker_process import WorkerProcess
@@ -28,7 +29,7 @@ def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, opti
     assert spin(lambda: task.done or told.reached("level")), task.message
     forward = task.outputs.forward
     if forward is not None:
-        assert spin(lambda: task.done or transform_nodes.grid_transform(forward) is not None)
+        assert spin(lambda: task.done or deformation(forward) is not None)
     assert task.state == "running", task.message + task.details
     return task, told
 
@@ -72,12 +73,12 @@ def test_cancel_gives_the_users_nodes_their_content_back(logic):  # noqa: F811
     slicer.util.updateVolumeFromArray(log_jacobian, np.full((9, 10, 11), 7, np.int16))
     log_jacobian.SetSpacing(2, 3, 4)
     task, _ = started(logic, pair, Outputs(forward, logJacobian=log_jacobian, createMissing=False))
-    assert transform_nodes.grid_transform(forward) is not None
+    assert deformation(forward) is not None
     assert spin(lambda: log_jacobian.GetImageData().GetDimensions() != (11, 10, 9))
     task.cancel()
     assert spin(lambda: task.done)
     matrix = turn_matrix(10, (1, 2, 3))
-    assert transform_nodes.grid_transform(forward) is None
+    assert deformation(forward) is None
     assert np.allclose(forward.GetTransformToParent().TransformPoint([5, 6, 7]), (matrix @ [5, 6, 7, 1])[:3])
     assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
     assert log_jacobian.GetSpacing() == (2, 3, 4)
@@ -107,7 +108,7 @@ def test_a_node_that_cannot_be_put_back_is_named_and_all_others_are(logic, monke
     assert spin(lambda: log_jacobian.GetImageData().GetDimensions() != (11, 10, 9))
     task.cancel()
     assert spin(lambda: task.done) and told.ends == ["cancelled"]
-    assert transform_nodes.grid_transform(forward) is None
+    assert deformation(forward) is None
     assert np.array_equal(slicer.util.arrayFromVolume(log_jacobian), np.full((9, 10, 11), 7))
     assert content() - before == ({"out warped"} if made else set())
     names = "out warped, back" if made else "back"
@@ -254,7 +255,7 @@ def test_inputs_and_outputs_can_be_deleted_while_the_task_runs(logic):  # noqa: 
         slicer.mrmlScene.RemoveNode(node)
     task.cancel(keep=True)
     assert spin(lambda: task.done) and task.state == "finished", task.message + task.details
-    assert warped.GetImageData() is not None and transform_nodes.grid_transform(task.outputs.inverse) is not None
+    assert warped.GetImageData() is not None and deformation(task.outputs.inverse) is not None
     assert "out to in" not in content()
 
 

@@ -7,7 +7,8 @@ import pytest
 import slicer
 from logic_case import PHANTOM, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_node, add_points, add_segmentation, add_volume, as_vtk, new_scene, read_bundle
-from NePhiRegistrationLib.mrml import mask_nodes, transform_archive, transform_nodes, volume_nodes
+from NePhiRegistrationLib.mrml import mask_nodes, transform_archive, volume_nodes
+from NePhiRegistrationLib.mrml.deformation_nodes import deformation
 from NePhiRegistrationLib.mrml.node_error import NodeError
 from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras
 from NePhiRegistrationLib.mrml.slabs import run_now
@@ -114,7 +115,8 @@ def test_the_jacobian_is_made_on_the_grid_of_a_volume_in_either_form(registered)
     inverse = registered.logic.jacobian(direction="inverse")
     values, plain = (slicer.util.arrayFromVolume(node) for node in (log, determinant))
     assert np.allclose(values, np.log(plain), atol=1e-4)
-    assert np.abs(values - slicer.util.arrayFromVolume(registered.result.nodes.logJacobian)).max() < 0.05
+    compared = slicer.util.arrayFromVolume(registered.result.nodes.logJacobian)  # 0 where nothing was
+    assert np.abs(values - compared)[compared != 0].max() < 0.05
     assert inverse.GetImageData().GetDimensions() == registered.pair.moving.GetImageData().GetDimensions()
     assert registered.logic.jacobian(output=determinant) is determinant
     with pytest.raises(NodeError, match="The kind of Jacobian is 'both'"):
@@ -154,7 +156,7 @@ def test_loading_fills_the_nodes_that_are_given(registered, tmp_path):
     registered.logic.saveTransform(path, registered.result.nodes.forward)
     before = content()
     loaded = RegistrationLogic(engine()).loadTransform(path, outputs=Outputs(mine, createMissing=False))
-    assert loaded.forward is mine and transform_nodes.grid_transform(mine) is not None and content() == before
+    assert loaded.forward is mine and deformation(mine) is not None and content() == before
 
 
 def test_a_file_is_loaded_while_the_event_loop_runs(registered, tmp_path):
@@ -165,7 +167,7 @@ def test_a_file_is_loaded_while_the_event_loop_runs(registered, tmp_path):
     loading.finished.connect(heard.append)
     assert not heard
     assert spin(lambda: bool(heard))
-    assert heard == [loading] and transform_nodes.grid_transform(loading.outputs.forward) is not None
+    assert heard == [loading] and deformation(loading.outputs.forward) is not None
     other.applyToPoints([[0.0, 0.0, 0.0]])  # it is what is meant where no transform is named
     path.write_bytes(b"nothing")
     loading = other.startLoading(path)
@@ -186,7 +188,7 @@ def test_a_loading_that_fails_half_way_leaves_the_scene_as_it_was(registered, tm
     monkeypatch.setattr("NePhiRegistrationLib.mrml.slab_writing.write_log_jacobian", refuse)
     with pytest.raises(NodeError, match=r"t\.nephi cannot be loaded: there is no room"):
         RegistrationLogic(engine()).loadTransform(path, outputs=Outputs(mine))
-    assert content() == before and transform_nodes.grid_transform(mine) is None
+    assert content() == before and deformation(mine) is None
     assert mine.GetTransformToParent().TransformPoint(1.0, 1.0, 1.0) == (2.0, 1.0, 1.0)
 
 
@@ -247,8 +249,31 @@ def test_going_on_adds_to_the_last_result_in_the_same_nodes(logic):  # noqa: F81
     third.cancel()
     assert third.wait() and third.state == "cancelled"
     measured = task.outputs.table.GetTable().GetNumberOfRows()
-    assert measured > 20 and transform_nodes.grid_transform(task.outputs.forward) is not None
+    assert measured > 20 and deformation(task.outputs.forward) is not None
     assert logic.resume(1).wait() and logic._task.state == "finished"
+
+
+def test_a_result_is_pulled_to_points_and_the_rest_stays(logic):  # noqa: F811
+    pair = add_pair()
+    logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    fixed = add_points(POINTS[:3] * FLIP, "here")
+    moving = logic.applyToPoints(fixed, to="moving")
+    x, y, z = moving.GetNthControlPointPositionWorld(1)
+    moving.SetNthControlPointPositionWorld(1, x + 6, y, z)
+    far = POINTS[np.linalg.norm(POINTS - POINTS[1], axis=1) > 90] * FLIP
+    before = logic.applyToPoints(far, to="moving")
+    task = logic.pull(fixed, moving)
+    told = Told.by(task)
+    assert spin(lambda: task.done) and task.state == "finished", task.message + task.details
+    assert told.reached("landmarks") and not told.reached("level") and task.report["runtime"]["iterations"] == 0
+    wanted = np.array([moving.GetNthControlPointPositionWorld(n) for n in range(3)])
+    assert np.abs(logic.applyToPoints(POINTS[:3] * FLIP, to="moving") - wanted).max() < 0.1
+    through = task.outputs.forward.GetTransformFromParent().TransformPoint(*(POINTS[1] * FLIP))
+    assert np.linalg.norm(np.array(through) - wanted[1]) < 0.73  # a tenth of a voxel
+    assert len(far) and np.abs(logic.applyToPoints(far, to="moving") - before).max() < 0.01
+    assert task.report["metrics"] is not None
+    with pytest.raises(NodeError, match="no moving landmarks"):
+        logic.pull(fixed, None)
 
 
 def test_going_on_in_other_nodes_leaves_the_result_as_it_is(logic):  # noqa: F811
@@ -260,7 +285,7 @@ def test_going_on_in_other_nodes_leaves_the_result_as_it_is(logic):  # noqa: F81
     assert task.wait() and task.state == "finished", task.message
     assert task.outputs.forward is other and task.outputs.warped is first.nodes.warped
     assert np.array_equal(read_displacement(first.nodes.forward)[0], before)
-    assert transform_nodes.grid_transform(other) is not None
+    assert deformation(other) is not None
     with pytest.raises(NodeError, match="is chosen as moving volume and as warped volume"):
         logic.resume(4, outputs=Outputs(warped=pair.moving))
 

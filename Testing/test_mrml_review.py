@@ -29,6 +29,7 @@ from NePhiRegistrationLib.mrml import (
     volume_nodes,
 )
 from NePhiRegistrationLib.mrml.slabs import run_now
+from NePhiRegistrationLib.mrml.vtk_images import onto, oriented, volume_matrix
 from slice_view import SliceView, save_picture
 from written_nodes import read_displacement
 
@@ -292,7 +293,7 @@ def test_checkerboard_cells_are_cubes_in_mm():
     assert not pattern[:2, 0, 0].any() and pattern[3:5, 0, 0].all()
 
 
-def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
+def test_a_difference_is_fixed_minus_warped_blue_where_that_is_negative_and_light_where_it_is_0():
     fixed, warped = constant_pair()
     slicer.util.arrayFromVolume(warped)[:, :, 24:] = 200
     node = add_node("ScalarVolume", "difference")
@@ -301,13 +302,29 @@ def test_a_difference_is_fixed_minus_warped_and_grey_is_equal():
     assert (values[5, 5, 5], values[5, 5, 40]) == (-600, 0)
     view = show(node)
     view.node.JumpSlice(*ras_of(straight(), (24, 20, 20)))
-    pixels = view.pixels()[:, :, 0]
-    left, right = (int(pixels[view.pixel_of(ras_of(straight(), (i, 20, 20)))]) for i in (8, 40))
-    assert left == 0 and abs(right - 127) <= 1
+    left, right = (view.pixels()[view.pixel_of(ras_of(straight(), (i, 20, 20)))].astype(int) for i in (8, 40))
+    assert left[2] > left[0] + 60 and right.min() > 240
+
+
+def test_a_difference_says_nothing_where_the_warped_volume_has_no_data():
+    fixed, moving, forward = anatomy(straight()), anatomy(straight()), shifted((0, 0, 30))
+    slicer.util.arrayFromVolume(moving)[:] += 500
+    warped, node = add_node("ScalarVolume", "warped"), add_node("ScalarVolume", "difference")
+    place = volume_nodes.read_volume(fixed, "fixed").geometry
+    image = oriented(moving.GetImageData(), volume_matrix(moving))
+    volume_nodes.write_volume(warped, onto(image, place, forward.GetTransformToParent(), True, 500.0), place)
+    at_once(comparison_volumes.write_difference(node, fixed, warped, moving, forward))
+    values = slicer.util.arrayFromVolume(node)
+    blank = (values[:, 5, 40] == 0).sum()
+    assert blank == 15 and (values[:, 5, 40] == -500).sum() == SHAPE[0] - 15
+    shown = add_node("ScalarVolume", "shown")
+    run_now(deformation_display.show_moving(shown, moving, forward))
+    at_once(comparison_volumes.write_difference(node, fixed, shown))
+    assert (slicer.util.arrayFromVolume(node)[:, 5, 40] == 0).sum() == blank
 
 
 def test_slab_by_slab_is_what_slicer_resamples_at_once(monkeypatch):
-    fixed, warped, forward = anatomy(oblique_matrix()), anatomy(straight()), shifted((-20, 14, 3))
+    fixed, warped, forward = anatomy(oblique_matrix()), anatomy(oblique_matrix()), shifted((-20, 14, 3))
     shown, node = add_node("ScalarVolume", "shown"), add_node("ScalarVolume", "difference")
     run_now(deformation_display.show_moving(shown, warped, forward))
     monkeypatch.setattr(comparison_volumes, "SLAB", 1)
@@ -367,6 +384,36 @@ def test_the_comparison_shows_fixed_warped_and_both_in_linked_views_and_can_be_l
     slice_views.show_comparison(slicer.mrmlScene, fixed, warped, orientation="Coronal")
     assert "Coronal" in layout.GetLayoutDescription(slice_views.LAYOUT)
     assert slice_views.composites(slicer.mrmlScene) == []  # the comparison's own views are not among the ordinary ones
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 420), (420, 200)])
+def test_a_view_that_is_fitted_shows_all_of_a_volume_far_from_the_origin_at_the_slice_that_was_seen(width, height):
+    matrix = straight()
+    matrix[:3, 3] += 0, 0, -1274
+    fixed = anatomy(matrix)
+    red, view = SliceView("Red"), SliceView(slice_views.COMPARED[0], size=(width, height))
+    seen = ras_of(matrix, (15, 20, 20))
+    red.node.JumpSlice(*seen)
+    slice_views.show_comparison(slicer.mrmlScene, fixed, fixed)
+    assert view.node.GetSliceOffset() == pytest.approx(seen[2])
+    bright = view.pixels().max(axis=2) > 128
+    assert bright.any() and bright[view.pixel_of(seen)]
+    for corner in ((0, 0, 20), (SHAPE[2] - 1, SHAPE[1] - 1, 20)):
+        row, column = view.pixel_of(ras_of(matrix, corner))
+        assert 0 <= row < height and 0 <= column < width
+    view.node.JumpSlice(0, 0, 500)
+    slice_views.fit_comparison(slicer.mrmlScene, fixed)  # another volume, beside which the slice would lie
+    assert view.node.GetSliceOffset() == pytest.approx(ras_of(matrix, (0, 0, (SHAPE[0] - 1) / 2))[2], abs=1.1)
+
+
+def test_views_that_the_layout_does_not_show_are_left_out():
+    views = [SliceView(name) for name in ("Red", "Green")]
+    composites = [view.composite for view in views]
+    views[0].node.SetMappedInLayout(1)
+    views[1].node.SetMappedInLayout(0)
+    assert slice_views.in_layout(composites) == composites[:1]
+    views[0].node.SetMappedInLayout(0)
+    assert slice_views.in_layout(composites) == composites and slice_views.in_layout([]) == []
 
 
 @pytest.mark.parametrize("draw", [deformation_display.show_grid, deformation_display.show_arrows])

@@ -166,8 +166,8 @@ def test_a_part_of_the_deformation_follows_its_source(percent):
     assert not part.GetSaveWithScene()
 
 
-def test_only_a_displacement_field_has_a_part():
-    with pytest.raises(NodeError, match="'linear' does not hold a displacement field"):
+def test_only_a_deformation_has_a_part():
+    with pytest.raises(NodeError, match="'linear' does not hold a deformation"):
         transform_nodes.scale_field(add_node("Transform"), add_linear(np.eye(4)), 50)
 
 

@@ -209,3 +209,28 @@ def test_a_panel_that_was_closed_hears_nothing_of_its_task_and_file(opened, monk
     opened.logic.loadings[-1].fail("late")
     task.fail("late", "cancelled")
     assert ui.statusLabel.text == said
+
+
+def test_the_next_doubtful_place_takes_the_views_there_the_worst_first_and_says_why(opened):
+    from NePhiRegistrationLib.mrml import doubtful_places
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    opened.choose_pair()
+    task = opened.press()
+    assert not opened.ui.doubtButton.enabled
+    task.finish()
+    assert not opened.ui.doubtButton.enabled and opened.ui.doubtLabel.text == ""
+    doubts = [{"at": [1.0, 2.0, 3.0], "mm": 7.25, "reason": "images disagree"},
+              {"at": [4.0, 5.0, 6.0], "mm": 2.0, "reason": "fold"}]
+    doubtful_places.store(opened.parameters.metricsTable, doubts)
+    opened.widget.onParametersModified()
+    texts, slices = [], []
+    for _ in range(3):
+        opened.ui.doubtButton.click()
+        texts.append(opened.ui.doubtLabel.text)
+        slices.append(view.GetSliceToRAS().GetElement(2, 3))
+    assert texts == ["1 of 2: the images disagree, 7.2 mm", "2 of 2: the map folds, 2.0 mm",
+                     "1 of 2: the images disagree, 7.2 mm"] and slices == [3.0, 6.0, 3.0]
+    assert doubtful_places.load(opened.parameters.metricsTable)[0].ras == (-1.0, -2.0, 3.0)
+    opened.parameters.metricsTable.SetAttribute(doubtful_places.ATTRIBUTE, '[{"at": 3}]')
+    opened.widget.onParametersModified()
+    assert not opened.ui.doubtButton.enabled

@@ -190,3 +190,16 @@ def test_the_window_answers_while_the_phantom_is_made(offered, monkeypatch, stop
     timer.stop()
     assert not stopwatch or max(second - first for first, second in zip(ticks, ticks[1:])) < 0.5
     assert len(ticks) > 10 and slicer.mrmlScene.GetFirstNodeByName("Chest, inspiration") is not None
+
+
+def test_the_phantom_is_shown_in_fitted_views_with_its_lungs_as_outlines_and_its_points_without_labels(opened):
+    from NePhiRegistrationLib.panel.sample_data import add_phantom
+    view = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode")
+    view.SetLayoutName("Red")
+    nodes = add_phantom(16)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    assert {node.GetBackgroundVolumeID() for node in composites} == {nodes["fixed"].GetID()}
+    assert 288 <= view.GetFieldOfView()[0] < 320
+    lungs, points = nodes["fixedMask"].GetDisplayNode(), nodes["movingLandmarks"].GetDisplayNode()
+    assert lungs.GetVisibility2DOutline() and not lungs.GetVisibility2DFill() and not lungs.GetVisibility3D()
+    assert not points.GetPointLabelsVisibility()

@@ -55,3 +55,17 @@ def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histog
     assert wide <= WIDTH
     for label in (real.ui.lossLabel, real.ui.histogramLabel):
         assert len(colors_of(label)) > 3
+
+
+def test_the_panel_does_not_become_narrower_when_sections_close(real):
+    from qt import QCoreApplication
+    native = drawn(real)
+    sections = [widget for name, widget in vars(real.ui).items() if name.endswith(("CollapsibleButton", "GroupBox"))]
+    widths = []
+    for closed in (False, True, False):
+        for section in sections:
+            section.collapsed = closed
+            for _ in range(3):
+                QCoreApplication.processEvents()
+        widths.append(native.minimumSizeHint().width())
+    assert widths[0] == widths[1] == widths[2]

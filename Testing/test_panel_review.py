@@ -82,6 +82,19 @@ def test_while_running_the_moving_volume_is_shown_through_the_forward_transform(
     assert moving.GetParentTransformNode() is None
 
 
+def test_a_result_is_shown_before_its_numbers_are_there(opened):
+    opened.choose_pair()
+    task = opened.press()
+    task.run()
+    task.make_outputs()
+    task.run()
+    task.transform = b"exact"
+    task.shown.emit(task)
+    assert set(layers()) == {("Fixed", "warped")} and "its numbers follow" in opened.ui.statusLabel.text
+    task.run(phase="outputs", name="metrics", loss=None)
+    assert set(layers()) == {("Fixed", "warped")} and opened.ui.registerButton.text == "Cancel"
+
+
 def test_own_nodes_are_hidden_before_they_join_the_scene(opened):
     """Slicer's lists show a node that is not hidden when it is added."""
     seen = []

@@ -63,11 +63,12 @@ def test_a_registration_runs_beside_the_event_loop(worker):
 def test_a_script_without_an_event_loop_can_wait_for_a_reply(worker):
     worker.start()
     request = worker.client.request("register", *pair())
-    watched = Watched.of(request)
+    watched, shown = Watched.of(request), []
+    request.shown.connect(shown.append)
     assert worker.waitForReply(request, MS) and request.state == "finished"
     assert watched.previews
     asked = worker.client.request("map_points", {}, {"points": PHANTOM.landmarks_fixed.numpy(),
-                                                     "transform": request.reply.arrays["transform"]})
+                                                     "transform": shown[0].arrays["transform"]})
     assert not worker.waitForReply(worker.client.request("ping"), 0)
     assert worker.waitForReply(asked, MS) and asked.reply.arrays["points"].shape == PHANTOM.landmarks_fixed.shape
 

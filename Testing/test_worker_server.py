@@ -17,7 +17,9 @@ import torch
 from closed_form import ClosedForm
 from nephi.geometry import Grid
 from nephi.images.image import Image
-from nephi.maps.displacement_map import DisplacementMap
+from nephi.maps.affine_map import AffineMap
+from nephi.maps.map import Composition
+from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
 from nephi.maps.warp import warp
 from NePhiRegistrationLib.nephi.errors import InputError
@@ -25,7 +27,8 @@ from NePhiRegistrationLib.nephi.images.pair import Pair
 from NePhiRegistrationLib.nephi.images.phantom import lung_phantom
 from NePhiRegistrationLib.nephi.options import Options
 from NePhiRegistrationLib.worker.messages import Message, encode
-from NePhiRegistrationLib.worker.registration_job import Job, align, result
+from NePhiRegistrationLib.worker.registration_job import Job, align
+from NePhiRegistrationLib.worker.registration_outputs import show
 from NePhiRegistrationLib.worker.request_decoding import read_pair
 from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
 
@@ -52,11 +55,16 @@ def registered(pipe):
 @pytest.fixture(scope="module")
 def transform(registered) -> Transform:
     """The engine's own, from the bytes that came."""
-    return Transform.from_bytes(registered[0].reply.arrays["transform"].tobytes())
+    return Transform.from_bytes(registered[0].seen.arrays["transform"].tobytes())
 
 
-def displacements(reply, way: str) -> DisplacementMap:
-    return DisplacementMap(torch.from_numpy(reply.arrays[way]), Grid.from_dict(reply.fields[way]))
+def splines(message, way: str) -> Composition:
+    """The map as it was sent."""
+    sent = message.fields[way]
+    nodes = Grid.from_dict(sent["geometry"])
+    lattice = nodes.window([1] * 3, [n - 2 for n in nodes.size])
+    map_ = SplineMap.from_coefficients(torch.from_numpy(message.arrays[way].copy()).double(), lattice)
+    return Composition([map_, AffineMap(np.array(sent["linear"]))], PHANTOM.fixed.grid)
 
 
 def running(pipe: Pipe, phase: str, options: dict) -> tuple:
@@ -84,7 +92,7 @@ def test_a_registration_shows_its_phases_its_loss_and_its_map_on_the_way(registe
     assert level[-1]["step"] == level[-1]["steps"] == 3
     assert all(np.isfinite(fields["loss"]) and fields["iterations_per_second"] > 0 for fields in level)
     steps = [fields["name"] for fields in watched.progress if fields["phase"] == "outputs"]
-    assert steps[0] == "forward transform" and steps[-1] == "result" and len(steps) == 6
+    assert steps[0] == "transforms" and steps[-1] == "numbers" and len(steps) == 6
     assert watched.outcomes == ["finished"] and request.done
 
 
@@ -102,22 +110,22 @@ def test_the_last_preview_is_the_map_on_a_coarse_grid_around_the_fixed_image(reg
 
 @pytest.mark.parametrize(("direction", "points"), [("forward", PHANTOM.landmarks_fixed),
                                                    ("inverse", PHANTOM.landmarks_moving)])
-def test_the_displacements_map_points_as_the_engine_does(registered, transform, direction, points):
+def test_the_splines_map_points_as_the_engine_does(registered, transform, direction, points):
     reply = registered[0].reply
-    made = displacements(reply, direction)
+    made = splines(registered[0].seen, direction)
     error = (made.map(points) - getattr(transform, direction).map(points)).norm(dim=1)
     image = PHANTOM.fixed if direction == "forward" else PHANTOM.moving
     assert float(error.max()) <= 0.12 * image.grid.voxel
     exports = {entry["direction"]: entry for entry in reply.fields["report"]["transforms"]}
     assert exports[direction]["error_mm"]["max"] <= 0.1 * image.grid.voxel
-    assert made.grid.contains(torch.from_numpy(image.grid.corners())).all()
+    assert made.parts[0].lattice.contains(torch.from_numpy(image.grid.corners())).all()
 
 
-def test_the_warped_volume_is_the_moving_one_through_the_forward_displacements(registered):
-    reply = registered[0].reply
-    expected = warp(Image(PHANTOM.moving.values, PHANTOM.moving.grid), displacements(reply, "forward"),
+def test_the_warped_volume_is_the_moving_one_through_the_forward_splines(registered):
+    seen = registered[0].seen
+    expected = warp(Image(PHANTOM.moving.values, PHANTOM.moving.grid), splines(seen, "forward"),
                     PHANTOM.fixed.grid).values.numpy()
-    assert np.abs(reply.arrays["warped"] - expected).max() <= 0.001 * np.ptp(expected)
+    assert np.abs(seen.arrays["warped"] - expected).max() <= 0.001 * np.ptp(expected)
 
 
 def test_the_report_judges_by_landmarks_and_counts_the_determinants(registered):
@@ -126,7 +134,9 @@ def test_the_report_judges_by_landmarks_and_counts_the_determinants(registered):
     assert tre["mean"] < 0.5 * tre["before"] and tre["count"] == len(PHANTOM.landmarks_fixed)
     assert {entry["direction"] for entry in fields["report"]["transforms"]} == {"forward", "inverse"}
     histogram = fields["histogram"]
-    assert sum(histogram["counts"]) + histogram["folds"] == int(PHANTOM.fixed_mask.sum())
+    compared = registered[0].reply.arrays["compared"]
+    assert sum(histogram["counts"]) + histogram["folds"] == int(compared.sum()) > 0.9 * int(PHANTOM.fixed_mask.sum())
+    assert not (compared & ~PHANTOM.fixed_mask.numpy()).any()
     assert len(histogram["edges"]) == len(histogram["counts"]) + 1
     assert [record["iteration"] for record in fields["history"]] == [1, 2, 3]
 
@@ -144,9 +154,30 @@ def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, tran
     assert len(request.reply.fields["history"]) == 2
     before, after = (r.fields["report"]["metrics"]["tre_mm"]["mean"] for r in (registered[0].reply, request.reply))
     assert after < before + 0.5
-    assert request.reply.arrays["transform"].size > 1.5 * registered[0].reply.arrays["transform"].size
+    assert request.seen.arrays["transform"].size > 1.5 * registered[0].seen.arrays["transform"].size
     gone = pipe.finish(pipe.client.request("continue", {"iterations": 2, "of": registered[0].task}))
     assert gone.failure == "input" and "no longer in memory" in gone.message
+
+
+def test_only_what_is_wanted_is_made_and_measured(pipe):
+    fields, arrays = pair({**QUICK, "iterations": [1]}, outputs=["warped"])
+    request = pipe.finish(pipe.client.request("register", fields, arrays))
+    assert request.state == "finished", request.message + request.details
+    assert set(request.seen.arrays) == {"transform", "warped"} and not request.reply.arrays
+    report = request.reply.fields["report"]
+    assert report["metrics"] is None and [entry["direction"] for entry in report["transforms"]] == ["forward"]
+    request = pipe.finish(pipe.client.request("register", {**fields, "outputs": ["colour"]}, arrays))
+    assert request.failure == "input" and "Unknown output 'colour'" in request.message
+
+
+def test_what_was_shown_can_be_kept_without_its_numbers(pipe):
+    request = pipe.client.request("register", *pair())
+    request.shown.connect(lambda _message: pipe.client.cancel(request, True))
+    pipe.finish(request)
+    assert request.state == "finished", request.message + request.details
+    assert request.reply.fields["report"]["metrics"] is None and len(request.reply.fields["history"]) == 3
+    further = pipe.finish(pipe.client.request("continue", {"iterations": 1, "of": request.task}))
+    assert further.state == "finished", further.message
 
 
 def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():
@@ -176,7 +207,11 @@ def test_the_warped_volume_has_the_integer_type_of_the_moving_one(kind):
     fields, arrays = pair()
     whole = {**arrays, "moving": arrays["moving"].astype(kind)}
     job = Job(read_pair(Message("register", fields, whole)), Options.from_preset("lung-ct", **QUICK))
-    warped = result(job, align(job, lambda *_: None, lambda: None), lambda *_: None)[1]["warped"]
+    sent = {}
+    shown = show(job, align(job, lambda *_: None, lambda: None), lambda kind, _fields, arrays: sent.update(
+        {kind: arrays}))
+    warped = sent["shown"]["warped"]
+    assert shown.both.forward.within_tolerance
     assert warped.dtype == kind and np.ptp(warped) > 0.5 * np.ptp(whole["moving"])
 
 
@@ -184,7 +219,7 @@ def test_the_warped_volume_has_the_integer_type_of_the_moving_one(kind):
 
 
 def test_points_and_jacobians_come_through_a_given_transform(pipe, registered, transform):
-    given = {"transform": registered[0].reply.arrays["transform"]}
+    given = {"transform": registered[0].seen.arrays["transform"]}
     points = PHANTOM.landmarks_fixed.numpy()
     grid = PHANTOM.fixed.grid.with_spacing(20.0)
 
@@ -202,14 +237,14 @@ def test_points_and_jacobians_come_through_a_given_transform(pipe, registered, t
 
 
 def test_a_given_transform_comes_back_as_the_maps_of_its_result(pipe, registered):
-    reply = registered[0].reply
-    request = pipe.finish(pipe.client.request("maps", {}, {"transform": reply.arrays["transform"]}))
+    seen = registered[0].seen
+    request = pipe.finish(pipe.client.request("maps", {}, {"transform": seen.arrays["transform"]}))
     assert request.state == "finished", request.message + request.details
     points = PHANTOM.landmarks_fixed
-    both = [displacements(message, "forward").map(points) for message in (reply, request.reply)]
+    both = [splines(message, "forward").map(points) for message in (seen, request.reply)]
     assert float((both[0] - both[1]).norm(dim=1).max()) < 0.1
     assert request.reply.arrays["log_jacobian"].shape == PHANTOM.fixed.grid.shape
-    provenance = request.reply.fields["report"]["provenance"]
+    provenance = request.reply.fields["provenance"]
     assert Grid.from_dict(provenance["fixed"]) == PHANTOM.fixed.grid and provenance["options"]
 
 
@@ -217,7 +252,7 @@ def test_a_given_transform_is_evaluated_by_labels(pipe, registered):
     fields, arrays = pair()
     arrays = {name: arrays[name] for name in ("fixed", "moving")}
     arrays |= {"fixed_labels": PHANTOM.fixed_mask.numpy().astype(np.int16), "transform":
-               registered[0].reply.arrays["transform"], "moving_labels": PHANTOM.moving_mask.numpy().astype(np.int16)}
+               registered[0].seen.arrays["transform"], "moving_labels": PHANTOM.moving_mask.numpy().astype(np.int16)}
     request = pipe.finish(pipe.client.request("evaluate", fields, arrays))
     assert request.state == "finished", request.message + request.details
     metrics = request.reply.fields["metrics"]
@@ -275,7 +310,7 @@ def test_after_a_cancel_the_next_registration_is_as_if_nothing_had_been(pipe, re
     pipe.client.cancel(request)
     pipe.finish(request)
     again = pipe.finish(pipe.client.request("register", *pair()))
-    np.testing.assert_array_equal(again.reply.arrays["forward"], registered[0].reply.arrays["forward"])
+    np.testing.assert_array_equal(again.seen.arrays["forward"], registered[0].seen.arrays["forward"])
 
 
 def test_a_cancel_that_comes_too_late_or_to_nobody_changes_nothing(pipe):
@@ -323,7 +358,7 @@ def test_the_worker_itself_refuses_what_does_not_fit_beside_a_registration(pipe)
 
 
 def test_short_questions_may_queue(pipe, registered):
-    given = {"transform": registered[0].reply.arrays["transform"]}
+    given = {"transform": registered[0].seen.arrays["transform"]}
     asked = [pipe.client.request("map_points", {}, {"points": np.full((1, 3), float(n)), **given}) for n in range(5)]
     assert [pipe.finish(request).state for request in asked] == ["finished"] * 5
 
@@ -365,7 +400,7 @@ def test_bad_input_is_refused_in_a_sentence(pipe, changes, arrays, words):
 
 
 def test_an_unknown_request_a_damaged_transform_and_a_missing_array_are_refused(pipe, registered):
-    points, transform = np.zeros((1, 3)), registered[0].reply.arrays["transform"]
+    points, transform = np.zeros((1, 3)), registered[0].seen.arrays["transform"]
     for kind, fields, arrays, words in (
             ("dance", {}, {}, "Unknown request 'dance'"),
             ("map_points", {}, {"points": points, "transform": np.zeros(9, np.uint8)}, "not a NePhi transform"),
@@ -399,7 +434,7 @@ def test_running_out_of_memory_is_told_as_such_and_the_worker_lives_on(pipe, reg
     used = int(Path(f"/proc/{pipe.process.pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (used + (150 << 20), resource.RLIM_INFINITY))
     request = pipe.finish(pipe.client.request("maps", {"grid_spacing": 0.1},
-                                              {"transform": registered[0].reply.arrays["transform"]}))
+                                              {"transform": registered[0].seen.arrays["transform"]}))
     resource.prlimit(pipe.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert (request.state, request.failure) == ("failed", "memory"), request.message + request.details
     assert "memory" in request.message
@@ -498,7 +533,7 @@ def test_displacements_to_start_from_are_part_of_the_result_both_ways(pipe):
     arrays["initial_displacement"] = truth.forward.displacement_on(grid).numpy()
     request = pipe.finish(pipe.client.request("register", fields, arrays))
     assert request.state == "finished", request.message
-    result = Transform.from_bytes(request.reply.arrays["transform"].tobytes())
+    result = Transform.from_bytes(request.seen.arrays["transform"].tobytes())
     moved = truth.forward.map(PHANTOM.landmarks_fixed.double())
     assert (result.forward.map(PHANTOM.landmarks_fixed.double()) - moved).norm(dim=1).max() < 0.5
     assert (result.inverse.map(moved) - PHANTOM.landmarks_fixed).norm(dim=1).max() < 0.5

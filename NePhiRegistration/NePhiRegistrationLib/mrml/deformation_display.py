@@ -8,10 +8,10 @@ import numpy as np
 import slicer
 import vtk
 
+from .deformation_nodes import deformation
 from .node_geometry import ijk_to_ras, vtk_matrix
 from .slab_writing import empty
 from .slabs import Gradual, fill_slabs
-from .transform_nodes import grid_transform
 from .volume_nodes import add_display, checked_kind, copy_display, place, read_volume_gradually
 from .vtk_images import image_array, volume_matrix
 
@@ -96,21 +96,15 @@ def hide_deformation(transform: Any) -> None:
 
 
 def _side(transform: Any) -> float:
-    """The longest side (mm) of the displacement grid of a transform; 250 where there is none."""
-    field = grid_transform(transform)
-    if field is None:
-        return 250.0
-    grid = field.GetDisplacementGrid()
-    return max(n * step for n, step in zip(grid.GetDimensions(), grid.GetSpacing()))
+    """The longest side (mm) of the grid of a deformation; 250 where there is none."""
+    found = deformation(transform)
+    return 250.0 if found is None else found.side
 
 
 def _displacement_colors(transform: Any) -> vtk.vtkColorTransferFunction:
     """Yellow where little moves, red where most does."""
-    field = grid_transform(transform)
-    largest = 10.0
-    if field is not None:
-        vectors = image_array(field.GetDisplacementGrid())[::2, ::2, ::2]
-        largest = float(np.sqrt((vectors.astype(np.float32) ** 2).sum(-1)).max()) or 1.0
+    found = deformation(transform)
+    largest = 10.0 if found is None else found.largest or 1.0
     colors = vtk.vtkColorTransferFunction()
     for part, color in ((0.0, (1.0, 1.0, 0.6)), (0.5, (1.0, 0.7, 0.1)), (1.0, (0.9, 0.1, 0.1))):
         colors.AddRGBPoint(part * largest, *color)

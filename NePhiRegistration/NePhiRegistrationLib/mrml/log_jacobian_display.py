@@ -11,8 +11,9 @@ from typing import Any, Optional
 
 import numpy as np
 import slicer
+import vtk
 
-from .volume_nodes import write_volume
+from .volume_nodes import add_display, write_image, write_volume
 
 FULL = math.log(2.0)
 """The |log J| of full colour: volume halved or doubled. Beyond it the colour only darkens."""
@@ -26,7 +27,14 @@ THRESHOLD = 0.05
 FOLD_COLOR = (1.0, 210 / 255, 0.0)
 """Yellow, as in the engine's report: a colour that the scale does not have."""
 
+OUTLIERS = 200
+"""One in so many values may lie beyond the scale: a few extreme ones would leave no colour to all others."""
+
+SAMPLES = 1 << 20  # about so many values tell the scale
+
 ROLE = "NePhi.ColorsOf"  # marks a colour table as ours
+EVERYWHERE = "NePhi.Everywhere"  # the reference from a log-Jacobian to the hidden volume with its other image
+_EXTENT = "NePhi.Extent"
 _THRESHOLD = "NePhi.Threshold"
 _COLORS = 256  # what the display pipeline resolves
 _LIMITS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.5)  # ends of the scale; few, so that live updates do not flicker
@@ -43,8 +51,44 @@ def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> None:
         geometry: LPS mm.
     """
     values = cleaned(array)
+    node.SetAttribute(_EXTENT, None)
     write_volume(node, values, geometry)
     show_scale(node, scale_end(largest(values)))
+
+
+def write_images(node: Any, limited: vtk.vtkImageData, whole: vtk.vtkImageData, geometry: dict, end: float) -> None:
+    """As :func:`write_log_jacobian`, for cleaned values in images, which become the node's own.
+
+    Args:
+        limited: 0 where nothing was compared; this is shown.
+        whole: for :func:`show_everywhere`; it stays in a hidden volume that is not saved with the scene.
+        end: of the scale.
+    """
+    add_display(node)
+    node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
+    node.SetAttribute(_EXTENT, None if limited is whole else "compared")
+    if limited is not whole:
+        _other(node).SetAndObserveImageData(whole)
+    write_image(node, limited, geometry)
+    show_scale(node, end)
+
+
+def shows_everywhere(node: Any) -> Optional[bool]:
+    """Whether a log-Jacobian is shown where nothing was compared too; None where there is no choice, as in a scene that
+    was saved."""
+    extent = node.GetAttribute(_EXTENT)
+    return None if extent is None or node.GetNodeReference(EVERYWHERE) is None else extent == "everywhere"
+
+
+def show_everywhere(node: Any, everywhere: bool) -> None:
+    """Show a log-Jacobian everywhere, or only where images were compared; nothing happens without a choice."""
+    if shows_everywhere(node) in (None, everywhere):
+        return
+    other = node.GetNodeReference(EVERYWHERE)
+    shown, hidden = node.GetImageData(), other.GetImageData()
+    node.SetAttribute(_EXTENT, "everywhere" if everywhere else "compared")
+    other.SetAndObserveImageData(shown)
+    node.SetAndObserveImageData(hidden)
 
 
 def cleaned(array: np.ndarray) -> np.ndarray:
@@ -54,10 +98,16 @@ def cleaned(array: np.ndarray) -> np.ndarray:
     return np.maximum(values, np.float32(FOLD), out=values)
 
 
-def largest(values: np.ndarray) -> float:
-    """The largest absolute value of cleaned log-Jacobians, folds apart."""
-    regular = values > FOLD + 1e-3
-    return max(float(values.max(where=regular, initial=0)), -float(values.min(where=regular, initial=0)))
+def largest(values: np.ndarray, compared: Optional[np.ndarray] = None) -> float:
+    """The absolute value that all but one in :data:`OUTLIERS` of cleaned log-Jacobians keep, folds apart.
+
+    Args:
+        compared: (k, j, i) bool, where they count.
+    """
+    every = (slice(None, None, max(1, int((values.size / SAMPLES) ** (1 / 3)))),) * values.ndim
+    values = values[every]
+    regular = values > FOLD + 1e-3 if compared is None else (values > FOLD + 1e-3) & compared[every]
+    return float(np.quantile(np.abs(values[regular]), 1 - 1 / OUTLIERS)) if regular.any() else 0.0
 
 
 def scale_end(value: float) -> float:
@@ -112,6 +162,19 @@ def show_scale(node: Any, limit: float, threshold: Optional[float] = None) -> No
     display.SetInterpolate(True)  # a fold is far below the scale: it grows by less than a voxel and is easier to find
     display.SetAndObserveColorNodeID(table.GetID())
     display.EndModify(modified)
+
+
+def _other(node: Any) -> Any:
+    """The hidden volume beside a log-Jacobian, made on first use."""
+    other = node.GetNodeReference(EVERYWHERE)
+    if other is None:
+        other = slicer.vtkMRMLScalarVolumeNode()
+        other.SetName(f"{node.GetName()} everywhere")
+        other.SetHideFromEditors(True)
+        other.SetSaveWithScene(False)
+        node.GetScene().AddNode(other)
+        node.SetNodeReferenceID(EVERYWHERE, other.GetID())
+    return other
 
 
 def _is_ours(color: Any) -> bool:

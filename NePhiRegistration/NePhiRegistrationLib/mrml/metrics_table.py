@@ -129,7 +129,21 @@ def _labels(metrics: dict) -> list[Optional[Row]]:
               for label, value in (dice.get("per_label") or {}).items()]
     found += [_row("Surface distance, mean", "forward", distance.get("mean"), "mm"),
               _row("Surface distance, 95 % Hausdorff", "forward", distance.get("hd95"), "mm")]
+    for label, segment in (metrics.get("segments") or {}).items():
+        surface = (distance.get("per_label") or {}).get(label) or {}
+        found += _segment(names.get(str(label), label), segment, surface)
     return found
+
+
+def _segment(name: str, segment: dict, surface: dict) -> list[Optional[Row]]:
+    """All that is known of one segment beside its Dice."""
+    volume, change, center = segment["volume_ml"], segment["jacobian"], segment["centroid_mm"]
+    titles = {"mean": "mean", "p05": "5th percentile", "median": "median", "p95": "95th percentile"}
+    return [*(_row(f"{name}: surface distance, {title}", "forward", surface.get(key), "mm")
+              for key, title in (("mean", "mean"), ("hd95", "95 % Hausdorff"))),
+            *(_row(f"{name}: volume, {key}", "", volume.get(key), "ml") for key in ("fixed", "moving", "warped")),
+            *(_row(f"{name}: Jacobian, {title}", "forward", change.get(key), "") for key, title in titles.items()),
+            *(_row(f"{name}: centroid shift, {key}", "forward", center.get(key), "mm") for key in ("before", "after"))]
 
 
 def _regularity(metrics: dict) -> list[Optional[Row]]:

@@ -11,18 +11,9 @@ import numpy as np
 import vtk
 from vtk.util import numpy_support
 
-from . import log_jacobian_display, transform_nodes, volume_nodes
-from .node_geometry import FLIP
+from . import log_jacobian_display, volume_nodes
 from .slabs import Gradual, fill_slabs
 from .vtk_images import image_array
-
-
-def write_displacement(node: Any, displacement: np.ndarray, geometry: dict) -> Gradual[None]:
-    """See :func:`transform_nodes.write_displacement`."""
-    flip = FLIP.astype(np.float32)
-    image = empty(displacement.shape[:3], 3, np.float32)
-    yield from fill_slabs(image_array(image), lambda part: displacement[part] * flip)
-    transform_nodes.write_field(node, image, geometry)
 
 
 def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[Any] = None) -> Gradual[None]:
@@ -32,20 +23,19 @@ def write_volume(node: Any, array: np.ndarray, geometry: dict, like: Optional[An
     volume_nodes.write_image(node, image, geometry, like)
 
 
-def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict) -> Gradual[None]:
+def write_log_jacobian(node: Any, array: np.ndarray, geometry: dict, compared: Optional[np.ndarray] = None
+                       ) -> Gradual[None]:
     """See :func:`log_jacobian_display.write_log_jacobian`."""
-    image, found = empty(array.shape, 1, np.float32), [0.0]
-
-    def clean(part: slice) -> np.ndarray:
-        values = log_jacobian_display.cleaned(array[part])
-        found.append(log_jacobian_display.largest(values))
-        return values
-
-    yield from fill_slabs(image_array(image), clean)
-    volume_nodes.add_display(node)
-    node.GetDisplayNode().SetAutoWindowLevel(False)  # its own range follows, and nobody shall look for another
-    volume_nodes.write_image(node, image, geometry)
-    log_jacobian_display.show_scale(node, log_jacobian_display.scale_end(max(found)))
+    whole, limited = empty(array.shape, 1, np.float32), empty(array.shape, 1, np.float32)
+    yield from fill_slabs(image_array(whole), lambda part: log_jacobian_display.cleaned(array[part]))
+    values = image_array(whole)
+    if compared is None:
+        limited = whole
+    else:
+        yield from fill_slabs(image_array(limited), lambda part: np.where(compared[part], values[part], 0))
+    end = log_jacobian_display.scale_end(log_jacobian_display.largest(values, compared))
+    yield
+    log_jacobian_display.write_images(node, limited, whole, geometry, end)
 
 
 def empty(shape: tuple, components: int, kind: Any) -> vtk.vtkImageData:

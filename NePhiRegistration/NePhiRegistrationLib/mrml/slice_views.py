@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
+import numpy as np
 import slicer
+
+from . import view_fitting
 
 LAYOUT = 7411
 """The number of the layout fixed | warped | overlay; any that no other module uses."""
@@ -21,6 +24,7 @@ _VIEW = """<item><view class="vtkMRMLSliceNode" singletontag="{tag}">
 </view></item>"""
 _LABELS, _SHADES = ("F", "W", "O"), ("#4C78A8", "#E0803C", "#6B8E4E")
 
+
 def composites(scene: Any, names: Optional[Sequence[str]] = None) -> list[Any]:
     """The slice composite nodes of a scene; with ``names`` those of these layout names, in their order."""
     nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene)
@@ -28,6 +32,14 @@ def composites(scene: Any, names: Optional[Sequence[str]] = None) -> list[Any]:
         return [node for node in nodes if node.GetLayoutName() not in COMPARED]
     by_name = {node.GetLayoutName(): node for node in nodes}
     return [by_name[name] for name in names if name in by_name]
+
+
+def in_layout(views: Sequence[Any]) -> list[Any]:
+    """Those of some composite nodes whose views the layout shows; all of them where nobody says."""
+    hidden = {node.GetLayoutName() for node in view_fitting.slice_nodes(views[0].GetScene())
+              if not node.IsMappedInLayout()} if views else set()
+    shown = [view for view in views if view.GetLayoutName() not in hidden]
+    return shown or list(views)
 
 
 def show_layers(views: Sequence[Any], background: Any, foreground: Any = None, opacity: float = 0.5) -> None:
@@ -64,19 +76,29 @@ def set_opacity(views: Sequence[Any], opacity: float) -> None:
 
 
 def show_comparison(scene: Any, fixed: Any, warped: Any, opacity: float = 0.5, orientation: str = "Axial") -> int:
-    """Switch to three linked slice views: fixed, warped, and one over the other.
+    """Switch to three linked slice views: fixed, warped, and one over the other, at the slice that the user's own views
+    show, fitted to the fixed volume; call :func:`fit_comparison` again when the window has given them their sizes.
 
     Returns:
         The layout that was shown before, for :func:`leave_comparison`.
     """
     layout = layout_node(scene)
     before = layout.GetViewArrangement()
+    own = [node for node in view_fitting.slice_nodes(scene) if node.GetLayoutName() not in COMPARED]
+    at = view_fitting.position(own, orientation)
     register_layout(layout, orientation)
     layout.SetViewArrangement(LAYOUT)
     for view, (back, front) in zip(composites(scene, COMPARED), ((fixed, None), (warped, None), (fixed, warped))):
         show_layers([view], back, front, opacity)
         view.SetLinkedControl(True)
+    fit_comparison(scene, fixed, at)
     return before
+
+
+def fit_comparison(scene: Any, volume: Any, at: Optional[np.ndarray] = None) -> None:
+    """Fit the three views to a volume; see :func:`view_fitting.fit`."""
+    if volume is not None and volume.GetImageData() is not None:
+        view_fitting.fit(view_fitting.slice_nodes(scene, COMPARED), volume, at)
 
 
 def leave_comparison(scene: Any, before: Optional[int]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import slicer
 
-from . import log_jacobian_display, protected_images, transform_archive, transform_nodes
+from . import comparison_volumes, log_jacobian_display, protected_images, transform_archive, transform_nodes
 
 
 class Snapshot:
@@ -61,12 +61,12 @@ class Snapshot:
 
 
 def helpers(node: Any) -> list[Any]:
-    """The nodes that exist only for this one: its displays, its colour table and its archive."""
+    """The nodes that exist only for this one: its displays, its colour tables and its archive."""
     displays = _displays(node)
     colors = [display.GetColorNode() for display in displays if display.IsA("vtkMRMLVolumeDisplayNode")]
     own = [color for color in colors if color is not None and color.GetAttribute(log_jacobian_display.ROLE) is not None]
-    archived = node.GetNodeReference(transform_archive.ROLE)
-    return [*displays, *own, *([] if archived is None else [archived])]
+    referred = [node.GetNodeReference(role) for role in (transform_archive.ROLE, comparison_volumes.COLORS)]
+    return [*displays, *own, *(other for other in referred if other is not None)]
 
 
 def remove(node: Any) -> None:
@@ -94,10 +94,12 @@ def _image(node: Any) -> Optional[Any]:
 
 
 def _displays(node: Any) -> list[Any]:
+    """Its display nodes, and the hidden volume beside a log-Jacobian."""
     if not node.IsA("vtkMRMLDisplayableNode"):
         return []
     displays = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-    return [display for display in displays if display is not None]
+    return [display for display in [*displays, node.GetNodeReference(log_jacobian_display.EVERYWHERE)]
+            if display is not None]
 
 
 def _references(node: Any) -> dict[str, list[str]]:

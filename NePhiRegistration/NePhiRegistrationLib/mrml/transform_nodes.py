@@ -10,6 +10,7 @@ import vtk
 
 from ..i18n import tr as _
 from . import protected_images
+from .deformation_nodes import deformation, scaled
 from .node_error import NodeError
 from .node_geometry import FLIP, geometry_from, ijk_to_ras, numpy_matrix, same_geometry, to_lps, vtk_matrix
 from .slabs import SLAB, Gradual, fill_slabs
@@ -77,18 +78,20 @@ def grid_geometry(transform: Any) -> dict:
 
 
 def scale_field(node: Any, source: Any, percent: float) -> None:
-    """Make a node hold a part of another node's displacement field: 0 is no change and 100 the whole.
+    """Make a node hold a part of another node's deformation: 0 is no change and 100 the whole.
 
-    The node shares the field's memory and is not saved with the scene. Call it again when the field was replaced.
+    The node is not saved with the scene, and may share the memory of a displacement field. Call it again when that was
+    replaced.
 
     Raises:
-        NodeError: the source holds no displacement field.
+        NodeError: the source holds no deformation.
     """
-    field = _field(source)
-    part = _oriented_grid(field.GetDisplacementGrid(), field.GetGridDirectionMatrix())
-    part.SetDisplacementScale(percent / 100.0 * field.GetDisplacementScale())
+    found = deformation(source)
+    if found is None:
+        raise NodeError(_("The transform '{name}' does not hold a deformation; choose a transform made by "
+                          "NePhi.").format(name=source.GetName()))
     node.SetSaveWithScene(False)
-    node.SetAndObserveTransformFromParent(part)
+    node.SetAndObserveTransformFromParent(scaled(found, percent / 100.0))
 
 
 def read_initial(node: Any, moving: Any = None) -> Optional[np.ndarray]:
@@ -179,14 +182,6 @@ def above(transform: Any, node: Any) -> bool:
     while parent is not None and parent is not transform:
         parent = parent.GetParentTransformNode()
     return parent is not None
-
-
-def _field(node: Any) -> Any:
-    transform = grid_transform(node)
-    if transform is None:
-        raise NodeError(_("The transform '{name}' does not hold a displacement field; choose a transform made by "
-                          "NePhi.").format(name=node.GetName()))
-    return transform
 
 
 def _can_be_overwritten(transform: Any, geometry: dict) -> bool:

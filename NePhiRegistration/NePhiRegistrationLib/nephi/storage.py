@@ -84,6 +84,21 @@ def staged_folder(path: PathLike) -> Iterator[Path]:
             raise _unwritable(path, error) from error
 
 
+def made_folder(path: PathLike) -> Path:
+    """A folder, made with those above it if it is not there.
+
+    Raises:
+        InputError: it cannot be made, or is a file.
+    """
+    path = Path(path)
+    _existing(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
 @contextlib.contextmanager
 def locked(folder: PathLike, what: str) -> Iterator[None]:
     """Keep others that ask for the same out of a folder, which is made if it is not there; a process that dies lets go.

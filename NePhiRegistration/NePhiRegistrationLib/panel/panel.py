@@ -13,6 +13,8 @@ from ..mrml import metrics_table, transform_archive
 from ..session.choices import check_outputs
 from ..session.task import Task
 from . import preset_files
+from .doubts_section import DoubtsSection
+from .landmarks_section import LandmarksSection
 from .metrics_section import MetricsSection
 from .node_watch import NodeWatch
 from .options_form import OptionsForm
@@ -20,6 +22,7 @@ from .review_section import ReviewSection
 from .run_button import inputs, outputs
 from .run_section import RunSection
 from .segment_choice import SegmentChoice
+from .steady_width import SteadyWidth
 from .torch_offer import TorchOffer
 
 logger = logging.getLogger(__name__)
@@ -45,14 +48,19 @@ class Panel:
                          self._segments("movingExclude", "movingExcludeSegment", ui.movingExcludeSegmentComboBox)]
         self.options = OptionsForm(ui, parameters)
         self.torch = TorchOffer(ui, self.onTorch, self._say)
-        self.run = RunSection(ui, self.start, self.resume, parameters, self.torch.obstacle)
+        self.run = RunSection(ui, (self.start, self.resume, self.pull), parameters, self.torch.obstacle, self._pulls,
+                              self._outdated)
         self.run.progressed.connect(self.onProgressed)
+        self.run.shown.connect(self.onShown)
         self.run.finished.connect(self.onFinished)
         self.run.failed.connect(self.onFailed)
         ui.batchRowButton.connect("clicked()", self.onBatchRow)
         self.inputs = NodeWatch(self.run.outdate)
         self.review = ReviewSection(ui, parameters, self._say)
+        self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
+        self.doubts = DoubtsSection(ui, self._table)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
+        self.width = SteadyWidth(ui)
         self._result = False  # whether the logic has one; a transform node may have its own beside
         self._update_numbers()
         if preset_files.problems():
@@ -71,7 +79,7 @@ class Panel:
         if parameters is None:
             return
         self.inputs.follow(getattr(parameters, side + kind) for side in ("fixed", "moving")
-                           for kind in ("Volume", "Mask", "Exclude", "Landmarks", "Labels"))
+                           for kind in ("Volume", "Mask", "Exclude", "Labels"))
         combo = self._ui.presetComboBox
         if combo.currentData != parameters.preset:
             before = combo.blockSignals(True)
@@ -82,13 +90,19 @@ class Panel:
             choice.update()
         self.options.update()
         self.review.update()
+        self.landmarks.update()
+        self.doubts.update()
         self._update_numbers()
         self.run.changed()
+        self.landmarks.update(self.run.can_pull)
 
     def forget(self) -> None:
         """The scene is gone."""
         self.inputs.follow(())
         self.run.forget()
+        self.landmarks.close()
+        self.landmarks.update(False)
+        self.doubts.update()
         self.review.forget()
         self.numbers.show([], None)
         self._result = False
@@ -97,8 +111,10 @@ class Panel:
     def close(self) -> None:
         """The panel goes: end what runs by itself."""
         self._closed = True
+        self.width.close()
         self.run.close()
         self.inputs.follow(())
+        self.landmarks.close()
         self.review.close()
 
     def onPreset(self, _index: int) -> None:
@@ -133,18 +149,49 @@ class Panel:
         return self._logic.startFrom(self._parameters())
 
     def resume(self, iterations: int) -> Task:
-        """Go on from the last result."""
-        return self._logic.resume(iterations, outputs(self._parameters()))
+        """Go on from the last result: to the landmarks that guide it when they have changed, or for more iterations."""
+        if self._pulls():
+            return self.pull()
+        chosen = inputs(self._parameters())
+        return self._logic.resume(iterations, outputs(self._parameters()),
+                                  (chosen.landmarksFixed, chosen.landmarksMoving))
+
+    def pull(self) -> Task:
+        """Take the last result to the landmarks."""
+        parameters = self._parameters()
+        return self._logic.pull(parameters.fixedLandmarks, parameters.movingLandmarks, outputs(parameters))
+
+    def _pulls(self) -> int:
+        """How many pairs of landmarks Continue takes as guidance."""
+        guides = self._parameters() is not None and self._parameters().guideByLandmarks
+        return self.landmarks.count if guides and self.landmarks.news else 0
+
+    def _outdated(self) -> bool:
+        """Whether landmarks have changed that only judge the result."""
+        return self.landmarks.news and not self._parameters().guideByLandmarks
+
+    def onLandmarks(self) -> None:
+        """A landmark was placed, moved or removed."""
+        self.run.changed()
+        self.landmarks.update(self.run.can_pull)
 
     def onProgressed(self, task: Task) -> None:
         """Choose the outputs as they are made, and let the views follow them."""
         self._choose_outputs(task.outputs)
-        self.review.follow()
+        if task.transform is None:
+            self.review.follow()
+
+    def onShown(self, task: Task) -> None:
+        """Show the result while it is measured."""
+        self._choose_outputs(task.outputs)
+        self.review.result()
 
     def onFinished(self, task: Task) -> None:
         """Show the numbers and the result."""
         self._choose_outputs(task.outputs)
         self.numbers.show(metrics_table.rows(task.report or {}), task.histogram)
+        self.landmarks.result()
+        self.doubts.update()
         self._result = True
         self._update_numbers()
         self.review.result()
@@ -175,6 +222,10 @@ class Panel:
             self.numbers.show_table(parameters.metricsTable)
         chosen = self._forward()
         self.numbers.allow_saving(self._result if chosen is None else transform_archive.present(chosen))
+
+    def _table(self) -> Any:
+        parameters = self._parameters()
+        return parameters.metricsTable if parameters is not None else None
 
     def _forward(self) -> Any:
         parameters = self._parameters()

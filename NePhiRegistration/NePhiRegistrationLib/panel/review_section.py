@@ -18,6 +18,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..mrml import comparison_volumes, deformation_display, log_jacobian_display, slice_views, snapshot, transform_nodes
+from ..mrml.deformation_nodes import deformation
 from ..mrml.slabs import Gradual
 from ..session.event_loop import EventLoopQueue
 from .layout_watch import LayoutWatch
@@ -28,6 +29,7 @@ OVERLAY, CHECKERBOARD, DIFFERENCE, FLICKER, REVEAL = "overlay", "checkerboard", 
 MIXED = (CHECKERBOARD, DIFFERENCE)
 NOTHING, GRID, ARROWS = "nothing", "grid", "arrows"
 FLICKER_INTERVAL = 500  # ms
+SETTLED = 200  # ms until a new layout has its sizes
 FOLLOW_INTERVAL = 1.0  # s between two pictures of a running task that have to be made anew
 ONLY_FOLDS = 1e3  # a threshold that only the colour of folds survives
 OWN = {"moving": "vtkMRMLScalarVolumeNode", "part": "vtkMRMLTransformNode", "mixed": "vtkMRMLScalarVolumeNode"}
@@ -46,6 +48,7 @@ class ReviewSection:
         self._ui, self._parameters, self._say = ui, parameters, say
         self._own: dict[str, Any] = {}
         self._layout = LayoutWatch(self.onLayoutChanged)
+        self._fitted: Any = None  # the volume that the three views were fitted to
         self._layout_before: Optional[int] = None  # what to go back to from the three views
         self._reveal: Any = None
         self._running = False
@@ -61,6 +64,7 @@ class ReviewSection:
         ui.checkerSpinBox.connect("valueChanged(int)", lambda _value: self.show())
         ui.jacobianCheckBox.connect("toggled(bool)", lambda _checked: self.show())
         ui.amountSlider.connect("valueChanged(double)", lambda _value: self.show())
+        ui.everywhereCheckBox.connect("toggled(bool)", self.onEverywhere)
         ui.layoutComboBox.connect("currentIndexChanged(int)", self.onLayout)
         ui.drawComboBox.connect("currentIndexChanged(int)", lambda _index: self.draw())
         ui.opacitySlider.connect("valueChanged(double)", self.onOpacity)
@@ -70,10 +74,10 @@ class ReviewSection:
 
     @property
     def forward(self) -> Any:
-        """The forward transform node when it holds a field, else None."""
+        """The forward transform node when it holds a deformation, else None."""
         parameters = self._parameters()
         node = parameters.forwardTransform if parameters is not None else None
-        return node if node is not None and transform_nodes.grid_transform(node) is not None else None
+        return node if node is not None and deformation(node) is not None else None
 
     def update(self) -> None:
         """Allow what there is something to show for."""
@@ -87,7 +91,12 @@ class ReviewSection:
         ui.layoutComboBox.enabled = shown or self._layout.compares
         ui.opacitySlider.enabled = shown and (comparing in (OVERLAY, REVEAL) or ui.jacobianCheckBox.checked)
         ui.checkerSpinBox.enabled = shown and comparing == CHECKERBOARD
-        ui.jacobianGroupBox.enabled = self._jacobian() is not None
+        jacobian = self._jacobian()
+        ui.jacobianGroupBox.enabled = jacobian is not None
+        everywhere = None if jacobian is None else log_jacobian_display.shows_everywhere(jacobian)
+        ui.everywhereCheckBox.enabled = everywhere is not None
+        with _quiet(ui.everywhereCheckBox):
+            ui.everywhereCheckBox.checked = bool(everywhere)
         ui.deformationGroupBox.enabled = self.forward is not None
         if self._to_draw() is not self._drawn:
             self.draw()
@@ -177,6 +186,11 @@ class ReviewSection:
         """The user moved the slider."""
         slice_views.set_opacity(self._views(), opacity)
 
+    def onEverywhere(self, everywhere: bool) -> None:
+        """The user wants to see the Jacobian outside of what was compared too, or no more."""
+        if self._jacobian() is not None:
+            log_jacobian_display.show_everywhere(self._jacobian(), everywhere)
+
     def onFlicker(self) -> None:
         """Show the other of the two volumes."""
         views = self._views()
@@ -193,7 +207,7 @@ class ReviewSection:
 
     def onLayoutChanged(self) -> None:
         """The user, a script or an opened scene changed to the three views or away from them."""
-        self._layout_before = None
+        self._layout_before = self._fitted = None
         self.show()
 
     def _enter_comparison(self) -> None:
@@ -201,11 +215,25 @@ class ReviewSection:
         self._layout_before = slice_views.show_comparison(slicer.mrmlScene, self._parameters().fixedVolume, None,
                                                      self._ui.opacitySlider.value)
 
+        self._fit()
+
+    def _fit(self) -> None:
+        """Fit the three views to the fixed volume, now and once the window has given them their sizes."""
+        self._fitted = self._parameters().fixedVolume
+        slice_views.fit_comparison(slicer.mrmlScene, self._fitted)
+        for wait in (0, SETTLED):
+            qt.QTimer.singleShot(wait, self._fit_again)
+
+    def _fit_again(self) -> None:
+        parameters = self._parameters()
+        if self._layout.compares and parameters is not None and parameters.fixedVolume is self._fitted:
+            slice_views.fit_comparison(slicer.mrmlScene, self._fitted)
+
     def _leave_comparison(self) -> None:
         if self._layout.compares:
             self._layout.compares = False
             slice_views.leave_comparison(slicer.mrmlScene, self._layout_before)
-        self._layout_before = None
+        self._layout_before = self._fitted = None
 
     def _fill(self) -> None:
         ui = self._ui
@@ -239,7 +267,7 @@ class ReviewSection:
     def _mix(self, node: Any, fixed: Any, warped: Any) -> Gradual[None]:
         if self._ui.compareComboBox.currentData == CHECKERBOARD:
             return comparison_volumes.write_checkerboard(node, fixed, warped, self._ui.checkerSpinBox.value)
-        return comparison_volumes.write_difference(node, fixed, warped)
+        return comparison_volumes.write_difference(node, fixed, warped, self._parameters().movingVolume, self.forward)
 
     def _while_there(self, steps: Gradual[None], nodes: tuple) -> Gradual[None]:
         """Steps that are given up when one of the nodes or of our own leaves the scene meanwhile."""
@@ -253,6 +281,8 @@ class ReviewSection:
         ui, log_jacobian = self._ui, self._jacobian()
         if self._layout.compares:
             self._put_side_by_side(fixed, warped)
+            if fixed is not self._fitted:
+                self._fit()
         if log_jacobian is not None:
             if ui.jacobianCheckBox.checked:
                 slice_views.overlay_jacobian(self._views(), fixed, log_jacobian, ui.opacitySlider.value)
@@ -264,9 +294,11 @@ class ReviewSection:
             slice_views.show_layers([view], volume)
 
     def _views(self) -> list[Any]:
-        """The composite nodes that show the comparison: the third of three, or all of the user's own layout."""
+        """The composite nodes that show the comparison: the third of three, or all of the user's own layout. While a
+        task runs, only those that are seen: drawing through its previews takes time."""
         scene = slicer.mrmlScene
-        return slice_views.composites(scene, slice_views.COMPARED[2:] if self._layout.compares else None)
+        views = slice_views.composites(scene, slice_views.COMPARED[2:] if self._layout.compares else None)
+        return slice_views.in_layout(views) if self._running else views
 
     def _warped(self, parameters: Any) -> Gradual[Any]:
         """The volume that shows the moving volume carried over: the output itself, or one of our own."""

@@ -22,6 +22,7 @@ class Situation:
         unchanged: whether nothing was chosen anew since the task finished.
         iterations: how many Continue adds.
         keeping: whether a task that is being stopped shall fill the outputs.
+        guides: how many pairs of landmarks Continue takes as guidance, instead of iterations.
     """
 
     missing: Optional[str]
@@ -29,6 +30,7 @@ class Situation:
     unchanged: bool = False
     iterations: int = 0
     keeping: bool = False
+    guides: int = 0
 
     @property
     def busy(self) -> bool:
@@ -61,6 +63,10 @@ def buttons(situation: Situation) -> Buttons:
     if situation.state == "running":
         return Buttons(_("Cancel"), _("Stop and restore the scene."), second=_("Stop and keep result"),
                        secondTip=_("Stop and fill the outputs with the current result."))
+    if situation.can_continue and situation.guides:
+        return Buttons(_("Continue"), _("Pull the result to {count} pairs of landmarks; elsewhere it stays as it is."
+                                        ).format(count=situation.guides),
+                       second=_("Start over"), secondTip=_("Register again from scratch."))
     if situation.can_continue:
         return Buttons(_("Continue"), _("Refine the result with {count} more iterations at the finest level.").format(
             count=situation.iterations), second=_("Start over"), secondTip=_("Register again from scratch."))
@@ -107,7 +113,8 @@ def outputs(parameters: Any) -> Outputs:
 
 
 def fingerprint(parameters: Any) -> tuple:
-    """What a registration depends on: while it stays the same, the result can be continued."""
-    chosen = [getattr(inputs(parameters), name) for name in Inputs.names()]
+    """What a registration depends on: while it stays the same, the result can be continued, also to other landmarks."""
+    chosen = [getattr(inputs(parameters), name) for name in Inputs.names()
+              if not name.startswith(("landmarks", "guide"))]
     return (*(node.GetID() if hasattr(node, "GetID") else node for node in chosen), parameters.preset,
             parameters.options, parameters.gridSpacing)

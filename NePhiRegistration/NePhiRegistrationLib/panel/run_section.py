@@ -27,20 +27,23 @@ class RunSection:
 
     Args:
         ui: the widgets of the .ui file.
-        start, resume: begin a task, from the beginning or for more iterations, and return it; they raise ValueError or
-            RuntimeError with one sentence.
+        begin: begin a task, from the beginning, for more iterations, or to the landmarks, and return it; they raise
+            ValueError or RuntimeError with one sentence.
         parameters: gives the parameter node, or None while there is none.
         obstacle: gives a sentence when nothing can be registered at all (no torch), else None.
+        guides: gives the number of landmark pairs that Continue takes as guidance.
+        outdated: whether what judges the result has changed since.
 
     Attributes:
-        progressed, finished, failed: signals with the task, when its news are shown here.
+        progressed, shown, finished, failed: signals with the task, when its news are shown here.
     """
 
-    def __init__(self, ui: Any, start: Callable[[], Task], resume: Callable[[int], Task],
-                 parameters: Callable[[], Any], obstacle: Callable[[], Optional[str]]) -> None:
-        self._ui, self._start, self._resume = ui, start, resume
-        self._parameters, self._obstacle = parameters, obstacle
-        self.progressed, self.finished, self.failed = Signal(), Signal(), Signal()
+    def __init__(self, ui: Any, begin: tuple[Callable[[], Task], Callable[[int], Task], Callable[[], Task]],
+                 parameters: Callable[[], Any], obstacle: Callable[[], Optional[str]], guides: Callable[[], int],
+                 outdated: Callable[[], bool]) -> None:
+        self._ui, (self._start, self._resume, self._pull) = ui, begin
+        self._parameters, self._obstacle, self._guides, self._outdated = parameters, obstacle, guides, outdated
+        self.progressed, self.shown, self.finished, self.failed = Signal(), Signal(), Signal(), Signal()
         self._task: Optional[Task] = None
         self._keeping = False
         self._message = ""
@@ -58,7 +61,15 @@ class RunSection:
             return Situation(_("There is no scene."))
         state = self._task.state if self._task is not None else "idle"
         return Situation(self._obstacle() or missing(parameters), state,
-                         self._registered == fingerprint(parameters), parameters.continueIterations, self._keeping)
+                         self._registered == fingerprint(parameters) and not self._outdated(),
+                         parameters.continueIterations, self._keeping, self._guides())
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether there is a result of the chosen inputs that can be taken to landmarks."""
+        parameters = self._parameters()
+        there = self._task is not None and self._task.state == "finished" and self._obstacle() is None
+        return there and parameters is not None and self._registered == fingerprint(parameters)
 
     @property
     def _busy(self) -> bool:
@@ -96,6 +107,11 @@ class RunSection:
             self._begin(lambda: self._resume(situation.iterations))
         elif situation.missing is None:
             self._begin(self._start)
+
+    def pull(self) -> None:
+        """The landmarks' own button was pressed."""
+        if self.can_pull:
+            self._begin(self._pull)
 
     def onSecond(self) -> None:
         """The second button was pressed: stop and keep, or start over."""
@@ -139,6 +155,11 @@ class RunSection:
             shown = buttons(self.situation)
             if (ui.registerButton.text, ui.secondButton.text) != (shown.text, shown.second):
                 self.update()
+
+    def onShown(self, task: Task) -> None:
+        """The result is there, its numbers are not."""
+        self.say(_("The result is shown; its numbers follow."))
+        self.shown.emit(task)
 
     def onFinished(self, task: Task) -> None:
         """The task is done: its outputs are filled."""
@@ -197,6 +218,7 @@ class RunSection:
         for followed, act in ((self._task, Signal.disconnect), (task, Signal.connect)):
             if followed is not None:
                 act(followed.progress, self.onProgress)
+                act(followed.shown, self.onShown)
                 act(followed.finished, self.onFinished)
                 act(followed.failed, self.onFailed)
                 act(followed.log, self.onLog)
@@ -254,7 +276,7 @@ def phase_text(fields: dict) -> str:
         return _("Level {level} of {levels}, iteration {step} of {steps}").format(
             level=level, levels=levels, step=fields.get("step", 0), steps=fields.get("steps", 0))
     named = {"affine": _("Linear alignment"), "prediction": _("Prediction"), "search": _("Search"),
-             "refinement": _("Refinement"), "done": _("Done")}
+             "refinement": _("Refinement"), "landmarks": _("Landmarks"), "done": _("Done")}
     if phase == "outputs":
         return _("Creating outputs: {name}").format(name=fields.get("name", "")).rstrip(": ")
     return named.get(phase, phase)

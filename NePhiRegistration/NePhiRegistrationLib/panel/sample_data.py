@@ -15,7 +15,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import landmark_nodes, volume_nodes
+from ..mrml import landmark_nodes, slice_views, view_fitting, volume_nodes
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,11 @@ def add_phantom(size: int = SIZE, seed: int = 0, python: Optional[str] = None) -
         points = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode",
                                                     _("Vessels, {breath}").format(breath=breath))
         landmark_nodes.write_points(points, arrays[f"{side}_landmarks"])
+        points.CreateDefaultDisplayNodes()
+        points.GetDisplayNode().SetPointLabelsVisibility(False)
         nodes[f"{side}Landmarks"] = points
+    slice_views.show_layers(slice_views.composites(slicer.mrmlScene), nodes["fixed"])
+    view_fitting.fit(view_fitting.slice_nodes(slicer.mrmlScene), nodes["fixed"])
     return nodes
 
 
@@ -114,4 +118,6 @@ def _segmentation(mask: np.ndarray, geometry: dict, name: str) -> Any:
     node.CreateDefaultDisplayNodes()
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(labels, node)
     slicer.mrmlScene.RemoveNode(labels)
+    node.GetDisplayNode().SetVisibility2DFill(False)
+    node.GetDisplayNode().SetVisibility3D(False)
     return node

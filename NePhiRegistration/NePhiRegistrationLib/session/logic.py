@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
+import numpy as np
 import slicer
 
 from ..i18n import tr as _
-from ..mrml import carried_segmentation, log_jacobian_display, volume_nodes
+from ..mrml import carried_segmentation, landmark_nodes, log_jacobian_display, volume_nodes
 from ..mrml.node_error import NodeError
 from ..mrml.slabs import run_now
 from . import transform_files
@@ -20,6 +21,7 @@ from .choices import check, check_outputs
 from .last_result import LastResult
 from .orders import Continuation, Loading, Order, Registration
 from .output_nodes import OutputNodes
+from .sequence_frames import TrackedSequence, align_sequence
 from .task import Task
 from .values import FROM_FILE, NODES, Inputs, Outputs, RegistrationError, Result
 from .warm_worker import WarmWorker, failure, shared
@@ -71,25 +73,33 @@ class RegistrationLogic:
         order = Registration(inputs, preset=preset, options=dict(options or {}), grid_spacing=wanted.gridSpacing)
         return self._begin(order, inputs, wanted)
 
-    def resume(self, iterations: int, outputs: Optional[Outputs] = None) -> Task:
+    def resume(self, iterations: int, outputs: Optional[Outputs] = None,
+               landmarks: Optional[tuple[Any, Any]] = None) -> Task:
         """Go on from the last result for more iterations of its finest level.
 
         Args:
             outputs: nodes to use instead of those of the last result, which then stays.
+            landmarks: the fixed and the moving markups node that judge it, by default those of the last result.
 
         Raises:
             NodeError: (a ValueError) an output that cannot be written.
             RegistrationError: (a RuntimeError) there is no result, or a registration is running.
         """
-        last = self._last.task
-        if last is None:
-            raise RegistrationError(_("There is no registration to continue; register first."))
-        order = Continuation(last.name, int(iterations), last.label_names)
-        there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
-        others = dict(outputs.nodes()) if outputs is not None else {}
-        wanted = replace(last.outputs, **{**there, **others}, createMissing=False)
-        check_outputs(last.inputs, wanted)
-        return self._begin(order, last.inputs, wanted)
+        return self._go_on(int(iterations), None, outputs, landmarks)
+
+    def pull(self, guideFixed: Any, guideMoving: Any, outputs: Optional[Outputs] = None) -> Task:
+        """Pull the last result to pairs of points, in seconds; it stays as it is away from them.
+
+        Args:
+            guideFixed, guideMoving: markups nodes whose points correspond in their order.
+            outputs: see :meth:`resume`.
+
+        Raises:
+            NodeError: (a ValueError) points that are no pairs, or an output that cannot be written.
+            RegistrationError: (a RuntimeError) there is no result, or a registration is running.
+        """
+        landmark_nodes.read_landmark_pairs(guideFixed, guideMoving)
+        return self._go_on(0, (guideFixed, guideMoving), outputs)
 
     def register(self, fixed: Any, moving: Any, preset: str = "generic", outputs: Optional[Outputs] = None,
                  on_progress: Optional[Callable[[dict], None]] = None, **options: Any) -> Result:
@@ -141,6 +151,36 @@ class RegistrationLogic:
             if onPair is not None:
                 onPair(number, result)
         return results
+
+    def registerSequence(self, sequence: Any, reference: int = 0, cycle: bool = False, fixedMask: Optional[Any] = None,
+                         preset: str = "generic", onFrame: Optional[Callable[[int], None]] = None, **options: Any
+                         ) -> TrackedSequence:
+        """Align all volumes of a sequence node with one of them; each goes on from its neighbour's result.
+
+        Args:
+            reference: the number of that volume, from 0.
+            cycle: the last volume is followed by the first, as in a breath or a heart beat.
+            fixedMask: a segmentation or label map node, drawn on the reference.
+            onFrame: called with the number of each frame that is done.
+            preset, options: see :meth:`register`; for all frames.
+
+        Returns:
+            Sequences of transforms and of warped volumes, and a browser node that plays them.
+
+        Raises:
+            NodeError: (a ValueError) the sequence or an option cannot be used.
+            RegistrationError: (a RuntimeError) a frame failed; the scene is as it was.
+        """
+        def align(inputs: Inputs, outputs: Outputs, neighbour: Optional[bytes]) -> bytes:
+            check(inputs, outputs)
+            order = Registration(inputs, preset=preset, options=dict(options), grid_spacing=None)
+            if neighbour is not None:
+                order.arrays["neighbour"] = np.frombuffer(neighbour, np.uint8)
+            task = self._begin(order, inputs, outputs)
+            _finished(task)
+            return task.transform
+
+        return align_sequence(sequence, reference, cycle, fixedMask, align, onFrame)
 
     # ------------------------------------------------------------------------------------- with a transform
 
@@ -293,6 +333,20 @@ class RegistrationLogic:
         self._worker.leave(self)
 
     # ---------------------------------------------------------------------------------------------- private
+
+    def _go_on(self, iterations: int, guides: Optional[tuple[Any, Any]], outputs: Optional[Outputs],
+               landmarks: Optional[tuple[Any, Any]] = None) -> Task:
+        last = self._last.task
+        if last is None:
+            raise RegistrationError(_("There is no registration to continue; register first."))
+        fixed, moving = landmarks or (last.inputs.landmarksFixed, last.inputs.landmarksMoving)
+        inputs = replace(last.inputs, landmarksFixed=fixed, landmarksMoving=moving)
+        order = Continuation(last.name, iterations, last.label_names, guides, (fixed, moving))
+        there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
+        others = dict(outputs.nodes()) if outputs is not None else {}
+        wanted = replace(last.outputs, **{**there, **others}, createMissing=False)
+        check_outputs(inputs, wanted)
+        return self._begin(order, inputs, wanted)
 
     def _begin(self, order: Order, inputs: Inputs, wanted: Outputs) -> Task:
         if self._worker.busy or (self._task is not None and not self._task.done):

@@ -63,13 +63,25 @@ class Continuation(Order):
 
     Args:
         name: of that registration on the wire.
-        iterations: how many, at the finest level.
+        iterations: how many, at the finest level; none with guides only pulls the map to them.
         label_names: of that registration.
+        guides: the fixed and the moving markups node of points that the map is pulled to, or None.
+        landmarks: those of the points that judge it, as they are now.
     """
 
-    def __init__(self, name: str, iterations: int, label_names: dict[str, str]) -> None:
+    def __init__(self, name: str, iterations: int, label_names: dict[str, str],
+                 guides: Optional[tuple[Any, Any]] = None, landmarks: tuple[Any, Any] = (None, None)) -> None:
         super().__init__("continue", {"of": name, "iterations": iterations})
-        self.label_names = label_names
+        self.label_names, self._lists = label_names, {"guide": guides or (None, None), "landmarks": landmarks}
+
+    def read(self) -> Gradual[None]:
+        """See :meth:`Order.read`."""
+        for name, nodes in self._lists.items():
+            there = (None if node is None or node.GetScene() is None else node for node in nodes)
+            pairs = landmark_nodes.read_landmark_pairs(*there)
+            if pairs is not None:
+                self.arrays[f"{name}_fixed"], self.arrays[f"{name}_moving"] = pairs
+        yield
 
 
 class Registration(Order):

@@ -7,11 +7,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Optional
 
-import numpy as np
-
-from ..mrml import log_jacobian_display, metrics_table, slab_writing, snapshot, transform_archive, transform_nodes
+from ..mrml import (
+    doubtful_places,
+    log_jacobian_display,
+    metrics_table,
+    slab_writing,
+    snapshot,
+    transform_archive,
+    transform_nodes,
+)
+from ..mrml.deformation_nodes import write_splines
 from ..mrml.slabs import Gradual
 from ..worker.messages import Message
 from .values import KINDS, NODES, Inputs, Outputs
@@ -79,39 +86,46 @@ class OutputNodes:
         if self.present("logJacobian"):
             log_jacobian_display.write_log_jacobian(self.nodes.logJacobian, message.arrays["log_jacobian"], geometry)
 
-    def fill(self, reply: Message) -> Gradual[None]:
-        """Write a result, large arrays slab by slab.
+    def fill(self, fields: dict, arrays: dict) -> Gradual[None]:
+        """Write what is seen of a result, large arrays slab by slab.
 
         Args:
-            reply: that ends a registration, or ``maps`` (docs/worker.md); without metrics the table is left alone.
+            fields, arrays: of the message "shown", or of the reply to ``maps`` (docs/worker.md).
         """
-        fields, arrays = reply.fields, reply.arrays
-        report = fields["report"]
-        fixed = report["provenance"]["fixed"]
-        geometries = {"forward": fields["forward"], "inverse": fields["inverse"], "warped": fixed, "logJacobian": fixed}
-        for name, geometry in geometries.items():
-            array = arrays.get("log_jacobian" if name == "logJacobian" else name)
-            if array is not None and self.present(name):
-                yield from self._write(name, array, geometry)
+        fixed = fields["provenance"]["fixed"]
+        for name in ("forward", "inverse"):
+            if name in arrays and self.present(name):
+                write_splines(getattr(self.nodes, name), arrays[name], **fields[name])
+                yield
+        if "warped" in arrays and self.present("warped"):
+            like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
+            yield from slab_writing.write_volume(self.nodes.warped, arrays["warped"], fixed, like)
         if self.present("forward"):
             transform_archive.store(self.nodes.forward, arrays["transform"].tobytes())
-        if "metrics" in report and self.present("table"):
-            metrics_table.write_metrics(self.nodes.table, report, fields.get("histogram"))
-        self._sign(report)
+        yield from self.fill_jacobian(fixed, arrays)
+        self._sign(fields)
         yield
+
+    def fill_jacobian(self, geometry: dict, arrays: dict) -> Gradual[None]:
+        """Write the log-Jacobian, if it has come.
+
+        Args:
+            geometry: of the fixed volume.
+        """
+        if "log_jacobian" in arrays and self.present("logJacobian"):
+            yield from slab_writing.write_log_jacobian(self.nodes.logJacobian, arrays["log_jacobian"], geometry,
+                                                       arrays.get("compared"))
+
+    def fill_numbers(self, report: dict, histogram: Optional[dict], doubts: Sequence[dict] = ()) -> None:
+        """Write what was measured; without metrics the table is left alone."""
+        if report.get("metrics") and self.present("table"):
+            metrics_table.write_metrics(self.nodes.table, report, histogram)
+            doubtful_places.store(self.nodes.table, doubts)
+        self._sign(report)
 
     def present(self, name: str) -> bool:
         """Whether an output is wanted and still in the scene."""
         return self._in_scene(getattr(self.nodes, name))
-
-    def _write(self, name: str, array: np.ndarray, geometry: dict) -> Gradual[None]:
-        node = getattr(self.nodes, name)
-        if name == "warped":
-            like = self._inputs.moving if self._in_scene(self._inputs.moving) else None
-            return slab_writing.write_volume(node, array, geometry, like)
-        if name == "logJacobian":
-            return slab_writing.write_log_jacobian(node, array, geometry)
-        return slab_writing.write_displacement(node, array, geometry)
 
     def _sign(self, report: dict) -> None:
         """Say on every node what it comes from."""

@@ -19,6 +19,7 @@ from ..mrml.slabs import Gradual
 from ..worker.client import Request
 from ..worker.messages import Message
 from ..worker.signals import Signal
+from .drawing_time import DrawingTime
 from .event_loop import EventLoopQueue
 from .orders import Order
 from .output_nodes import OutputNodes
@@ -42,7 +43,8 @@ class Task:
 
     Attributes:
         progress: signal, on the main thread as all are, with the fields of each progress message (docs/worker.md).
-        finished: signal with the task, when the outputs are filled.
+        shown: signal with the task, when the transforms and the warped volume are filled; the numbers follow.
+        finished: signal with the task, when all outputs are filled.
         failed: signal with the task, when it has failed or was cancelled and the outputs are what they were before.
         log: signal with a level ("info", ...) and a line of the worker's log.
         state: see above.
@@ -52,12 +54,13 @@ class Task:
         report: when it finished, docs/report-schema.md; of a loaded file only the provenance.
         histogram: when it finished, {"edges", "counts", "folds"} of the Jacobian determinant.
         history: when it finished, {"level", "iteration", "loss"} of every iteration.
-        transform: when it finished, the bytes of the .nephi file.
+        transform: when it was shown, the bytes of the .nephi file.
         name: on the wire, once it was sent.
     """
 
     def __init__(self, worker: WarmWorker, order: Order, outputs: OutputNodes, inputs: Inputs, scene: Any) -> None:
         self.progress, self.finished, self.failed, self.log = Signal(), Signal(), Signal(), Signal()
+        self.shown = Signal()
         self.inputs, self.state = inputs, "starting"
         self.message = self.failure = self.details = self.name = ""
         self.report: Optional[dict] = None
@@ -66,6 +69,7 @@ class Task:
         self.transform: Optional[bytes] = None
         self._worker, self._order, self._outputs, self._scene = worker, order, outputs, scene
         self._queue = EventLoopQueue(self._raised)
+        self._drawing = DrawingTime()
         self._request: Optional[Request] = None
         self._preview: Optional[Message] = None
         self._end: Optional[str] = None  # the state that is to come, once the scene and the worker are ready for it
@@ -139,13 +143,15 @@ class Task:
     def _send(self) -> Gradual[None]:
         yield from self._order.read()
         self._outputs.remember()
-        self._request = request = self._worker.request(self._order.kind, self._order.fields, self._order.arrays)
+        fields = {**self._order.fields, "outputs": [name for name, _node in self.outputs.nodes()]}
+        self._request = request = self._worker.request(self._order.kind, fields, self._order.arrays)
         self.name = request.task
         self._order.arrays.clear()  # the request has them until they are written
         if request.done:  # it could not be sent
             self._answered(request)
         request.progress.connect(self._progressed)
         request.preview.connect(self._previewed)
+        request.shown.connect(self._arrived)
         request.ended.connect(self._answered)
 
     def _progressed(self, fields: dict) -> None:
@@ -156,16 +162,17 @@ class Task:
         self.progress.emit(fields)
 
     def _previewed(self, message: Message) -> None:
-        if self._end is not None:
+        if self._end is not None or not self._drawing.due:
             return
         waits, self._preview = self._preview is not None, message
         if not waits:
             self._queue.add(self._show())
 
     def _show(self) -> Gradual[None]:
-        """Only the newest preview, when there was no time for those before."""
+        """Only the newest preview, when there was no time for those before; none while the views are slow to draw."""
         message, self._preview = self._preview, None
         self._outputs.show_preview(message)
+        self._drawing.changed()
         yield
 
     # ------------------------------------------------------------------------------------------------- ends
@@ -180,13 +187,28 @@ class Task:
         else:
             self._fail(request.failure, request.message, request.details)
 
+    def _arrived(self, message: Message) -> None:
+        if self._end is None:
+            self._preview = None
+            self._queue.clear()
+            self._queue.add(self._present(message))
+
+    def _present(self, message: Message) -> Gradual[None]:
+        """Show a result whose numbers are not there yet."""
+        yield from self._outputs.fill(message.fields, message.arrays)
+        self.transform = message.arrays["transform"].tobytes()
+        self.shown.emit(self)
+
     def _fill(self, reply: Message) -> Gradual[None]:
         fields = reply.fields
-        if self.label_names:
-            fields["report"]["metrics"]["label_names"] = self.label_names
-        yield from self._outputs.fill(reply)
-        self.report, self.histogram = fields["report"], fields.get("histogram")
-        self.history, self.transform = fields.get("history") or [], reply.arrays["transform"].tobytes()
+        if "transform" in reply.arrays:  # a file that was loaded
+            yield from self._present(reply)
+        report = fields.get("report") or {"provenance": fields["provenance"]}
+        if self.label_names and report.get("metrics"):
+            report["metrics"]["label_names"] = self.label_names
+        yield from self._outputs.fill_jacobian(report["provenance"]["fixed"], reply.arrays)
+        self._outputs.fill_numbers(report, fields.get("histogram"), fields.get("doubts") or ())
+        self.report, self.histogram, self.history = report, fields.get("histogram"), fields.get("history") or []
         self._restored, self._end = True, "finished"
         self._try_to_end()
 
@@ -242,6 +264,7 @@ class Task:
         self._scene.RemoveObserver(self._observer)
         self._worker.log.disconnect(self.log.emit)
         self._queue.close()
+        self._drawing.close()
         (self.finished if self.state == "finished" else self.failed).emit(self)
 
     def _scene_closes(self, _caller: Any, _event: Any) -> None:

@@ -26,6 +26,8 @@ class Request:
         kind: "register", ...
         progress: signal with the fields of each progress message.
         preview: signal with each preview message.
+        shown: signal with the message "shown", while the numbers of a result are still on their way.
+        seen: that message, or None.
         ended: signal with the request, once it has its outcome; a request that could not be sent has it at once.
         state: "running", "finished", "failed" or "cancelled".
         reply: the message that finished it, or None.
@@ -36,7 +38,8 @@ class Request:
 
     def __init__(self, task: str, kind: str) -> None:
         self.task, self.kind, self.state = task, kind, "running"
-        self.progress, self.preview, self.ended = Signal(), Signal(), Signal()
+        self.progress, self.preview, self.shown, self.ended = Signal(), Signal(), Signal(), Signal()
+        self.seen: Optional[Message] = None
         self.reply: Optional[Message] = None
         self.message = self.failure = self.details = ""
 
@@ -50,6 +53,9 @@ class Request:
             self.progress.emit(message.fields)
         elif message.kind == "preview":
             self.preview.emit(message)
+        elif message.kind == "shown":
+            self.seen = message
+            self.shown.emit(message)
 
     def _end(self, message: Message) -> None:
         self.state = _ENDS[message.kind]

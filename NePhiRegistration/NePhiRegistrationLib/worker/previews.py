@@ -18,7 +18,7 @@ from ..nephi.maps.transform import Transform
 INTERVAL = 0.95  # s between previews: a little below the second that is promised
 SHARE = 0.05  # of the time; steps are not as long as one would like, and previews come sooner than they must
 MARGIN = 0.05  # of the image's longest side, beyond it
-EVALUATIONS = (1000, 30_000)  # points of the map in a preview
+EVALUATIONS = (1000, 8_000)  # points of the map in a preview
 OVERHEAD = 3  # what a point costs beside the fields, as a number of stages
 FIRST_GUESS = 2.5e-6  # s for a point and a stage
 

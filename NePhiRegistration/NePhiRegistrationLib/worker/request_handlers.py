@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Optional
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..nephi import __version__
-from ..nephi.align.registration import run
+from ..nephi.align.pulling import pulled
+from ..nephi.align.registration import Progress, run
 from ..nephi.device import pick_device
 from ..nephi.errors import DeviceMemoryError, InputError, NePhiError
-from ..nephi.files.displacements import sample_displacements
-from ..nephi.files.outputs import sample_both
+from ..nephi.files.outputs import Run, rounded_logarithm, sample_both
 from ..nephi.images.pair import Pair
 from ..nephi.images.phantom import shapes_2d
 from ..nephi.judge.evidence import evaluate
@@ -24,9 +26,12 @@ from ..nephi.maps.resampled import exact_where_suspect
 from ..nephi.maps.transform import Transform
 from ..nephi.options import Options
 from ..nephi.report import make_metrics, plain
+from .interruption import Cancelled
 from .messages import Message
-from .registration_job import Job, align, result
-from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
+from .previews import Previews, Send
+from .registration_job import OUTPUTS, Job, Outcome, align, progress_fields
+from .registration_outputs import no_numbers, numbers, show, with_splines
+from .request_decoding import read_grid, read_initial, read_neighbour, read_pair, read_points, read_transform
 
 Answer = tuple[str, dict, dict]
 
@@ -99,8 +104,9 @@ class RequestHandlers:
         for role in ("fixed", "moving"):
             if getattr(pair, role) is None:
                 raise InputError(f"There is no {role} image; choose one.")
-        job = Job(pair, options, read_initial(request, pair.fixed.grid, pick_device(options.device)),
-                  read_points(request, "guide"), grid_spacing=_grid_spacing(request))
+        device = pick_device(options.device)
+        job = Job(pair, options, read_initial(request, pair.fixed.grid, device), read_points(request, "guide"), None,
+                  _grid_spacing(request), _wanted(request), read_neighbour(request, pair.fixed.grid, device))
         return self._run(request, job, check)
 
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
@@ -108,20 +114,38 @@ class RequestHandlers:
             raise InputError("There is no registration to continue; register first.")
         if request.fields.get("of") != self._task:
             raise InputError("That registration is no longer in memory and cannot be continued; register again.")
-        iterations = request.fields.get("iterations")
-        if not isinstance(iterations, int) or iterations < 1:
+        iterations, guides = request.fields.get("iterations"), read_points(request, "guide")
+        if not isinstance(iterations, int) or iterations < (guides is None):
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
-        return self._run(request, self._job.continued(self._transform, iterations), check)
+        transform = self._transform if guides is None else self._pulled(request, guides, check)
+        pair = replace(self._job.pair, landmarks=read_points(request, "landmarks") or self._job.pair.landmarks)
+        job = replace(self._job, pair=pair, wanted=_wanted(request), guides=guides or self._job.guides)
+        if iterations:
+            return self._run(request, job.continued(transform, iterations), check)
+        return self._finish(request, job, Outcome(transform, Run(0.0, transform.provenance["device"], 0)), check)
 
     def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
+        return self._finish(request, job, align(job, self._sender(request, check), check), check)
+
+    def _finish(self, request: Message, job: Job, outcome: Outcome, check: Callable[[], None]) -> Answer:
+        fields, arrays = _result(job, outcome, self._sender(request, check))
+        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
+        return "result", fields, arrays
+
+    def _pulled(self, request: Message, guides: tuple[Tensor, Tensor], check: Callable[[], None]) -> Transform:
+        """The last map taken to points, shown at once: its splines take longer to make."""
+        transform, send = pulled(self._transform, *guides), self._sender(request, check)
+        state = Progress("landmarks", 1, 1, transform)
+        send("progress", progress_fields(state), {})
+        Previews(send, transform.fixed_grid).show(state)
+        return transform
+
+    def _sender(self, request: Message, check: Callable[[], None]) -> Send:
         def send(kind: str, fields: dict, arrays: dict) -> None:
             check()
             self._reply(request.fields["task"], kind, fields, arrays)
 
-        outcome = align(job, send, check)
-        fields, arrays = result(job, outcome, send)
-        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
-        return "result", fields, arrays
+        return send
 
     # ------------------------------------------------------------------------------------ with a transform
 
@@ -150,16 +174,27 @@ class RequestHandlers:
         return "values", {}, {"values": values.numpy()}
 
     def _maps(self, request: Message) -> Answer:
-        transform, spacing = read_transform(request), _grid_spacing(request)
-        maps, grid = sample_both(transform, Pair(), TOLERANCE / 2).maps, transform.fixed_grid
-        forward = sample_displacements(transform.forward, maps.forward, spacing).map
-        inverse = sample_displacements(transform.inverse, maps.inverse, spacing).map
-        determinants = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid)
+        transform = read_transform(request)
+        both, grid = sample_both(transform, Pair(), TOLERANCE, _grid_spacing(request)), transform.fixed_grid
         fixed = {**transform.provenance.get("fixed", {}), **grid.to_dict()}
-        report = {"provenance": {**transform.provenance, "fixed": fixed}}
-        return ("values", {"report": report, "forward": forward.grid.to_dict(), "inverse": inverse.grid.to_dict()},
-                {"log_jacobian": log_determinant(determinants).numpy(), "transform": request.arrays["transform"],
-                 "forward": forward.values.numpy(), "inverse": inverse.values.numpy()})
+        fields, arrays = with_splines(both, {"transform": request.arrays["transform"]})
+        if "logJacobian" in _wanted(request):
+            determinants = exact_where_suspect(determinant_image(both.forward.map, grid), transform.forward, grid)
+            arrays["log_jacobian"] = rounded_logarithm(determinants).numpy()
+        return "values", {**fields, "provenance": {**transform.provenance, "fixed": fixed}}, arrays
+
+
+def _result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
+    """Show a registration, then measure it; a cancel that keeps leaves out what is still to be measured."""
+    shown, measure = None, numbers
+    while True:
+        try:
+            shown = shown or show(job, outcome, send)
+            return measure(shown)
+        except Cancelled as cancelled:
+            if not cancelled.keep:
+                raise
+            measure = no_numbers
 
 
 def _array(request: Message, name: str) -> np.ndarray:
@@ -180,6 +215,14 @@ def _grid_spacing(request: Message) -> Optional[float]:
     if value is not None and not (isinstance(value, (int, float)) and value > 0):
         raise InputError(f"The grid spacing is {value!r}; give a spacing above 0 mm, or none.")
     return value
+
+
+def _wanted(request: Message) -> tuple[str, ...]:
+    wanted = request.fields.get("outputs", OUTPUTS)
+    unknown = [name for name in wanted if name not in OUTPUTS]
+    if unknown:
+        raise InputError(f"Unknown output {unknown[0]!r}; use some of {', '.join(OUTPUTS)}.")
+    return tuple(wanted)
 
 
 def _is_memory(error: Exception) -> bool:

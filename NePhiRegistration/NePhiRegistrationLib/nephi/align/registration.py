@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
@@ -131,6 +131,56 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     yield clock.passed("done", 1, transform)
 
 
+def follow(fixed: Image, moving: Image, before: Transform, options: Optional[Options] = None,
+           fixed_mask: Optional[Tensor] = None, moving_mask: Optional[Tensor] = None,
+           landmarks: Optional[tuple[Tensor, Tensor]] = None) -> Iterator[Progress]:
+    """Align the next image of a series with a fixed one, from the result for its neighbour: its codes and fields are
+    fitted further to this image, level by level. Closing the generator cancels.
+
+    Where the neighbour's result aligns this image no better than its linear part alone, or where the images do not bear
+    the new one out, the image is registered as :func:`register` does it.
+
+    Args:
+        fixed: on the grid of the fixed image of ``before``.
+        before: a registration with the same options, on the device that they choose.
+        options, fixed_mask, moving_mask, landmarks: as :func:`register` takes them.
+
+    Yields:
+        As :func:`register`.
+
+    Raises:
+        InputError, DeviceMemoryError: as :func:`register`.
+    """
+    options = options or Options.from_preset("generic")
+    clock, anew = _Clock(), register(fixed, moving, options, fixed_mask, moving_mask, landmarks=landmarks)
+    _check_inputs(fixed, moving, fixed_mask, moving_mask, None, landmarks)
+    device = pick_device(options.device)
+    pair = _prepare(fixed, moving, fixed_mask, moving_mask, before.affine, landmarks, device)
+    kept = {key: before.provenance.get(key) for key in ("weights", "linear")}
+    transform = replace(before, moving_grid=moving.grid,
+                        provenance={**_provenance(fixed, moving, options, device), **kept, "followed": True})
+    yield clock.passed("following", 0, transform)
+    options, transform = _for_contrasts(options, pair, transform)
+    if kept["weights"]:
+        options = options.predicted
+    elif options.search == "auto" and searchable(pair, options):
+        options = level_options(pair, options)
+    models = [stage for stage in before.stages if isinstance(stage, NePhi)]
+    begun = replace(transform, stages=before.stages[:len(before.stages) - len(models)])
+    fitting = _Fitting(pair, begun, options, clock)
+    if len(models) != len(fitting.spacings) or not _closer(pair, transform, fitting.spacings[0][0], options):
+        yield from anew
+        return
+    yield from fitting.levels(models)
+    transform = fitting.transform
+    if options.step_back == "auto" and landmarks is None:
+        transform = harmless(pair, transform, before.affine)
+        if transform.provenance["stepped_back"]:
+            yield from anew
+            return
+    yield clock.passed("done", 1, transform)
+
+
 def run(fixed: Image, moving: Image, options: Optional[Options] = None, **inputs: object) -> Transform:
     """:func:`register` without the progress: the resulting transform."""
     *_, last = register(fixed, moving, options, **inputs)
@@ -170,11 +220,12 @@ class _Fitting:
 
     Attributes:
         transform: the map so far.
+        spacings: sample spacing (mm) and iterations of each level.
     """
 
     def __init__(self, pair: AlignedPair, transform: Transform, options: Options, clock: _Clock) -> None:
         self._pair, self.transform, self._options, self._clock = pair, transform, options, clock
-        self._spacings = level_spacings(pair, options)
+        self.spacings = level_spacings(pair, options)
         self._generator = torch.Generator().manual_seed(options.seed)
 
     def refine(self) -> Iterator[Progress]:
@@ -182,22 +233,23 @@ class _Fitting:
         options = self._options
         level, model = _predicted_level(self._pair, self.transform, options)
         self.transform = replace(self.transform, stages=(*self.transform.stages[:-1], model))
-        self._clock.begin([options.refinement, *(iterations for _, iterations in self._spacings)])
+        self._clock.begin([options.refinement, *(iterations for _, iterations in self.spacings)])
         iterations = optimise(model, level, options.refinement, _eager(options), self._generator)
         yield from self._fit(model, iterations, "refinement", 0)
 
-    def levels(self) -> Iterator[Progress]:
-        """Add a model for each level."""
+    def levels(self, models: Sequence[NePhi] = ()) -> Iterator[Progress]:
+        """Add a model for each level: a new one, or a copy of one of these, as many as there are levels."""
         carrier = Carrier()
-        for number, (spacing, count) in enumerate(self._spacings, start=1):
+        for number, (spacing, count) in enumerate(self.spacings, start=1):
             with memory_errors(spacing):
                 level = make_level(self._pair, self.transform, spacing, self._options, carrier)
-            model = new_model(level, self._options, self._generator).to(self._pair.fixed.values.device)
+            model = _widened(models[number - 1], level, self._options) if models else new_model(
+                level, self._options, self._generator).to(self._pair.fixed.values.device)
             self.transform = replace(self.transform, stages=(*self.transform.stages, model))
-            self._clock.begin([iterations for _, iterations in self._spacings[number - 1:]])
+            self._clock.begin([iterations for _, iterations in self.spacings[number - 1:]])
             iterations = optimise(model, level, count, self._options, self._generator)
             del level  # so that it goes with the iterations, before the next, finer one is made
-            yield from self._fit(model, iterations, f"level {number}/{len(self._spacings)}", number)
+            yield from self._fit(model, iterations, f"level {number}/{len(self.spacings)}", number)
 
     def _fit(self, model: NePhi, iterations: Iterator[Iteration], phase: str, number: int) -> Iterator[Progress]:
         for iteration in iterations:
@@ -278,8 +330,7 @@ def _predicted(predictor: Predictor, pair: AlignedPair, transform: Transform, op
         spacing = level_spacings(pair, options)[0][0]
         smooth = smoothed(models, models[0].code.corners, options.latent_ratio * spacing / pair.frame.scale)
         with_models = replace(with_models, stages=(smooth,))
-    before, after = (misfit(make_level(pair, tried, spacing, options), options,
-                            torch.Generator().manual_seed(options.seed)) for tried in (transform, with_models))
+    before, after = (_misfit(pair, tried, spacing, options) for tried in (transform, with_models))
     if after < before:
         return with_models
     level = logging.INFO if options.weights == "auto" else logging.WARNING  # who named none misses nothing
@@ -307,8 +358,24 @@ def _predicted_level(pair: AlignedPair, transform: Transform, options: Options) 
     spacing = max(model.code.grid.spacing[0] * pair.frame.scale / SAMPLES_PER_CELL, *pair.fixed.grid.spacing)
     with memory_errors(spacing):
         level = make_level(pair, replace(transform, stages=tuple(before)), spacing, options)
+    return level, _widened(model, level, options)
+
+
+def _widened(model: NePhi, level: Level, options: Options) -> NePhi:
+    """A copy of a model, to be optimised, whose latent grid covers what a level samples."""
     edge = (options.patch + 1) * level.lattice.spacing
-    return level, widened(model, [a - edge for a in level.lattice.low], [b + edge for b in level.lattice.high])
+    return widened(model, [a - edge for a in level.lattice.low], [b + edge for b in level.lattice.high])
+
+
+def _closer(pair: AlignedPair, transform: Transform, spacing: float, options: Options) -> bool:
+    """Whether the images are more alike with the stages of a transform than without, at a sample spacing (mm)."""
+    return _misfit(pair, transform, spacing, options) < _misfit(pair, replace(transform, stages=()), spacing, options)
+
+
+def _misfit(pair: AlignedPair, transform: Transform, spacing: float, options: Options) -> float:
+    """How unlike the images are with a transform, at a sample spacing (mm)."""
+    return misfit(make_level(pair, transform, spacing, options), options,
+                  torch.Generator().manual_seed(options.seed))
 
 
 def _eager(options: Options) -> Options:

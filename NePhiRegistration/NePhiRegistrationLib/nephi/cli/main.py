@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import Faults, InputError, NePhiError
-from . import apply, batch, demo, evaluate, info, jacobian_image, register, template, train
+from . import apply, batch, demo, evaluate, info, jacobian_image, register, series, template, train
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-_COMMANDS = {"register": register, "batch": batch, "template": template, "apply": apply, "jacobian": jacobian_image,
-             "evaluate": evaluate, "info": info, "demo": demo, "train": train}
+_COMMANDS = {"register": register, "batch": batch, "series": series, "template": template, "apply": apply,
+             "jacobian": jacobian_image, "evaluate": evaluate, "info": info, "demo": demo, "train": train}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -39,8 +39,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         lines = (error.head, *error.faults) if isinstance(error, Faults) else (str(error),)
         print("nephi: error: " + "\n  ".join(" ".join(line.split()) for line in lines), file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt as error:
-        print(f"nephi: interrupted; {error.args[0] if error.args else 'nothing was written'}", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"nephi: interrupted; {stopped or 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

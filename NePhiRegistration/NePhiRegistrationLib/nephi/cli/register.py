@@ -56,7 +56,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
     parser.add_argument("--no-affine", action="store_true", help="skip the linear alignment; same as --affine none")
     parser.add_argument("--grid-spacing", type=float, metavar="MM", help="spacing of the spline nodes in "
                         "forward.h5 and inverse.h5 (default: the coarsest within --tolerance)")
-    parser.add_argument("--format", type=_format, metavar="NAME", help=f"format of the images that are written: "
+    parser.add_argument("--format", type=image_format, metavar="NAME", help=f"format of the images that are written: "
                         f"{', '.join(FORMATS)} (default: that of the fixed image, or nrrd where that cannot hold their "
                         "place exactly)")
     add_pixel_type(parser, "warped image (default: that of the moving image if it is an integer, else float32)")
@@ -105,7 +105,7 @@ def read_options(args: argparse.Namespace) -> Options:
     overrides = given_options(args)
     if args.no_affine and overrides.setdefault("affine", "none") != "none":
         raise InputError(f"--no-affine and --affine {overrides['affine']} are mutually exclusive; give one of them.")
-    if args.grid_spacing is not None and not 0 < args.grid_spacing < float("inf"):
+    if getattr(args, "grid_spacing", None) is not None and not 0 < args.grid_spacing < float("inf"):
         raise InputError(f"The grid spacing {args.grid_spacing:g} mm is not positive; give a spacing in mm.")
     return Options.from_preset(args.preset, **overrides)
 
@@ -136,7 +136,8 @@ def _wanted(args: argparse.Namespace) -> Wanted:
     return Wanted(args.format, args.pixel_type, args.outputs, args.thumbnails, args.stems)
 
 
-def _format(text: str) -> str:
+def image_format(text: str) -> str:
+    """One of :data:`nephi.images.writing.FORMATS`, as it is written on the command line."""
     name = text.lower().lstrip(".")
     if name not in FORMATS:
         raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(FORMATS)}")

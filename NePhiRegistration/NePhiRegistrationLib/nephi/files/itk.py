@@ -83,22 +83,17 @@ def write_itk(made: SampledMap, path: Union[str, Path]) -> ExportInfo:
     """
     path = Path(path)
     _check_path(path)
-    faded = _faded(made.map.parts[0])
+    outward = faded(made.map.parts[0])
     with atomic_path(path) as temporary:
         try:
-            sitk.WriteTransform(_composite(faded, made.map.linear), str(temporary))
+            sitk.WriteTransform(_composite(outward, made.map.linear), str(temporary))
         except RuntimeError as problem:
             raise InputError(f"Cannot write {path} ({reason(problem)}); choose an existing folder with write "
                              f"permission and free space.") from problem
-    return ExportInfo(str(path), faded.lattice, made.error_mm, made.tolerance_mm)
+    return ExportInfo(str(path), outward.lattice, made.error_mm, made.tolerance_mm)
 
 
-def _check_path(path: Path) -> None:
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path.name} is not an ITK transform file name; end it in one of {', '.join(SUFFIXES)}.")
-
-
-def _faded(splines: SplineMap) -> SplineMap:
+def faded(splines: SplineMap) -> SplineMap:
     """The same splines on their lattice; beyond it they fade to zero, for programs differ in what they do beyond a
     spline, and where it is zero they agree.
 
@@ -117,6 +112,11 @@ def _faded(splines: SplineMap) -> SplineMap:
         values = (rows * weights.view(-1, *[1] * (rows.dim() - 1))).movedim(0, position)
         start[axis], size[axis] = -before, size[axis] + before + after
     return SplineMap.from_coefficients(values, lattice.window(start, size))
+
+
+def _check_path(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path.name} is not an ITK transform file name; end it in one of {', '.join(SUFFIXES)}.")
 
 
 def _composite(splines: SplineMap, linear: np.ndarray) -> sitk.Transform:

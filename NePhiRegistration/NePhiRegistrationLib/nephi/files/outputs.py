@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional, Union
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import Grid
 from ..images.image import Image
 from ..images.masks import bounding_box
 from ..images.pair import Pair, with_masks
@@ -22,7 +23,7 @@ from ..judge.folds import summary
 from ..maps.coarsest import TOLERANCE
 from ..maps.determinant import determinant_image, log_determinant
 from ..maps.folded import folded
-from ..maps.map import MapPair
+from ..maps.map import Map, MapPair
 from ..maps.resampled import exact_where_suspect
 from ..maps.sampled import SampledMap, sampled
 from ..maps.transform import Transform
@@ -109,10 +110,10 @@ def file_names(format: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class SampledPair:
-    """Both maps of a transform through splines, each over its own image."""
+    """Both maps of a transform through splines, each over its own image; no inverse where it was not wanted."""
 
     forward: SampledMap
-    inverse: SampledMap
+    inverse: Optional[SampledMap]
 
     @property
     def maps(self) -> MapPair:
@@ -120,17 +121,23 @@ class SampledPair:
         return MapPair(self.forward.map, self.inverse.map)
 
 
-def sample_both(transform: Transform, pair: Pair, tolerance: float = TOLERANCE, spacing: Optional[float] = None
-                ) -> SampledPair:
+def sample_both(transform: Transform, pair: Pair, tolerance: float = TOLERANCE, spacing: Optional[float] = None,
+                inverse: bool = True, kept: Optional[tuple[Tensor, Tensor]] = None) -> SampledPair:
     """Read both maps of a transform; see :func:`nephi.maps.sampled.sampled`.
 
     Args:
         pair: its masks say where the maps are wanted.
+        inverse: whether that one is.
+        kept: points of the fixed and of the moving image at which the tolerance is kept in any case.
     """
+    at = (None, None) if kept is None else kept
     masks = (pair.fixed_mask, pair.moving_mask)
     quick = folded(transform, masks, tolerance)
-    return SampledPair(sampled(transform.forward, masks[0], tolerance, spacing, quick=quick.forward),
-                       sampled(transform.inverse, masks[1], tolerance, spacing, quick=quick.inverse))
+    forward = sampled(transform.forward, masks[0], tolerance, spacing, quick=quick.forward, kept=at[0])
+    if not inverse:
+        return SampledPair(forward, None)
+    return SampledPair(forward, sampled(transform.inverse, masks[1], tolerance, spacing, quick=quick.inverse,
+                                        kept=at[1]))
 
 
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],
@@ -159,7 +166,7 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
         announce("transform")
         transform.save(folder / names["transform"])
     if set(names) == {"transform"}:
-        return _unjudged(names, run)
+        return unjudged(names, run)
     announce("sampling")
     both = sample_both(transform, pair, tolerance, grid_spacing)
     announce("warped image")
@@ -170,26 +177,26 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     exports = [{"direction": way, **write_itk(getattr(both, way), folder / names[way]).to_dict()}
                for way in ("forward", "inverse") if way in names]
     if not wanted.measured:
-        return _unjudged(names, run)
-    judged = judge(transform, pair, run, both.maps, after, exports, names, announce)
+        return unjudged(names, run)
+    judged = judge(transform, pair, run, both.maps, exports, names, announce)
     announce("report")
     if "log_jacobian" in names:
-        rounded = replace(judged.log_jacobian, values=(judged.log_jacobian.values * STEPS).round_().div_(STEPS))
-        write_image(rounded.to_sitk(), folder / names["log_jacobian"])
+        write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
     if "report" in names:
         write_report(judged.report, folder / names["report"])
-    _write_pictures(folder, names, judged, pair, both.forward, run.history)
+    _write_pictures(folder, names, judged, pair, after, both.forward, run.history)
     return judged.report
 
 
-def _write_pictures(folder: Path, names: Mapping[str, str], judged: Judged, pair: Pair, forward: SampledMap,
-                    history: Sequence[dict]) -> None:
+def _write_pictures(folder: Path, names: Mapping[str, str], judged: Judged, pair: Pair, warped: Image,
+                    forward: SampledMap, history: Sequence[dict]) -> None:
     """The page and the thumbnails, those of them that have names."""
     if not {"page", *THUMBNAILS} & set(names):
         return
+    before = warp(pair.moving, None, pair.fixed.grid)
     pictures = Pictures(
-        pair.fixed.grid, pair.fixed.values.cpu(), judged.before.values, judged.warped.values,
-        judged.log_jacobian.values, pair.fixed_mask, forward.map.parts[0].map, pair.fixed.name, pair.moving.name,
+        pair.fixed.grid, pair.fixed.values.cpu(), before.values, warped.values, judged.log_jacobian.values,
+        pair.fixed_mask, forward.map.parts[0].map, pair.fixed.name, pair.moving.name,
         _errors(judged.report["metrics"]))
     if "page" in names:
         write_html(folder / names["page"], judged.report, pictures, history)
@@ -198,7 +205,7 @@ def _write_pictures(folder: Path, names: Mapping[str, str], judged: Judged, pair
             (folder / names[role]).write_bytes(picture)
 
 
-def _unjudged(names: Mapping[str, str], run: Run) -> dict:
+def unjudged(names: Mapping[str, str], run: Run) -> dict:
     """What stands in the place of a report where nothing was measured."""
     return {"files": dict(names), "verdict": None, "metrics": None, "runtime": _runtime(run)}
 
@@ -214,44 +221,72 @@ class Judged:
 
     Attributes:
         report: docs/report-schema.md.
-        before, warped: the moving image on the fixed grid, without and with the transform.
         determinant: of the forward map on the fixed grid, (k, j, i).
-        log_jacobian: its logarithm as an image.
+        compared: see :func:`compared`.
+        grid: the fixed image's.
     """
 
     report: dict
-    before: Image
-    warped: Image
     determinant: Tensor
-    log_jacobian: Image
+    compared: Tensor
+    grid: Grid
+
+    @property
+    def log_jacobian(self) -> Image:
+        """The logarithm of the determinant."""
+        return Image(rounded_logarithm(self.determinant), self.grid, "log-Jacobian")
 
 
-def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, warped: Image, exports: Sequence[dict],
-          files: Mapping[str, str], announce: Announce) -> Judged:
+def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, exports: Sequence[dict], files: Mapping[str, str],
+          announce: Announce) -> Judged:
     """Measure a finished registration quickly, mostly through splines.
 
     Args:
         pair: with both images.
         maps: both through splines, from :func:`sample_both`.
-        warped: the moving image on the fixed grid, through the transform.
-        exports: of each direction's file or displacements, what the report says of them.
+        exports: of each direction's file or splines, what the report says of them.
         files: role -> file name, for the report.
         announce: called with the name of each step before it begins.
     """
     pair = with_masks(pair)
-    before = warp(pair.moving, None, pair.fixed.grid)
     announce("Jacobian")
-    grid, mask = pair.fixed.grid, pair.fixed_mask
-    determinants = exact_where_suspect(determinant_image(maps.forward, grid), transform.forward, grid, mask)
-    counted = determinants.flatten() if mask is None else determinants[mask]
+    determinants = determinants_on(transform, pair, maps.forward)
+    region = compared(pair, maps.forward)
+    counted = determinants.flatten() if pair.fixed_mask is None else determinants[pair.fixed_mask]
     inside = counted, _inverse_determinants(transform, pair, maps)
     announce("metrics")
     measured = evaluate(transform, pair, False, Sampled(maps, inside))
-    summaries = {way: summary(values) for way, values in zip(("forward", "inverse"), inside)}
+    summaries = {way: summary(values) for way, values in (("forward", determinants[region]), ("inverse", inside[1]))}
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
-    logarithm = Image(log_determinant(determinants), transform.fixed_grid, "log-Jacobian")
-    return Judged(report, before, warped, determinants, logarithm)
+    return Judged(report, determinants, region, transform.fixed_grid)
+
+
+def rounded_logarithm(determinant: Tensor) -> Tensor:
+    """The logarithm of determinants, in steps of 1 / :data:`STEPS`."""
+    return (log_determinant(determinant) * STEPS).round_().div_(STEPS)
+
+
+def determinants_on(transform: Transform, pair: Pair, forward: Map) -> Tensor:
+    """The forward map's determinants on the fixed grid, (k, j, i), from its splines; exact near folds in the mask."""
+    grid = pair.fixed.grid
+    return exact_where_suspect(determinant_image(forward, grid), transform.forward, grid, pair.fixed_mask)
+
+
+def compared(pair: Pair, forward: Map) -> Tensor:
+    """Where the images were compared, (k, j, i) bool on the fixed grid: inside the fixed mask, where the map leads into
+    the moving mask; all of the fixed mask if that is nowhere.
+
+    Args:
+        pair: with its masks, see :func:`nephi.images.pair.with_masks`.
+    """
+    fixed, moving = pair.fixed.grid, pair.moving.grid
+    mask = torch.ones(moving.shape, dtype=torch.bool) if pair.moving_mask is None else pair.moving_mask
+    met = warp(Image(mask.int(), moving), forward, fixed, mode="nearest").values > 0
+    inside = met if pair.fixed_mask is None else met & pair.fixed_mask
+    if inside.any():
+        return inside
+    return torch.ones_like(inside) if pair.fixed_mask is None else pair.fixed_mask
 
 
 def _inverse_determinants(transform: Transform, pair: Pair, maps: MapPair) -> Tensor:

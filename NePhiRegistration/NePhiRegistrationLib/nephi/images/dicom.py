@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -101,17 +102,65 @@ def read_folder(folder: Path, name: str, choice: Choice) -> sitk.Image:
     if series not in volumes:
         series = next((key for key in volumes if series and key.endswith(f"/{series}")), series)
     if series not in volumes:
-        listed = "; ".join(f"{key} ({volume})" for key, volume in list(volumes.items())[:_LISTED])
-        more = f"; and {len(volumes) - _LISTED} more" if len(volumes) > _LISTED else ""
         found = f"holds {len(volumes)} DICOM volumes" if series is None else f"has no DICOM series {series}"
-        raise InputError(f"The {name} {found}; choose one with {choice.flag}: {listed}{more}.")
-    files = volumes[series].files
+        raise InputError(f"The {name} {found}; choose one with {choice.flag}: {_listed(volumes)}.")
+    return _load(volumes[series], name)
+
+
+def read_volumes(folder: Path, name: str, choice: Choice) -> list[tuple[str, Callable[[], sitk.Image]]]:
+    """All volumes of a folder of DICOM files in their order: what the headers call each, and how to read it.
+
+    Several series, as scanners write the phases of a 4D CT, are ordered by their descriptions, numbers in them by
+    value, then by their UIDs; the phases of one series by the numbers of their slices.
+
+    Args:
+        name: what messages call the images.
+        choice: of one series; without one all belong together.
+
+    Raises:
+        InputError: there is none, or not the one that is chosen.
+    """
+    volumes = _volumes(_headers(folder))
+    if choice.series is not None:
+        chosen = {key: part for key, part in volumes.items() if key.split("/")[0] == choice.series}
+        if not chosen:
+            raise InputError(f"The {name} has no DICOM series {choice.series}; choose one with {choice.flag}: "
+                             f"{_listed(volumes)}.")
+        volumes = chosen
+
+    def place(key: str) -> list:
+        uid, _, number = key.partition("/")
+        return [numbers_by_value(volumes[key].files[0].tag(_DESCRIPTION)), uid, int(number or 0)]
+
+    def loader(volume: _Volume) -> Callable[[], sitk.Image]:
+        return lambda: _load(volume, f"{name} ({volume})")
+
+    return [(_called(volumes[key]), loader(volumes[key])) for key in sorted(volumes, key=place)]
+
+
+def numbers_by_value(text: str) -> list[tuple[bool, int, str]]:
+    """A key to sort names by, numbers in them by value: frame 2 before frame 10."""
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part.lower())
+            for part in re.split(r"(\d+)", text) if part]
+
+
+def _called(volume: _Volume) -> str:
+    return volume.what or volume.files[0].tag(_DESCRIPTION) or "volume"
+
+
+def _load(volume: _Volume, name: str) -> sitk.Image:
+    files = volume.files
     if len(files) > 1:
         return _stack(files, name)
     reader = sitk.ImageFileReader()
     reader.SetFileName(files[0].path)
     reader.ReadImageInformation()
     return read_file(reader, name)
+
+
+def _listed(volumes: Mapping[str, _Volume]) -> str:
+    listed = "; ".join(f"{key} ({volume})" for key, volume in list(volumes.items())[:_LISTED])
+    return listed + (f"; and {len(volumes) - _LISTED} more" if len(volumes) > _LISTED else "")
 
 
 def is_dicom(reader: sitk.ImageFileReader) -> bool:

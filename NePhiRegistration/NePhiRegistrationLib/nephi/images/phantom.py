@@ -1,6 +1,7 @@
-"""Synthetic pairs: a breathing chest in 3D, whose true deformation is known; a triangle and a circle in 2D.
+"""Synthetic images: a breathing chest in 3D as a pair and as a series, whose true deformation is known; a triangle and
+a circle in 2D.
 
-The chest is a function of space, so both images are evaluated, not resampled: fixed(x) = chest(x) and
+The chest is a function of space, so all images are evaluated, not resampled: fixed(x) = chest(x) and
 moving(y) = chest(phi^-1(y)), where phi takes fixed points to moving points.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Union
 
 import numpy as np
 import torch
@@ -60,15 +62,61 @@ def lung_phantom(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Phanto
     grid = fixed.grid
     moving_grid = replace(grid, origin=tuple(o + s for o, s in zip(grid.origin, (6, -4, 9))))
     moving, moving_mask = chest.image(moving_grid, inverse(moving_grid.points("cpu")), -820.0, "phantom breathed out")
-    ends = chest.vessels[chest.vessels[:, 6] > 1.0, 3:6]  # forks of vessels that can be seen
-    ends = ends[_lungs(ends) > 8]  # more than a voxel inside in both images, however coarse they are
-    landmarks = ends[torch.randperm(len(ends), generator=chest.generator)[:60]]
+    landmarks = chest.forks()
     return Phantom(fixed, moving, fixed_mask, moving_mask, landmarks, forward(landmarks), forward, inverse)
 
 
 def breathed_in(size: int = 96, seed: int = 0, fine_vessels: int = 0) -> Image:
     """The fixed image of :func:`lung_phantom` alone, in half the time."""
     return _Person(size, seed, fine_vessels).breathed_in()[0]
+
+
+@dataclass(frozen=True)
+class BreathingSeries:
+    """One breath with its true motion, which ends where it began.
+
+    Attributes:
+        frames: the phases, HU, all on one grid; the first is breathed in.
+        masks: the lungs in each, (k, j, i) bool.
+        landmarks: forks of vessels in each, (n, 3) float64 LPS mm, in the same order.
+        to_frame: of each, the true map of points of the first frame, (n, 3) LPS mm.
+        from_frame: of each, its inverse.
+    """
+
+    frames: tuple[Image, ...]
+    masks: tuple[Tensor, ...]
+    landmarks: tuple[Tensor, ...]
+    to_frame: tuple[Callable[[Tensor], Tensor], ...]
+    from_frame: tuple[Callable[[Tensor], Tensor], ...]
+
+
+def breathing_series(size: int = 96, phases: int = 10, seed: int = 0) -> BreathingSeries:
+    """A chest that breathes out and in again, on another way than out, as tissue does; the lungs keep their mass, so
+    that they are denser where they are smaller.
+
+    Args:
+        size: voxels along each side of the 288 mm cube; 96 gives 3 mm.
+        phases: evenly spaced over the breath.
+        seed: of the vessels, the breathing and the noise.
+    """
+    chest = _Person(size, seed, 0)
+    grid, landmarks = chest.grid, chest.forks()
+    out, aside = chest.displacement, _aside
+    frames, masks, there, back = [], [], [], []
+    for phase in range(phases):
+        angle = math.pi * phase / phases
+        amounts = math.sin(angle) ** 2, math.sin(2 * angle)
+
+        def move(points: Tensor, amounts: tuple[float, float] = amounts) -> Tensor:
+            return amounts[0] * out(points) + amounts[1] * aside(points)
+
+        forward, inverse = _both_ways(np.eye(4), move)
+        points = inverse(grid.points("cpu"))
+        frame, lungs = chest.image(grid, points, -860.0, f"phantom phase {phase}", 1 / _volume_change(forward, points))
+        for values, value in ((frames, frame), (masks, lungs), (there, forward), (back, inverse)):
+            values.append(value)
+    return BreathingSeries(tuple(frames), tuple(masks), tuple(way(landmarks) for way in there), tuple(there),
+                           tuple(back))
 
 
 class _Person:
@@ -79,18 +127,32 @@ class _Person:
         self.vessels = _grow_vessels(self.generator)
         if fine_vessels:
             self.vessels = torch.cat([self.vessels, _grow_fine_vessels(self.vessels, fine_vessels, self.generator)])
-        self.forward, self.inverse = _breathing(self.generator)
+        self.displacement, turn = _breathing(self.generator)
+        self.forward, self.inverse = _both_ways(turn, self.displacement)
         self._size = size
+
+    @property
+    def grid(self) -> Grid:
+        """The whole field of view."""
+        spacing = FIELD_OF_VIEW / self._size
+        return Grid.aligned((self._size,) * 3, spacing, (-(FIELD_OF_VIEW - spacing) / 2,) * 3)
+
+    def forks(self) -> Tensor:
+        """Forks of vessels that can be seen, (n, 3) float64 LPS mm, more than a voxel inside the lungs of both images,
+        however coarse they are."""
+        ends = self.vessels[self.vessels[:, 6] > 1.0, 3:6]
+        ends = ends[_lungs(ends) > 8]
+        return ends[torch.randperm(len(ends), generator=self.generator)[:60]]
 
     def breathed_in(self) -> tuple[Image, Tensor]:
         """The fixed image and the lungs in it."""
-        spacing = FIELD_OF_VIEW / self._size
-        grid = Grid.aligned((self._size,) * 3, spacing, (-(FIELD_OF_VIEW - spacing) / 2,) * 3)
-        return self.image(grid, grid.points("cpu"), -860.0, "phantom breathed in")
+        return self.image(self.grid, self.grid.points("cpu"), -860.0, "phantom breathed in")
 
-    def image(self, grid: Grid, points: Tensor, parenchyma: float, name: str) -> tuple[Image, Tensor]:
-        """An image and its lungs on a grid whose voxels show points of the chest breathed in."""
-        values, lungs = _chest(points, self.vessels, FIELD_OF_VIEW / self._size, parenchyma)
+    def image(self, grid: Grid, points: Tensor, parenchyma: float, name: str, density: Union[float, Tensor] = 1.0
+              ) -> tuple[Image, Tensor]:
+        """An image and its lungs on a grid whose voxels show points of the chest breathed in, the lungs denser by
+        factors (n)."""
+        values, lungs = _chest(points, self.vessels, FIELD_OF_VIEW / self._size, parenchyma, density)
         noise = 15 * torch.randn(values.shape, generator=self.generator, dtype=values.dtype)
         return Image((values + noise).reshape(grid.shape), grid, name), lungs.reshape(grid.shape)
 
@@ -118,8 +180,8 @@ def shapes_2d(size: int = 128, seed: int = 0) -> tuple[Image, Image, Tensor, Ten
 # -------------------------------------------------------------------------------------------------- breathing
 
 
-def _breathing(generator: torch.Generator) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """phi(x) = A (x + u(x)) and its inverse; u is smooth and a contraction, so phi is a diffeomorphism."""
+def _breathing(generator: torch.Generator) -> tuple[Callable[[Tensor], Tensor], np.ndarray]:
+    """Displacements u, which are smooth and a contraction, and a small turn with a shift A, (4, 4)."""
     centers = (torch.rand(8, 3, generator=generator, dtype=torch.float64) - 0.5) * 180
     pushes = torch.randn(8, 3, generator=generator, dtype=torch.float64) * 2.0
     affine = _turn(2.0 + torch.rand(1, generator=generator).item(), np.array([5.0, -6.0, 8.0]))
@@ -134,6 +196,19 @@ def _breathing(generator: torch.Generator) -> tuple[Callable[[Tensor], Tensor], 
         middle, push = centers.to(x), pushes.to(x)
         squared = (x**2).sum(1, keepdim=True) - 2 * x @ middle.T + (middle**2).sum(1)
         return u + torch.exp(-squared / (2 * 35.0**2)) @ push
+
+    return displacement, affine
+
+
+def _aside(points: Tensor) -> Tensor:
+    """What sets the way in apart from the way out, (n, 3) mm: the middle of the chest moves to the back."""
+    near = torch.exp(-points.square().sum(1) / (2 * 60.0**2))
+    return near[:, None] * points.new_tensor([1.0, 4.0, -1.5])
+
+
+def _both_ways(affine: np.ndarray, displacement: Callable[[Tensor], Tensor]
+               ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """phi(x) = A (x + u(x)) and its inverse; u is smooth and a contraction, so phi is a diffeomorphism."""
 
     def forward(points: Tensor) -> Tensor:
         return apply_affine(affine, points + displacement(points))
@@ -150,6 +225,13 @@ def _breathing(generator: torch.Generator) -> tuple[Callable[[Tensor], Tensor], 
     return forward, inverse
 
 
+def _volume_change(forward: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
+    """The Jacobian determinant of a map at points (n, 3): (n)."""
+    steps = 0.5 * torch.eye(3).to(points)  # mm
+    columns = [forward(points + step) - forward(points - step) for step in steps]
+    return torch.linalg.det(torch.stack(columns, dim=2))
+
+
 def _turn(degrees: float, offset: np.ndarray) -> np.ndarray:
     """A rotation about z and a shift (mm), (4, 4)."""
     matrix, angle = np.eye(4), math.radians(degrees)
@@ -161,8 +243,10 @@ def _turn(degrees: float, offset: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- anatomy
 
 
-def _chest(points: Tensor, vessels: Tensor, spacing: float, parenchyma: float) -> tuple[Tensor, Tensor]:
-    """HU and which points are lung, at points (n, 3) mm; edges as soft as a voxel of ``spacing``."""
+def _chest(points: Tensor, vessels: Tensor, spacing: float, parenchyma: float, density: Union[float, Tensor]
+           ) -> tuple[Tensor, Tensor]:
+    """HU and which points are lung, at points (n, 3) mm; edges as soft as a voxel of ``spacing``, the parenchyma denser
+    by a factor, or by one for each point."""
 
     def soft(distance: Tensor) -> Tensor:
         return (distance / spacing + 0.5).clamp(0, 1)
@@ -189,6 +273,7 @@ def _chest(points: Tensor, vessels: Tensor, spacing: float, parenchyma: float) -
     hu = paint(hu, 330.0, vertebra)
     texture = 12 * (torch.sin(x / 9 + y / 13) + torch.sin(y / 11 - z / 8) + torch.sin(z / 14 + x / 12))
     air = parenchyma + 0.5 * y + texture
+    air = air + (density - 1) * (1000 + air)
     hu = torch.lerp(hu, air, soft(lungs))
     hu = torch.where(lungs > -spacing, _paint_vessels(hu, points, vessels, spacing, lungs > -spacing), hu)
     windpipe = torch.minimum(8.5 - torch.hypot(x, y - 12), z - 30)

@@ -66,6 +66,15 @@ def read_channels(path: PathLike, role: str = "input", series: Optional[str] = N
     return as_label_channels(image, name) if labels else as_channels(image, name)
 
 
+def read_whole(path: PathLike, role: str = "series") -> sitk.Image:
+    """An image file as SimpleITK has it, with all its volumes and components.
+
+    Raises:
+        InputError: the file cannot be read or is nowhere in the world.
+    """
+    return _read(path, f"{role} {Path(path).name}", dicom.Choice(), check_place)
+
+
 def read_mask(path: PathLike, image: Image, role: str = "fixed", series: Optional[str] = None, what: str = "mask"
               ) -> Tensor:
     """Read a mask, any label image whose non-zero voxels are inside, for the voxels of ``image``.

@@ -23,6 +23,7 @@ from .labels import overlap, surface_distance
 from .likeness import similarity
 from .point_errors import inverse_consistency, tre
 from .residual import residual
+from .segments import segments
 
 CONSISTENCY_POINTS = 5_000
 """Random points of each image at which the inverse-consistency error, the overlap and volume changes are measured."""
@@ -111,11 +112,12 @@ def _folds(transform: Transform, pair: Pair, whole: bool, sampled: Optional[Samp
 
 def _labels(forward: Map, pair: Pair) -> dict:
     if pair.fixed_labels is None:
-        return {"dice": None, "surface_distance": None}
+        return {"dice": None, "surface_distance": None, "segments": None}
     grid, fixed = pair.fixed_labels.grid, pair.fixed_labels.values
     before, after = (warp(pair.moving_labels, way, grid, mode="nearest").values for way in (None, forward))
     shared = overlap(fixed, before, after, pair.labels)
-    return {"dice": shared, "surface_distance": surface_distance(fixed, after, grid, shared["per_label"])}
+    return {"dice": shared, "surface_distance": surface_distance(fixed, after, grid, shared["per_label"]),
+            "segments": segments(pair.fixed_labels, pair.moving_labels, after, forward, shared["per_label"])}
 
 
 def _similarity(forward: Map, affine: np.ndarray, pair: Pair) -> dict:

@@ -58,7 +58,7 @@ class SampledMap:
 
 @torch.no_grad()
 def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERANCE, spacing: Optional[float] = None,
-            max_megabytes: float = LARGEST, quick: Optional[Map] = None) -> SampledMap:
+            max_megabytes: float = LARGEST, quick: Optional[Map] = None, kept: Optional[Tensor] = None) -> SampledMap:
     """Read a map at the coarsest lattice that reproduces it.
 
     Args:
@@ -69,17 +69,21 @@ def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERA
             ``max_megabytes`` allows.
         quick: what is read at the nodes in the place of the map, as :func:`nephi.maps.folded.folded` makes it; its
             error is part of the error that is measured. Where it is off by half of the tolerance it is left alone.
+        kept: (n, d) points at all of which the tolerance is kept too, as where the map was pulled to landmarks: random
+            points may miss what is done there.
     """
     grid, limit = exact.domain, tolerance * exact.domain.voxel
     points = random_points(grid, CHECK_POINTS, mask, SEED).double()
     expected = exact.map(points)
+    there = None if kept is None else exact.map(kept)
     if quick is not None and error_summary((quick.map(points) - expected).norm(dim=-1).numpy())[JUDGED] > limit / 2:
         quick = None  # no lattice would keep the tolerance
 
     def through(lattice: Grid) -> tuple[SampledMap, float]:
         made = through_splines(quick or exact, grid, mask, lattice)
         error = error_summary((made.map(points) - expected).norm(dim=-1).numpy())
-        return SampledMap(made, error, limit), error[JUDGED]
+        at_kept = 0.0 if kept is None else float((made.map(kept) - there).norm(dim=-1).max())
+        return SampledMap(made, error, limit), max(error[JUDGED], at_kept)
 
     if spacing is not None:
         return through(lattice_over(grid, (spacing,) * grid.dim))[0]

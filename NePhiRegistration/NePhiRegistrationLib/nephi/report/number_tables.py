@@ -56,6 +56,7 @@ def number_tables(report: Mapping) -> list[Table]:
     """All numbers of a report except those of each label."""
     metrics = report["metrics"]
     return [*_landmarks(metrics.get("tre_mm")), *_residual(metrics.get("residual_mm")), *_overlap(metrics),
+            *_segments(metrics.get("segments")),
             _similarity(metrics["similarity"]), _folds(metrics),
             _consistency(metrics["inverse_consistency_mm"]), *_jacobian(metrics.get("jacobian")),
             *_files(report.get("transforms")), _runtime(report["runtime"])]
@@ -118,6 +119,17 @@ def _overlap(metrics: Mapping) -> Iterator[Table]:
             rows += [("Mean surface distance", _length(surface["mean"])),
                      ("95th percentile of the surface distance", _length(surface["hd95"]))]
         yield Table(f"Labels ({len(overlap['per_label'])})", ("", ""), rows)
+
+
+def _segments(segments: Optional[Mapping]) -> Iterator[Table]:
+    if segments:
+        rows = [(label, *(number(one["volume_ml"][name], 2) for name in ("fixed", "moving", "warped")),
+                 number(one["jacobian"]["mean"], 3), number(one["jacobian"]["p05"], 3),
+                 number(one["jacobian"]["p95"], 3),
+                 *(_length(one["centroid_mm"][when]) for when in ("before", "after")))
+                for label, one in segments.items()]
+        yield Table("Labels one by one", ("", "Volume fixed (ml)", "moving", "warped", "Jacobian, mean", "5 %", "95 %",
+                                          "Centre off before", "after"), rows)
 
 
 def _similarity(similarity: Mapping) -> Table:

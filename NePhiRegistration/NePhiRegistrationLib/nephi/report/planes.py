@@ -11,6 +11,7 @@ import itertools
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -179,14 +180,18 @@ def eight_bits(picture: np.ndarray) -> np.ndarray:
 
 def png(picture: np.ndarray) -> bytes:
     """Encode uint8 grey (rows, columns) or RGB (rows, columns, 3) as PNG."""
-    rows, columns = picture.shape[:2]
-    colour_type = 2 if picture.ndim == 3 else 0
-    # Each row starts with the number of its filter: 0, none.
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), picture.reshape(rows, -1)], axis=1)
+    return png_file(picture, [(b"IDAT", packed_rows(picture))])
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", columns, rows, 8, colour_type, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
-            + chunk(b"IEND", b""))
+def packed_rows(picture: np.ndarray) -> bytes:
+    """The pixels of a picture as PNG packs them. Each row starts with the number of its filter: 0, none."""
+    rows = np.concatenate([np.zeros((len(picture), 1), np.uint8), picture.reshape(len(picture), -1)], axis=1)
+    return zlib.compress(rows.tobytes(), 9)
+
+
+def png_file(picture: np.ndarray, chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A PNG file of chunks, each a kind and its data, with the header of a picture."""
+    header = struct.pack(">IIBBBBB", picture.shape[1], picture.shape[0], 8, 2 if picture.ndim == 3 else 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), *chunks, (b"IEND", b"")))

@@ -48,11 +48,11 @@ def make_metrics(*, folds: Mapping, inverse_consistency: Mapping, similarity: Ma
 
     Args:
         jacobian: direction -> :func:`nephi.judge.folds.summary`.
-        judges: ``tre``, ``dice``, ``surface_distance``; None or absent without landmarks or labels.
+        judges: ``tre``, ``dice``, ``surface_distance``, ``segments``; None or absent without landmarks or labels.
     """
     return {
         "voxel_mm": voxel, "tre_mm": judges.get("tre"), "residual_mm": residual, "dice": judges.get("dice"),
-        "surface_distance_mm": _surfaces(judges.get("surface_distance")),
+        "surface_distance_mm": _surfaces(judges.get("surface_distance")), "segments": judges.get("segments"),
         "folds_percent": folds["inside"], "folds_percent_whole": folds["whole"], "jacobian": jacobian,
         "volume_change": volume_change, "inverse_consistency_mm": inverse_consistency, "overlap": overlap,
         "similarity": similarity,

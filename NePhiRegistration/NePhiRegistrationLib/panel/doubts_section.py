@@ -1,0 +1,53 @@
+"""Next doubtful place: takes the views to where a result should be looked at."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..mrml import doubtful_places
+
+
+class DoubtsSection:
+    """The button and the line beside it.
+
+    Args:
+        ui: the widgets of the .ui file.
+        table: gives the table node of the result, or None.
+    """
+
+    def __init__(self, ui: Any, table: Callable[[], Any]) -> None:
+        self._ui, self._table = ui, table
+        self._places: list[doubtful_places.Place] = []
+        self._next = 0
+        ui.doubtButton.connect("clicked()", self.onNext)
+        self.update()
+
+    def update(self) -> None:
+        """Begin again with the worst place when the result is another one."""
+        places = doubtful_places.load(self._table())
+        if places != self._places:
+            self._places, self._next = places, 0
+            self._ui.doubtLabel.text = ""
+        self._ui.doubtButton.enabled = bool(self._places)
+
+    def onNext(self) -> None:
+        """Show the next place; after the last one the first."""
+        self.update()
+        if not self._places:
+            return
+        place = self._places[self._next]
+        doubtful_places.show(slicer.mrmlScene, place)
+        self._ui.doubtLabel.text = _("{number} of {count}: {reason}, {mm} mm").format(
+            number=self._next + 1, count=len(self._places), reason=reason_text(place.reason), mm=f"{place.mm:.1f}")
+        self._next = (self._next + 1) % len(self._places)
+
+
+def reason_text(reason: str) -> str:
+    """A reason of the engine in words."""
+    named = {"images disagree": _("the images disagree"), "extreme volume change": _("extreme volume change"),
+             "fold": _("the map folds"), "inverse inconsistent": _("the directions disagree"),
+             "outside the overlap": _("outside the moving volume")}
+    return named.get(reason, reason)
