@@ -197,6 +197,16 @@ def test_an_image_that_cannot_be_used_is_a_sentence_and_what_is_done_is_kept(ima
     assert [one["kind"] for one in _record(tmp_path / "out")["rounds"]] == ["start", "linear"]
 
 
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(images, tmp_path):
+    limited = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); "
+               "from nephi.cli.main import main; sys.exit(main(sys.argv[1:]))")
+    command = [sys.executable, "-c", limited, *_command(images / "images", tmp_path / "out", "--rounds", "0", "-q")[3:]]
+    ran = subprocess.run(command, capture_output=True, text=True, env=_environment())
+    assert ran.returncode == 2 and "Cannot write" in ran.stderr and "free space" in ran.stderr
+    assert "Traceback" not in ran.stderr and not list((tmp_path / "out").rglob("*.npy"))
+    assert not list((tmp_path / "out").rglob(".nephi-*"))
+
+
 @pytest.mark.parametrize(("others", "at", "message"), [
     ((1, 2), 130.0, "disc9: The fixed image template.nrrd and the moving image disc9.nrrd do not overlap"),
     ((2,), 400.0, "No image covers any part of the template"),

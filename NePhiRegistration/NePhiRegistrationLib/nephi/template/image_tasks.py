@@ -6,12 +6,14 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Callable
 
 import numpy as np
 
 from ..align.linear import align
 from ..align.registration import register
+from ..device import pick_device
 from ..files.outputs import Run, write_outputs
 from ..geometry import Grid
 from ..images.image import intensity_range
@@ -50,17 +52,20 @@ def align_image(arguments: Mapping[str, Any], check: Check) -> dict:
 
 
 def fit_image(arguments: Mapping[str, Any], check: Check) -> dict:
-    """Register an image with the template so far, after its linear map, and read the deformation at the nodes.
+    """Register an image with the template so far, and read the deformation at the nodes.
 
     Args:
-        arguments: as :func:`align_image` has them, and ``before``: the path of its transform in the round before.
+        arguments: as :func:`align_image` has them; ``before``: the path of its transform in the round before;
+            ``anew``: whether only the linear part of that counts, or all of it, and then the finest level goes on.
     """
     began = time.perf_counter()
     options = Options().changed(**{**arguments["options"], "affine": "none"})
     fixed, moving = read_image(arguments["template"]), read_image(arguments["image"], "moving")
-    matrix = Transform.load(arguments["before"]).affine
-    check_overlap(fixed, moving, matrix)
-    steps = register(fixed, moving, options, initial=matrix)
+    before = Transform.load(arguments["before"], pick_device(options.device))
+    check_overlap(fixed, moving, before.affine)
+    if not arguments["anew"]:
+        options = replace(options, resolution=options.resolution[-1:], iterations=options.iterations[-1:])
+    steps = register(fixed, moving, options, initial=before.affine, start=() if arguments["anew"] else before.stages)
     with contextlib.closing(steps):
         for state in steps:
             check()

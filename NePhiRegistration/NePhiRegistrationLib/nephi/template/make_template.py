@@ -7,7 +7,6 @@ what it was made from: the same again goes on where it stopped.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
 
 TEMPLATE, UPDATE = "template.nrrd", "update.nephi"
 """What a round leaves beside its record: the sharpened mean, and what took the mean out of its maps."""
+ANEW = 2
+"""So many NePhi rounds register from the linear maps on, as the template becomes sharp. All later ones go on from the
+maps there are: where images show nothing, a map found anew has a mean of its own, and the template would drift."""
 _WORDS = {LINEAR: "linear round", NEPHI: "round"}
 
 
@@ -136,7 +138,8 @@ def _images(study: Study, client: Client, number: int) -> Told:
             arguments = {"template": str(before), "image": member.image, "options": {**options, "seed": seed}}
             files = {"fixed": str(before), "moving": member.image}
             if kind == NEPHI:
-                files["before"] = arguments["before"] = str(study.in_round(study.last_linear, member) / CARRIED)
+                files["before"] = arguments["before"] = str(study.in_round(number - 1, member) / CARRIED)
+                arguments["anew"] = of_kind <= ANEW
             jobs.append(study.job(member, study.in_round(number, member), files, arguments, "registered.json"))
         yield from wave(client, jobs, align_image if kind == LINEAR else fit_image, f"{name}: registering")
         _write_update(study, number)
@@ -185,11 +188,10 @@ def _finish_round(study: Study, number: int, key: str, told: Sequence[Mapping]) 
 
 
 def _tidy(study: Study, number: int) -> None:
-    """Remove what no later round reads: all that is large."""
-    if number > study.last_linear:
-        shutil.rmtree(study.round_folder(number) / "pairs", ignore_errors=True)
-    for path in (*_files(study, number, VALUES), *_files(study, number, LABELS)):
-        path.unlink(missing_ok=True)
+    """Remove what no later round reads: most of it, but for the maps."""
+    for name in (VALUES, LABELS, SHIFT, REGISTERED):
+        for path in _files(study, number, name):
+            path.unlink(missing_ok=True)
 
 
 def _files(study: Study, number: int, name: str) -> list[Path]:

@@ -58,11 +58,6 @@ class Study:
         return [LINEAR] * linear + [NEPHI] * self.rounds
 
     @property
-    def last_linear(self) -> int:
-        """The number of the last round, or the start, whose maps are linear."""
-        return self.plan.count(LINEAR)
-
-    @property
     def labelled(self) -> bool:
         """Whether the images have labels."""
         return bool(self.members[0].labels)
