@@ -107,7 +107,7 @@ def test_the_grid_is_the_mean_of_the_fields_of_view_around_the_mean_of_the_centr
     grid = common_grid(grids)
     assert np.allclose(grid.spacing, 2.0) and grid.size == (10, 12, 15)
     assert np.allclose(grid.center, np.mean([one.center for one in grids], axis=0))
-    assert common_grid(grids, spacing=4.0).size == (5, 6, 8)
+    assert common_grid(grids, spacing=1.25).size == (16, 20, 24)
 
 
 def test_the_grid_keeps_axes_that_all_images_share_and_is_straight_otherwise():

@@ -7,8 +7,10 @@ from typing import Optional
 
 import numpy as np
 
+from ..errors import InputError
 from ..geometry import Grid
 from ..images.checks import check_size
+from ..images.pair import MIN_AXIS
 
 SAME_AXES = 1e-3
 """Direction cosines that differ by less are the same."""
@@ -24,7 +26,7 @@ def common_grid(grids: Sequence[Grid], spacing: Optional[float] = None) -> Grid:
         spacing: about so many mm along each axis in the place of the mean.
 
     Raises:
-        InputError: it would not fit into the memory.
+        InputError: it would not fit into the memory, or be too coarse to be registered.
     """
     directions = np.array([grid.axes for grid in grids])
     dim, mean = grids[0].dim, directions.mean(0)
@@ -39,6 +41,9 @@ def common_grid(grids: Sequence[Grid], spacing: Optional[float] = None) -> Grid:
         step = np.full(dim, np.mean([grid.voxel for grid in grids]))
     step = step if spacing is None else np.full(dim, spacing)
     size = np.maximum(1, np.round(extent / step)).astype(int)
+    if size.min() < MIN_AXIS:
+        raise InputError(f"The template would have {' x '.join(map(str, size))} voxels, and every axis needs at least "
+                         f"{MIN_AXIS}; choose a smaller spacing than {step.max():g} mm, or larger images.")
     check_size("template", size.tolist())
     origin = np.mean([grid.center for grid in grids], axis=0) - axes @ ((size - 1) / 2 * step)
     return Grid(*(tuple(values.tolist()) for values in (size, step, origin, axes.flatten())))

@@ -112,8 +112,8 @@ def _settings(study: Study, number: int) -> dict:
     """What decides the result of a round beside that of the round before."""
     options = study.options.to_dict()
     if number == 0:
-        return {"images": [member.digest for member in study.members], "grid": study.grid.to_dict(),
-                "centred": options["affine"] != "none"}
+        return {"images": [(member.id, member.digest) for member in study.members],  # the names are those of folders
+                "grid": study.grid.to_dict(), "centred": options["affine"] != "none"}
     return {"kind": study.plan[number - 1], "options": options}
 
 
