@@ -51,8 +51,8 @@ def write_template_page(path: Path, study: Study, records: Sequence[RoundRecord]
 
 def render_template_page(study: Study, records: Sequence[RoundRecord], finished: Finished) -> str:
     """The page as text."""
-    values = finished.template.values
-    views, names = planes(study.grid, values > values.mean()), _names(study)
+    values, labels, names = finished.template.values, finished.labels, _names(study)
+    views = planes(study.grid, values > values.mean() if labels is None else labels.values != 0)
     templates = [read_image(study.round_folder(n) / TEMPLATE).values for n in range(len(records) - 1)] + [values]
     measures = [(name, title, unit, digits) for name, title, unit, digits in _MEASURES
                 if any(getattr(record, name) is not None for record in records)]
