@@ -136,6 +136,32 @@ class ScriptedLogic:
     def saveTransform(self, path: str, transform: Any = None) -> None:
         self.calls.append(("saveTransform", path, transform))
 
+    def belongings(self, to: str = "fixed", transform: Any = None, others: Any = ()) -> list:
+        from NePhiRegistrationLib.mrml.belongings import belongings
+        return belongings(slicer.mrmlScene, to, others, [transform])
+
+    def applyToGradually(self, nodes: list, done: Any, to: str = "fixed", transform: Any = None, harden: bool = False
+                         ) -> Any:
+        """One node a step; one that is called "stubborn" cannot be carried."""
+        from NePhiRegistrationLib.session.applying import Carried
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("applyTo", list(nodes), to, transform, harden))
+
+        def steps() -> Any:
+            for node in nodes:
+                yield
+                if node.GetName() == "stubborn":
+                    done(Carried(node, problem="'stubborn' stays; choose another."))
+                elif harden:
+                    node.SetAttribute("NePhi.LiesOn", to)
+                    done(Carried(node, node, undo=lambda node=node: node.SetAttribute("NePhi.LiesOn", None)))
+                else:
+                    made = slicer.mrmlScene.AddNewNodeByClass(node.GetClassName(), f"{node.GetName()} on {to}")
+                    made.SetAttribute("NePhi.LiesOn", to)
+                    done(Carried(node, made))
+        return steps()
+
     def startLoading(self, path: str, fixed: Any = None, moving: Any = None, outputs: Any = None) -> ScriptedLoading:
         if not path.endswith(".nephi"):
             raise ValueError(f"{path} is no .nephi file; choose one that NePhi wrote.")

@@ -7,7 +7,7 @@ import nephi.align.optimisation
 import numpy as np
 import pytest
 import torch
-from nephi.align.levels import AlignedPair, make_level
+from nephi.align.levels import AlignedPair, make_level, sample_spacing
 from nephi.align.optimisation import FINAL_RATE, WARM_UP, WINDOW, Convergence, optimise, schedule
 from nephi.align.regularity import consistency
 from nephi.errors import DeviceMemoryError
@@ -46,6 +46,18 @@ def test_no_more_points_are_drawn_than_asked_for_whichever_masks_there_are(masks
     drawn = [len(level.lattice.draw(level.wanted, level.fraction, torch.Generator().manual_seed(seed),
                                     torch.device("cpu")).origins) * options.patch**2 for seed in range(40)]
     assert 60 < np.mean(drawn) < 115
+
+
+def test_masks_that_are_scattered_are_sampled_as_coarsely_as_the_box_around_them_demands():
+    grid = Grid.aligned((400, 400), 1.0, (0.0, 0.0))
+    image = Image(torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)), grid)
+    scattered, together = (torch.zeros(grid.shape, dtype=torch.bool) for _ in range(2))
+    scattered[:10, :10] = scattered[-10:, -10:] = True
+    together[:20, :10] = True
+    spacings = [sample_spacing(AlignedPair(image, image, mask, mask, np.eye(3), None), 20.0)
+                for mask in (scattered, together)]
+    assert spacings[1] == 1.0
+    assert 400**2 / spacings[0]**2 == pytest.approx(8 * 20**2)  # eight times the samples of a full box
 
 
 def test_what_a_level_reads_is_the_same_whether_or_not_there_is_more_around():

@@ -234,3 +234,21 @@ def test_the_next_doubtful_place_takes_the_views_there_the_worst_first_and_says_
     opened.parameters.metricsTable.SetAttribute(doubtful_places.ATTRIBUTE, '[{"at": 3}]')
     opened.widget.onParametersModified()
     assert not opened.ui.doubtButton.enabled
+
+
+def test_doubtful_places_become_a_point_list_that_says_why_and_is_filled_again(opened):
+    from NePhiRegistrationLib.mrml import doubtful_places
+    finished(opened)
+    assert not opened.ui.doubtPointsButton.enabled
+    doubts = [{"at": [1.0, 2.0, 3.0], "mm": 7.25, "reason": "images disagree"},
+              {"at": [4.0, 5.0, 6.0], "mm": 2.0, "reason": "fold"}]
+    doubtful_places.store(opened.parameters.metricsTable, doubts)
+    opened.widget.onParametersModified()
+    opened.ui.doubtPointsButton.click()
+    assert opened.ui.doubtLabel.text == "2 places are in 'Doubtful places'."
+    node = slicer.mrmlScene.GetFirstNodeByName("Doubtful places")
+    labels = [node.GetNthControlPointLabel(n) for n in range(2)]
+    assert labels == ["7.2 mm: the images disagree", "2.0 mm: the map folds"]
+    assert tuple(node.GetNthControlPointPositionWorld(0)) == (-1.0, -2.0, 3.0) and node.GetNthControlPointLocked(0)
+    doubtful_places.store(opened.parameters.metricsTable, doubts[1:])
+    assert doubtful_places.points(opened.parameters.metricsTable) is node and node.GetNumberOfControlPoints() == 1

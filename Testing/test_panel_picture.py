@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
-from panel_case import Opened, choose_phantom
+import slicer
+from panel_case import Opened, add_points, choose_phantom
 from PySide6 import QtCore, QtWidgets
 
 pytest_plugins = ["panel_fixture"]
@@ -55,6 +56,24 @@ def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histog
     assert wide <= WIDTH
     for label in (real.ui.lossLabel, real.ui.histogramLabel):
         assert len(colors_of(label)) > 3
+
+
+def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path):
+    import NePhiRegistrationScenarios as scenarios
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Tumour box")
+    choose_phantom(real, 32, **scenarios.OPTIONS)
+    add_points("Nodules", 3)
+    real.ui.registerButton.click()
+    scenarios.wait(lambda: real.ui.registerButton.text == "Continue", 120)
+    real.ui.applyCollapsibleButton.collapsed, table = False, real.ui.applyTable
+    names = [table.item(row, 0).text() for row in range(table.rowCount)]
+    assert names == ["Lungs, expiration", "Nodules", "Tumour box", "Vessels, expiration"]
+    table.item(1, 0)._q.setCheckState(QtCore.Qt.Checked)
+    native, section = drawn(real), real.ui.applyCollapsibleButton._q
+    room = QtCore.QRect(section.mapTo(native, QtCore.QPoint(0, 0)), section.size()).adjusted(-8, -8, 8, 8)
+    assert native.grab(room).save(str((PICTURES or tmp_path) / "panel-apply.png"))
+    assert native.minimumSizeHint().width() <= WIDTH
+    assert table._q.rowHeight(2) > 2 * table._q.rowHeight(1)  # the reason is wrapped
 
 
 def test_the_panel_does_not_become_narrower_when_sections_close(real):

@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..i18n import tr as _
+from .belongings import SIDE
 from .node_geometry import FLIP
 from .view_fitting import slice_nodes
 
 ATTRIBUTE = "NePhi.Doubts"
 """The attribute of a table node with the places, as JSON."""
+
+
+POINTS = "NePhi.DoubtPoints"
+"""The reference from a table node to the markups node of :func:`points`."""
 
 
 class Place(NamedTuple):
@@ -44,3 +50,35 @@ def show(scene: Any, place: Place) -> None:
     """Bring all slice views to a place."""
     for view in slice_nodes(scene):
         view.JumpSliceByCentering(*place.ras)
+
+
+def points(table: Any) -> Any:
+    """The places of a table node as a markups node: the worst first, labelled with the millimetres and the reason.
+
+    Returns:
+        The vtkMRMLMarkupsFiducialNode, made when the table has none yet; what it held is replaced.
+    """
+    scene, node = table.GetScene(), table.GetNodeReference(POINTS)
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", scene.GenerateUniqueName(_("Doubtful places")))
+        node.CreateDefaultDisplayNodes()
+        node.SetAttribute(SIDE, "fixed")
+        table.SetNodeReferenceID(POINTS, node.GetID())
+    modified = node.StartModify()
+    try:
+        node.SetAndObserveTransformNodeID(None)
+        node.RemoveAllControlPoints()
+        for index, place in enumerate(load(table)):
+            node.AddControlPoint(list(place.ras), f"{place.mm:.1f} mm: {reason_text(place.reason)}")
+            node.SetNthControlPointLocked(index, True)
+    finally:
+        node.EndModify(modified)
+    return node
+
+
+def reason_text(reason: str) -> str:
+    """A reason of the engine in words."""
+    named = {"images disagree": _("the images disagree"), "extreme volume change": _("extreme volume change"),
+             "fold": _("the map folds"), "inverse inconsistent": _("the directions disagree"),
+             "outside the overlap": _("outside the moving volume")}
+    return named.get(reason, reason)

@@ -182,6 +182,11 @@ class Part:
         return self._shapeless or (self.shape.IsA("vtkImageData") and not self._mine(image_array(self.shape)).any())
 
     @property
+    def voxels(self) -> bool:
+        """Whether it is an image, not a surface."""
+        return self.shape is not None and bool(self.shape.IsA("vtkImageData"))
+
+    @property
     def integer_type(self) -> np.dtype:
         """In which the values of its voxels stay what they are: their own type, or int64 for floating point."""
         kind = np.dtype(np.uint8) if self._shapeless else image_array(self.shape).dtype

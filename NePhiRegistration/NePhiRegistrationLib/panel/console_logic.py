@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-METHODS = ("register", "start", "resume", "pull", "evaluate", "jacobian", "applyToPoints", "applyToSegmentation",
-           "registerPairs", "saveTransform", "loadTransform", "startLoading", "warmUp", "close")
+METHODS = ("register", "start", "resume", "pull", "evaluate", "jacobian", "applyTo", "applyToPoints",
+           "applyToSegmentation", "doubtfulPlaces", "registerPairs", "saveTransform", "loadTransform", "startLoading",
+           "warmUp", "close")
 
 _extended: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold
 

@@ -1,4 +1,4 @@
-"""Next doubtful place: takes the views to where a result should be looked at."""
+"""Doubtful places: the views are taken to where a result should be looked at, or all places become points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..mrml import doubtful_places
 
 
 class DoubtsSection:
-    """The button and the line beside it.
+    """The buttons and the line below them.
 
     Args:
         ui: the widgets of the .ui file.
@@ -23,6 +23,7 @@ class DoubtsSection:
         self._places: list[doubtful_places.Place] = []
         self._next = 0
         ui.doubtButton.connect("clicked()", self.onNext)
+        ui.doubtPointsButton.connect("clicked()", self.onPoints)
         self.update()
 
     def update(self) -> None:
@@ -31,7 +32,7 @@ class DoubtsSection:
         if places != self._places:
             self._places, self._next = places, 0
             self._ui.doubtLabel.text = ""
-        self._ui.doubtButton.enabled = bool(self._places)
+        self._ui.doubtButton.enabled = self._ui.doubtPointsButton.enabled = bool(self._places)
 
     def onNext(self) -> None:
         """Show the next place; after the last one the first."""
@@ -41,13 +42,14 @@ class DoubtsSection:
         place = self._places[self._next]
         doubtful_places.show(slicer.mrmlScene, place)
         self._ui.doubtLabel.text = _("{number} of {count}: {reason}, {mm} mm").format(
-            number=self._next + 1, count=len(self._places), reason=reason_text(place.reason), mm=f"{place.mm:.1f}")
+            number=self._next + 1, count=len(self._places), mm=f"{place.mm:.1f}",
+            reason=doubtful_places.reason_text(place.reason))
         self._next = (self._next + 1) % len(self._places)
 
-
-def reason_text(reason: str) -> str:
-    """A reason of the engine in words."""
-    named = {"images disagree": _("the images disagree"), "extreme volume change": _("extreme volume change"),
-             "fold": _("the map folds"), "inverse inconsistent": _("the directions disagree"),
-             "outside the overlap": _("outside the moving volume")}
-    return named.get(reason, reason)
+    def onPoints(self) -> None:
+        """Show all places as points, for Slicer's module Markups."""
+        self.update()
+        if self._places:
+            node = doubtful_places.points(self._table())
+            self._ui.doubtLabel.text = _("{count} places are in '{name}'.").format(
+                count=len(self._places), name=node.GetName())

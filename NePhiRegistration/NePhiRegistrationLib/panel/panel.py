@@ -13,6 +13,7 @@ from ..mrml import metrics_table, transform_archive
 from ..session.choices import check_outputs
 from ..session.task import Task
 from . import preset_files
+from .apply_section import ApplySection
 from .doubts_section import DoubtsSection
 from .landmarks_section import LandmarksSection
 from .metrics_section import MetricsSection
@@ -59,6 +60,7 @@ class Panel:
         self.review = ReviewSection(ui, parameters, self._say)
         self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
         self.doubts = DoubtsSection(ui, self._table)
+        self.carrying = ApplySection(ui, logic, parameters, self._forward)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self.width = SteadyWidth(ui)
         self._result = False  # whether the logic has one; a transform node may have its own beside
@@ -103,6 +105,7 @@ class Panel:
         self.landmarks.close()
         self.landmarks.update(False)
         self.doubts.update()
+        self.carrying.forget()
         self.review.forget()
         self.numbers.show([], None)
         self._result = False
@@ -115,6 +118,7 @@ class Panel:
         self.run.close()
         self.inputs.follow(())
         self.landmarks.close()
+        self.carrying.close()
         self.review.close()
 
     def onPreset(self, _index: int) -> None:
@@ -184,6 +188,7 @@ class Panel:
     def onShown(self, task: Task) -> None:
         """Show the result while it is measured."""
         self._choose_outputs(task.outputs)
+        self.carrying.news()
         self.review.result()
 
     def onFinished(self, task: Task) -> None:
@@ -221,7 +226,9 @@ class Panel:
         if parameters is not None and parameters.metricsTable is not None:
             self.numbers.show_table(parameters.metricsTable)
         chosen = self._forward()
-        self.numbers.allow_saving(self._result if chosen is None else transform_archive.present(chosen))
+        exact = self._result if chosen is None else transform_archive.present(chosen)
+        self.numbers.allow_saving(exact)
+        self.carrying.update(exact)
 
     def _table(self) -> Any:
         parameters = self._parameters()

@@ -86,7 +86,8 @@ class RunSection:
         ui.secondButton.visible = bool(shown.second)
         ui.progressFrame.visible = situation.busy or bool(self._losses)
         ui.progressBar.visible = situation.busy
-        for section in (ui.inputsCollapsibleButton, ui.outputsCollapsibleButton, ui.advancedCollapsibleButton):
+        for section in (ui.inputsCollapsibleButton, ui.outputsCollapsibleButton, ui.applyCollapsibleButton,
+                        ui.advancedCollapsibleButton):
             section.enabled = not situation.busy
         ui.statusLabel.text = self._message or situation.missing or ""
 

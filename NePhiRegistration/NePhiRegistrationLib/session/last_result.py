@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import numpy as np
+import slicer
 
 from ..i18n import tr as _
 from ..mrml import transform_archive
@@ -58,16 +59,29 @@ class LastResult:
         return np.frombuffer(data, np.uint8)
 
     def output(self, name: str) -> Any:
-        """A transform node of the last result.
+        """An output of the last result: a transform node, or the table.
 
         Raises:
             NodeError: it is not in the scene.
         """
         node = getattr(self._outputs, name)
         if node is None or node.GetScene() is None:
+            if name == "table":
+                raise NodeError(_("There is no table of a registration in the scene; give one."))
             raise NodeError(_("There is no {direction} transform of a registration in the scene; give one.").format(
                 direction=name))
         return node
+
+    def around(self, transform: Optional[Any]) -> tuple:
+        """The nodes of a result that are in the scene: its volumes, and the outputs that are known."""
+        nodes = [self._inputs.fixed, self._inputs.moving, *(node for _name, node in self._outputs.nodes())]
+        if transform is not None and transform is not self._outputs.forward:
+            pair = _pair(transform)
+            nodes = [transform, *pair]
+            if None not in pair:
+                nodes += [node for node in slicer.util.getNodesByClass("vtkMRMLTransformNode", transform.GetScene())
+                          if node is not transform and _pair(node) == pair]
+        return tuple(node for node in nodes if node is not None and node.GetScene() is not None)
 
     def volume(self, transform: Optional[Any], side: str) -> Any:
         """The fixed or moving volume of a transform node, or of the last result.
@@ -83,3 +97,8 @@ class LastResult:
             raise NodeError(_("The {role} volume that the transform belongs to is not in the scene; give the volume."
                               ).format(role=side))
         return node
+
+
+def _pair(transform: Any) -> tuple:
+    """The volumes that a transform node joins, None where it does not say."""
+    return tuple(transform.GetNodeReference(f"spatialRegistration{side}") for side in ("Fixed", "Moving"))

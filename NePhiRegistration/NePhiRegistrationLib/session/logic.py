@@ -12,11 +12,11 @@ import numpy as np
 import slicer
 
 from ..i18n import tr as _
-from ..mrml import carried_segmentation, landmark_nodes, log_jacobian_display, volume_nodes
+from ..mrml import landmark_nodes, log_jacobian_display, volume_nodes
 from ..mrml.node_error import NodeError
 from ..mrml.slabs import run_now
 from . import transform_files
-from .carried_points import carry as carry_points
+from .carrying_logic import CarryingLogic
 from .choices import check, check_outputs
 from .last_result import LastResult
 from .orders import Continuation, Loading, Order, Registration
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 InputsLike = Union[Inputs, Mapping[str, Any], tuple]
 
 
-class RegistrationLogic:
+class RegistrationLogic(CarryingLogic):
     """Registers volumes of the scene. Examples: docs/scripting.md.
 
     Wherever a ``transform`` is asked for it is a forward transform node that a registration has filled, in this
@@ -231,52 +231,6 @@ class RegistrationLogic:
         write(output, reply.arrays["values"], grid)
         return output
 
-    def applyToPoints(self, points: Any, to: str = "fixed", transform: Optional[Any] = None,
-                      output: Optional[Any] = None) -> Any:
-        """Take points from one image to the other.
-
-        Args:
-            points: a markups node, or an array (n, 3) RAS mm.
-            to: "fixed" for points of the moving image, "moving" for points of the fixed one.
-            output: a markups node to fill; made when there is none.
-
-        Returns:
-            The filled markups node, or an array (n, 3) RAS mm.
-        """
-        _check_side(to)
-        return carry_points(self._worker, self._last.exact(transform), points, to, output)
-
-    def applyToSegmentation(self, segmentation: Any, to: str = "fixed", transform: Optional[Any] = None,
-                            reference: Optional[Any] = None, output: Optional[Any] = None) -> Any:
-        """Take a segmentation from one image to the other, by the displacement field in the transform node.
-
-        Args:
-            segmentation: of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``; or a label map,
-                each label of which becomes a segment.
-            transform: the transform node to apply; by default the last forward transform, or the inverse one
-                for ``to="moving"``.
-            reference: the volume node on whose grid; by default the one of the registration.
-            output: a segmentation node to fill; made when there is none.
-
-        Returns:
-            The filled segmentation, with the names and colours of the other.
-        """
-        _check_side(to)
-        if transform is None:
-            transform = self._last.output("forward" if to == "fixed" else "inverse")
-        grid = volume_nodes.read_volume(reference or self._last.volume(transform, to), to).geometry
-        made = None
-        if output is None:
-            name = slicer.mrmlScene.GenerateUniqueName(f"{segmentation.GetName()} on {to}")
-            output = made = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        try:
-            carried_segmentation.carry_segments(output, segmentation, transform, grid)
-        except NodeError:
-            if made is not None:
-                slicer.mrmlScene.RemoveNode(made)
-            raise
-        return output
-
     def saveTransform(self, path: Union[str, os.PathLike], transform: Optional[Any] = None) -> None:
         """Write a transform as a .nephi file, which loses nothing; Slicer's own formats hold a sampled field.
 
@@ -372,11 +326,6 @@ def _finished(task: Task) -> Result:
     if task.state != "finished":
         raise failure(task.failure, task.result.error)
     return task.result
-
-
-def _check_side(to: str) -> None:
-    if to not in ("fixed", "moving"):
-        raise NodeError(_("The destination is {to!r}; use 'fixed' or 'moving'.").format(to=to))
 
 
 def _inputs(pair: InputsLike) -> Inputs:

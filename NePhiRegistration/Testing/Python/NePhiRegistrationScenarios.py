@@ -44,6 +44,7 @@ def run(make: Callable[[], Any], size: Optional[int] = None, python: Optional[st
         warped_equals_hardened(nodes, outputs)
         inverse_undoes_forward(outputs)
         points_follow(logic, nodes, outputs)
+        what_belongs_follows(logic, nodes, outputs)
         saves_and_loads(logic, outputs)
         cancels(logic, nodes)
         refuses(logic, nodes)
@@ -122,6 +123,21 @@ def points_follow(logic: Any, nodes: dict[str, Any], outputs: Outputs) -> None:
     true = landmark_nodes.read_points(nodes["movingLandmarks"])
     error = np.linalg.norm(landmark_nodes.read_points(mapped) - true, axis=1)
     check(float(error.mean()) < 8.0, f"applyToPoints: landmarks are {error.mean():.1f} mm from the true ones")
+
+
+def what_belongs_follows(logic: Any, nodes: dict[str, Any], outputs: Outputs) -> None:
+    """applyTo takes volumes, segmentations and markups along, and hardening is undone."""
+    volume, lungs, points = (nodes[name] for name in ("moving", "movingMask", "movingLandmarks"))
+    carried = logic.applyTo([volume, lungs, points], transform=outputs.forward)
+    check(not any(one.problem for one in carried), "applyTo: a volume, a segmentation and points were carried")
+    hardened = logic.applyTo([lungs, points], transform=outputs.forward, harden=True)
+    places = landmark_nodes.read_points(points), landmark_nodes.read_points(carried[2].node)
+    check(bool(np.allclose(*places, atol=0.01)), "applyTo: hardened points are where the new ones are")
+    for one in hardened:
+        one.undo()
+    check(not np.allclose(landmark_nodes.read_points(points), places[0], atol=0.01), "applyTo: hardening was undone")
+    for one in carried:
+        slicer.mrmlScene.RemoveNode(one.node)
 
 
 def saves_and_loads(logic: Any, outputs: Outputs) -> None:

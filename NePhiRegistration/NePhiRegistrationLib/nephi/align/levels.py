@@ -28,6 +28,7 @@ from .patches import PatchLattice
 from .volume import Volume
 
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
+LOOSEST = 8  # times a mask's own volume: the box around it that is sampled as finely as a mask that fills its box
 DOWNSAMPLED = 3  # samples around a part of an image that count in its own, made coarser
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
@@ -84,9 +85,11 @@ def level_spacings(pair: AlignedPair, options: Options) -> list[tuple[float, int
 
 def sample_spacing(pair: AlignedPair, resolution: float) -> float:
     """The spacing (mm) with so many samples along the side of a cube, in 2D a square, that has the volume of the fixed
-    mask; not finer than the voxels."""
+    mask, or a share of that of the box around the mask, whose samples are kept in memory; not finer than the voxels."""
     grid = pair.fixed.grid
-    voxels = grid.count if pair.fixed_mask is None else int(pair.fixed_mask.sum())
+    voxels = grid.count
+    if pair.fixed_mask is not None:
+        voxels = max(int(pair.fixed_mask.sum()), math.prod(box_of(pair.fixed_mask)[1].tolist()) / LOOSEST)
     return grid.voxel * max(1.0, voxels ** (1 / grid.dim) / resolution)
 
 
