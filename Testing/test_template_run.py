@@ -231,7 +231,7 @@ def test_two_runs_on_one_folder_refuse_each_other(images, tmp_path, capsys):
 
 @pytest.mark.parametrize(("flags", "message"), [
     (["--spacing", "-1"], "The spacing -1 mm is not positive"), (["--rounds", "x"], "'x' is not a whole number"),
-    (["--spacing", "20"], "The template would have 2 x 2 voxels .*; choose a smaller spacing than 20 mm"),
+    (["--spacing", "20"], "The template would have 2 x 2 voxels.*; choose a smaller spacing than 20 mm"),
     (["--spacing", "1e-5"], "The template has .* GB of memory are free"),
     (["--scheduler", "tcp://127.0.0.1:1"], "cannot be reached"),
 ])
