@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ENGINE = Path(__file__).resolve().parents[1] / "NePhiRegistration" / "NePhiRegistrationLib" / "nephi"
-ROOMS = ("", "images", "maps", "judge", "predict", "align", "report", "files", "series", "training", "cohort", "cli")
+ROOMS = ("", "images", "maps", "judge", "predict", "align", "report", "files", "series", "training", "cohort",
+         "template", "cli")
 """As docs/architecture.md draws them; "" is the engine's own folder."""
 
 LARGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 8

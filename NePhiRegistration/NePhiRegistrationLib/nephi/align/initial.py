@@ -97,7 +97,7 @@ def start_from_itk(transform: sitk.Transform, fixed: Grid, name: str = "transfor
         matrix = _best_matrix(displace, fixed)
     points = random_points(fixed, CHECK_POINTS).double()
     moved = torch.tensor([transform.TransformPoint(point) for point in points.tolist()], dtype=torch.float64)
-    return _with_stages(matrix, displace, (points, moved), fixed, name, torch.device(device))
+    return start_through(matrix, displace, (points, moved), fixed, name, torch.device(device))
 
 
 def start_from(transform: Transform, fixed: Grid, name: str = "transform") -> Start:
@@ -112,8 +112,8 @@ def start_from(transform: Transform, fixed: Grid, name: str = "transform") -> St
     if transform.fixed_grid.same_as(fixed) or not transform.stages:
         return Start(transform.affine, transform.stages)
     points = random_points(fixed, CHECK_POINTS).double()
-    return _with_stages(transform.affine, lambda grid: transform.forward.displacement_on(grid).double(),
-                        (points, transform.forward.map(points)), fixed, name, transform.forward.device)
+    return start_through(transform.affine, lambda grid: transform.forward.displacement_on(grid).double(),
+                         (points, transform.forward.map(points)), fixed, name, transform.forward.device)
 
 
 def matrix_of(transform: sitk.Transform) -> np.ndarray:
@@ -170,8 +170,8 @@ def _best_matrix(displace: Displace, fixed: Grid) -> np.ndarray:
     return matrix if np.linalg.det(matrix) > 1e-3 else np.eye(fixed.dim + 1)
 
 
-def _with_stages(matrix: np.ndarray, displace: Displace, pairs: tuple[Tensor, Tensor], fixed: Grid, name: str,
-                 device: torch.device) -> Start:
+def start_through(matrix: np.ndarray, displace: Displace, pairs: tuple[Tensor, Tensor], fixed: Grid, name: str,
+                  device: torch.device) -> Start:
     """A matrix and the pair of splines that make good what it lacks, at the coarsest nodes that are close enough.
 
     Args:

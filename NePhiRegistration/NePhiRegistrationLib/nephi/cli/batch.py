@@ -6,11 +6,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import operator
-import os
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from ..cohort.bids import longitudinal, to_template, write_description
 from ..cohort.cohort_csv import result_of, write_cohort_csv
@@ -24,6 +21,7 @@ from ..cohort.run_cohort import run_cohort
 from ..errors import Faults, InputError
 from ..storage import locked
 from .batch_display import Shown, batch_reporter
+from .place_arguments import PLACE, add_place, read_place
 from .register import add_run_arguments
 from .row_arguments import jobs_of, known_columns, register_row
 
@@ -47,17 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "registered again")
     parser.add_argument("--make-template", metavar="FILE", help="write a table and end: an example, or "
                         "with --pairs or --bids their rows, to be completed")
-    place = parser.add_argument_group("where the pairs run", "Without any of these on all cores of this machine.")
-    place.add_argument("--workers", type=_count, metavar="N", help="pairs side by side on this machine, or jobs of "
-                       "--jobqueue (default: cores divided by --threads; 1 on a GPU); fewer where their memory does "
-                       "not suffice")
-    place.add_argument("--threads", type=_count, default=1, metavar="M", help="threads of each pair (default: 1)")
-    place.add_argument("--scheduler", default="", metavar="ADDRESS", help="a Dask scheduler that is there, such as "
-                       "tcp://host:8786")
-    place.add_argument("--scheduler-file", default="", metavar="FILE", help="the file that 'dask scheduler "
-                       "--scheduler-file' has written")
-    place.add_argument("--jobqueue", default="", metavar="CONFIG.yaml", help="a configuration of dask-jobqueue for "
-                       "SLURM, PBS, LSF and others; its jobs are the workers")
+    add_place(parser)
     add_run_arguments(parser)
 
 
@@ -68,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         rows = [{"id": row.id, **row.cells} for row in _made_rows(args)] if args.pairs or args.bids else EXAMPLE
         write_table(args.make_template, rows, EXAMPLE_COLUMNS)
         return
-    place = _place(args)
+    place = read_place(args)
     rows, jobs = _checked(args)
     check_installed(place)
     with locked(args.output, "'nephi batch'"), batch_reporter(args.quiet, args.json) as show:
@@ -143,29 +131,4 @@ def _made_rows(args: argparse.Namespace) -> list[Row]:
     return to_template(args.bids, suffix, args.template) if args.template else longitudinal(args.bids, suffix)
 
 
-_OWN = ("cohort", "pairs", "bids", "suffix", "template", "output", "make_template", "workers", "threads", "scheduler",
-        "scheduler_file", "jobqueue", "run")
-
-
-def _place(args: argparse.Namespace) -> Place:
-    given = [f"--{name.replace('_', '-')}" for name in ("scheduler", "scheduler_file", "jobqueue")
-             if getattr(args, name)]
-    if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} are mutually exclusive; give one of them.")
-    if args.workers and given and not args.jobqueue:
-        raise InputError(f"--workers has no meaning with {given[0]}, whose workers are there already; leave it out.")
-    return Place(args.workers or _side_by_side(args), args.threads, args.scheduler, args.scheduler_file, args.jobqueue)
-
-
-def _side_by_side(args: argparse.Namespace) -> int:
-    """As many pairs as this machine has cores for; one where they would share a GPU."""
-    if torch.cuda.is_available() and getattr(args, "option_device", "auto") != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // args.threads)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+_OWN = ("cohort", "pairs", "bids", "suffix", "template", "output", "make_template", *PLACE, "run")

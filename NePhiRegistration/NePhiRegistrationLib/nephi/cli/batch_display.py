@@ -19,13 +19,16 @@ from ..cohort.run_cohort import State
 from ..judge.verdict import LEVELS
 from ..report import plain
 
+LEFT = "cohort.csv, cohort.html, and a folder for each pair"
+
 
 class Shown:
     """Counts, and shows nothing; the base of the others."""
 
-    def start(self, pairs: int, known: int) -> None:
-        """Begin with so many pairs, of which some were finished before."""
-        self.pairs, self.known, self.began = pairs, known, time.monotonic()
+    def start(self, pairs: int, known: int, name: str = "pairs") -> None:
+        """Begin with so many pairs, of which some were finished before, or with something else that is done with
+        each of them."""
+        self.pairs, self.known, self.name, self.began = pairs, known, name, time.monotonic()
         self.counts: Counter = Counter(done=known)
 
     def progress(self, state: State) -> None:
@@ -37,8 +40,8 @@ class Shown:
     def show(self, state: State) -> None:
         """Show a state."""
 
-    def done(self, results: Sequence[Result], folder: str) -> None:
-        """Show what came of all of it."""
+    def done(self, results: Sequence[Result], folder: str, left: str = LEFT) -> None:
+        """Show what came of all of it, and what is left in the folder."""
 
     @property
     def ended(self) -> int:
@@ -55,20 +58,24 @@ class Shown:
 class _Lines(Shown):
     """One JSON object per line on stdout: ``event`` is "start", "pair" or "done"."""
 
-    def start(self, pairs: int, known: int) -> None:
-        super().start(pairs, known)
-        self._line(event="start", pairs=pairs, finished_before=known)
+    def start(self, pairs: int, known: int, name: str = "pairs") -> None:
+        super().start(pairs, known, name)
+        self._line(event="start", pairs=pairs, finished_before=known, **self._name)
 
     def show(self, state: State) -> None:
         ended = state.ended
         if ended is not None:
-            self._line(event="pair", id=ended["id"], status="failed" if "error" in ended else "done",
+            self._line(event="pair", **self._name, id=ended["id"], status="failed" if "error" in ended else "done",
                        verdict=(ended.get("verdict") or {}).get("level"), error=ended.get("error"),
                        done=self.counts["done"], failed=self.counts["failed"], running=state.running, pairs=self.pairs,
                        workers=state.workers, seconds_left=self.seconds_left, dashboard=state.dashboard)
 
-    def done(self, results: Sequence[Result], folder: str) -> None:
+    def done(self, results: Sequence[Result], folder: str, left: str = LEFT) -> None:
         self._line(event="done", folder=folder, **_verdicts(results))
+
+    @property
+    def _name(self) -> dict:
+        return {} if self.name == "pairs" else {"step": self.name}
 
     def _line(self, **values: object) -> None:
         print(json.dumps(plain(values), allow_nan=False), flush=True)
@@ -77,7 +84,7 @@ class _Lines(Shown):
 class _Readable(Shown):
     """Prints the result on stdout for a person to read."""
 
-    def done(self, results: Sequence[Result], folder: str) -> None:
+    def done(self, results: Sequence[Result], folder: str, left: str = LEFT) -> None:
         counts = _verdicts(results)
         console = Console(highlight=False, soft_wrap=True, markup=False)
         console.print(", ".join(f"{number} {name}" for name, number in counts["verdicts"].items()) or "no verdicts",
@@ -86,7 +93,7 @@ class _Readable(Shown):
             console.print(f"  - {result.row.id}: {result.error}")
         if counts["failed"] > 10:
             console.print(f"  - and {counts['failed'] - 10} more, all in cohort.csv")
-        console.print(f"{folder}: cohort.csv, cohort.html, and a folder for each pair")
+        console.print(f"{folder}: {left}")
 
 
 class _LogLines(_Readable):
@@ -94,6 +101,11 @@ class _LogLines(_Readable):
 
     def __init__(self) -> None:
         self._dashboard = ""
+
+    def start(self, pairs: int, known: int, name: str = "pairs") -> None:
+        super().start(pairs, known, name)
+        if name != "pairs":
+            print(f"nephi: {name}", file=sys.stderr, flush=True)
 
     def show(self, state: State) -> None:
         if state.dashboard != self._dashboard:
@@ -116,7 +128,7 @@ class _Bar(_Readable):
             parts.append(f"{_clock(self.seconds_left)} left")
         if not state.workers:
             parts.append("waiting for workers")
-        self._bar.update(self._task, description="pairs", completed=self.ended, total=self.pairs,
+        self._bar.update(self._task, description=self.name, completed=self.ended, total=self.pairs,
                          note="  ".join([*parts, state.dashboard]))
 
 

@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ..errors import Faults, InputError, NePhiError
-from . import apply, batch, demo, evaluate, info, jacobian_image, register, series, train, worker
+from . import apply, batch, demo, evaluate, info, jacobian_image, register, series, template, train, worker
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-_COMMANDS = {"register": register, "batch": batch, "series": series, "apply": apply, "jacobian": jacobian_image,
-             "evaluate": evaluate, "info": info, "demo": demo, "train": train, "worker": worker}
+_COMMANDS = {"register": register, "batch": batch, "series": series, "template": template, "apply": apply,
+             "jacobian": jacobian_image, "evaluate": evaluate, "info": info, "demo": demo, "train": train,
+             "worker": worker}
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -65,7 +65,7 @@ def check_installed(place: Place) -> None:
         if place.jobqueue:
             import dask_jobqueue  # noqa: F401
     except ImportError as error:
-        raise InputError(f"'nephi batch' needs Dask, which is not installed here ({error}); install it with "
+        raise InputError(f"Many pairs need Dask, which is not installed here ({error}); install it with "
                          f"'{INSTALL}'.") from error
 
 

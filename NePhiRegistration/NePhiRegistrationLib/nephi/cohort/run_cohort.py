@@ -62,16 +62,19 @@ def run_cohort(jobs: Sequence[Job], place: Place, register: Register) -> Iterato
         there = Place(workers, place.threads) if place.here else place
         try:
             with connected(there) as client:
-                yield from _run_in(client, [jobs[number] for number in numbers], register)
+                yield from run_in(client, [jobs[number] for number in numbers], register)
         finally:
             if place.here:  # the workers are gone now, whatever they were at
                 for number in numbers:
                     sweep(Path(jobs[number].folder))
 
 
-def _run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[State]:
-    """Never more pairs are with the scheduler than it has workers: its memory does not grow with the cohort, and the
-    death of a worker is held against no pair that only waited."""
+def run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[State]:
+    """As :func:`run_cohort`, by the workers of a client.
+
+    Never more pairs are with the scheduler than it has workers: its memory does not grow with the cohort, and the
+    death of a worker is held against no pair that only waited.
+    """
     from distributed import CancelledError, TimeoutError
 
     waiting, running, largest, address = deque(jobs), {}, 0.0, client.scheduler.addr

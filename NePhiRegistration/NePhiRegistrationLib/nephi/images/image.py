@@ -188,6 +188,16 @@ def normalise(values: Tensor, mask: Optional[Tensor] = None, name: str = "image"
     Raises:
         InputError: all voxels inside the mask are equal.
     """
+    low, high = intensity_range(values, mask, name)
+    return ((values - low) / (high - low)).clamp(0, 1)
+
+
+def intensity_range(values: Tensor, mask: Optional[Tensor] = None, name: str = "image") -> tuple[float, float]:
+    """The 0.1 and 99.9 percentiles inside the mask, or where those are equal the least and the largest value.
+
+    Raises:
+        InputError: all voxels inside the mask are equal.
+    """
     inside = values.flatten() if mask is None else values[mask]
     some = inside[some_of(inside.numel(), QUANTILE_SAMPLES).to(inside.device)]
     low, high = torch.quantile(some, torch.tensor([0.001, 0.999], dtype=some.dtype, device=some.device)).tolist()
@@ -195,4 +205,4 @@ def normalise(values: Tensor, mask: Optional[Tensor] = None, name: str = "image"
         low, high = float(inside.min()), float(inside.max())
     if not high > low:
         raise InputError(f"The {name} is constant ({low:g}) inside its mask; use another mask or none.")
-    return ((values - low) / (high - low)).clamp(0, 1)
+    return low, high

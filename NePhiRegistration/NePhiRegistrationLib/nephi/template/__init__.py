@@ -1,0 +1,1 @@
+"""An unbiased template of many images."""

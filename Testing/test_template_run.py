@@ -1,0 +1,276 @@
+"""nephi template as it runs: what it leaves, that no image is preferred, and how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from browser import Page, chromium, opened
+from nephi.cli.main import main
+from nephi.files.outputs import FILES
+from nephi.images.reading import read_image
+from nephi.maps.transform import Transform
+from nephi.storage import locked
+
+QUICK = ["--iterations", "15", "--resolution", "12,24", "--hidden", "16", "--frequencies", "8", "--linear-rounds", "1",
+         "--device", "cpu"]
+RADII = (8.0, 10.0, 12.0)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Discs of three sizes with a bright spot, at different places, on scales of their own, with labels; 1 mm."""
+    folder = tmp_path_factory.mktemp("images")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    axes = np.mgrid[:40, :40]
+    for n, radius in enumerate(RADII):
+        middle = np.array([19.5 + n, 19.5 - n])[:, None, None]
+        far, spot = (np.linalg.norm(axes - middle - at, axis=0) for at in (0.0, 0.4 * radius))
+        values = (n + 1) * (100 / (1 + np.exp(2 * (far - radius))) + 60 * np.exp(-(spot / 3) ** 2))
+        labels = (far < radius).astype(np.uint8) + (spot < 2.5).astype(np.uint8)
+        for kind, array in (("images", values.astype(np.float32)), ("labels", labels)):
+            image = sitk.GetImageFromArray(array)
+            image.SetOrigin((30.0 * n, 0.0))
+            sitk.WriteImage(image, str(folder / kind / f"disc{n}.nrrd"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(images, tmp_path_factory) -> tuple[Path, list[dict]]:
+    """Their template of two rounds, and the events that were printed."""
+    folder = tmp_path_factory.mktemp("made") / "study"
+    ran = _run(images / "images", folder, "--labels", str(images / "labels"), "--rounds", "2", "--json")
+    assert ran.returncode == 0, ran.stderr
+    return folder, [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def _command(images: Path, folder: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "nephi", "template", str(images), "-o", str(folder), "--workers", "1", *QUICK, *flags]
+
+
+def _environment() -> dict:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
+
+
+def _run(images: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(_command(images, folder, *flags), capture_output=True, text=True, env=_environment())
+
+
+def _values(folder: Path, name: str = "template") -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{name}.nii.gz")))
+
+
+def _record(folder: Path) -> dict:
+    return json.loads((folder / "template.json").read_text(encoding="utf-8"))
+
+
+# ------------------------------------------------------------------------------------------------------------- results
+
+
+def test_a_template_has_its_files_and_each_image_those_of_a_registration(made):
+    folder, events = made
+    assert {"template.nii.gz", "variance.nii.gz", "labels.nii.gz", "template.json", "template.html", "cohort.csv",
+            "cohort.html"} <= set(os.listdir(folder))
+    for entry in _record(folder)["images"]:
+        left = {name.replace(".nii.gz", ".nrrd") for name in os.listdir(folder / entry["folder"])}
+        assert {name.replace(".nii.gz", ".nrrd") for name in FILES.values()} <= left
+        jacobian = read_image(next((folder / entry["folder"]).glob("log_jacobian.*")))
+        assert jacobian.grid.same_as(read_image(folder / "template.nii.gz").grid)
+    assert not list(folder.rglob(".nephi-*")) and events[-1]["event"] == "done" and events[-1]["failed"] == 0
+
+
+def test_the_template_has_the_mean_shape_of_the_images(made):
+    labels = _values(made[0], "labels")
+    assert set(np.unique(labels)) == {0, 1, 2}
+    radius = np.sqrt((labels > 0).sum() / np.pi)  # 1 mm pixels
+    assert abs(radius - np.cbrt(np.prod(RADII))) < 0.5  # the mean of stretches is a geometric one
+    assert _record(made[0])["rounds"][-1]["dice"] > 0.9
+
+
+def test_the_maps_of_all_images_are_nothing_on_average_and_lead_back(made):
+    grid, shifts, linear = read_image(made[0] / "template.nii.gz").grid, [], []
+    points = grid.padded(-8).points("cpu", dtype=torch.float64)
+    for entry in _record(made[0])["images"]:
+        found = Transform.load(made[0] / entry["folder"] / "transform.nephi")
+        shifts.append(found.deformation.forward.map(points) - points)
+        linear.append(np.log(np.linalg.svd(found.affine[:-1, :-1], compute_uv=False)).sum())
+        back = found.inverse.map(found.forward.map(points))
+        assert float((back - points).norm(dim=1).mean()) < 0.3
+    assert float(torch.stack(shifts).mean(0).norm(dim=1).max()) < 0.1 and abs(sum(linear)) < 1e-6
+
+
+def test_intensities_are_those_of_the_images_on_average(made, images):
+    tops = [np.percentile(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), 99.9)
+            for path in (images / "images").iterdir()]
+    assert abs(_values(made[0]).max() / np.mean(tops) - 1) < 0.1
+    variance = _values(made[0], "variance")
+    assert variance.min() >= 0 and variance.max() > 0
+
+
+def test_each_round_tells_how_far_it_is_from_rest(made):
+    rounds = _record(made[0])["rounds"]
+    assert [one["kind"] for one in rounds] == ["start", "linear", "nephi", "nephi"]
+    assert rounds[0]["moved_mm"] is None and rounds[-1]["moved_mm"] < rounds[1]["moved_mm"]
+    assert rounds[-1]["similarity"] > rounds[0]["similarity"] and rounds[-1]["dice"] > rounds[0]["dice"]
+    assert rounds[-1]["spread_percent"] < rounds[0]["spread_percent"]
+    with open(made[0] / "cohort.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["status"] for row in rows} == {"done"} and all(float(row["runtime.iterations"]) > 0 for row in rows)
+
+
+def test_the_template_is_the_same_whichever_image_comes_first_and_whatever_they_are_called(images, made, tmp_path):
+    (tmp_path / "other").mkdir()
+    for n in range(len(RADII)):
+        shutil.copy(images / "images" / f"disc{n}.nrrd", tmp_path / "other" / f"{9 - n}.nrrd")
+    other = sorted((tmp_path / "other").iterdir())
+    command = _command(other[1], tmp_path / "out", "--rounds", "2", "-q")
+    at = command.index(str(other[1]))
+    ran = subprocess.run([*command[:at], str(other[0]), str(other[2]), *command[at:]], env=_environment())
+    assert ran.returncode == 0
+    assert np.abs(_values(tmp_path / "out") - _values(made[0])).max() <= 1e-3 * np.ptp(_values(made[0]))
+
+
+# ------------------------------------------------------------------------------------------------------------ going on
+
+
+def test_the_same_command_again_does_nothing_twice_and_more_rounds_go_on(images, made, tmp_path, capsys):
+    folder = made[0]
+    shutil.copytree(folder, tmp_path / "kept")
+    labels = ["--labels", str(images / "labels")]
+    before = {path: path.stat().st_mtime_ns for path in (folder / "rounds").rglob("*")}
+    command = ["template", str(images / "images"), "-o", str(folder), "--workers", "1", "--json", *QUICK, *labels]
+    assert main([*command, "--rounds", "2"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(event["event"], event.get("finished_before")) for event in events] == [("start", 3), ("done", None)]
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "rounds").rglob("*")}
+    try:
+        assert main([*command, "--rounds", "3"]) == 0
+        steps = [json.loads(line).get("step") for line in capsys.readouterr().out.splitlines()]
+        assert steps[0] == "round 3 of 3: registering" and "round 2 of 3: registering" not in steps
+        assert len(_record(folder)["rounds"]) == 5
+        assert main([*command, "--rounds", "2"]) == 0  # what was removed on the way is made again, the same
+        assert np.array_equal(_values(folder), _values(tmp_path / "kept"))
+    finally:
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "kept", folder)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_template(images, made, tmp_path):
+    command = _command(images / "images", tmp_path / "out", "--labels", str(images / "labels"), "--rounds", "2",
+                       "--json")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(),
+                               start_new_session=True)
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["event"] == "pair" and event["step"] == "round 1 of 2: registering":
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate()
+    assert process.returncode == 130 and "what is done is kept; the same command goes on" in err
+    ran = subprocess.run(command, capture_output=True, text=True, env=_environment())
+    first = json.loads(ran.stdout.splitlines()[0])
+    assert ran.returncode == 0 and first["step"] == "round 1 of 2: registering" and first["finished_before"] >= 1
+    assert np.array_equal(_values(tmp_path / "out"), _values(made[0]))
+
+
+def test_an_image_that_cannot_be_used_is_a_sentence_and_what_is_done_is_kept(images, tmp_path):
+    folder = shutil.copytree(images / "images", tmp_path / "images")
+    sitk.WriteImage(sitk.Image(40, 40, sitk.sitkFloat32), str(folder / "flat.nrrd"))
+    ran = _run(folder, tmp_path / "out", "--rounds", "0", "-q")
+    assert ran.returncode == 2 and ran.stderr.count("\n") == 1
+    assert "flat: The moving image flat.nrrd is constant" in ran.stderr and "mend or leave out" in ran.stderr
+    assert len(list((tmp_path / "out").rglob("carried.json"))) == 3
+    (folder / "flat.nrrd").unlink()
+    assert _run(folder, tmp_path / "out", "--rounds", "0", "-q").returncode == 0
+    assert [one["kind"] for one in _record(tmp_path / "out")["rounds"]] == ["start", "linear"]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(images, tmp_path):
+    limited = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); "
+               "from nephi.cli.main import main; sys.exit(main(sys.argv[1:]))")
+    command = [sys.executable, "-c", limited, *_command(images / "images", tmp_path / "out", "--rounds", "0", "-q")[3:]]
+    ran = subprocess.run(command, capture_output=True, text=True, env=_environment())
+    assert ran.returncode == 2 and "Cannot write" in ran.stderr and "free space" in ran.stderr
+    assert "Traceback" not in ran.stderr and not list((tmp_path / "out").rglob("*.npy"))
+    assert not list((tmp_path / "out").rglob(".nephi-*"))
+
+
+@pytest.mark.parametrize(("others", "at", "message"), [
+    ((1, 2), 130.0, "disc9: The fixed image template.nrrd and the moving image disc9.nrrd do not overlap"),
+    ((2,), 400.0, "No image covers any part of the template"),
+])
+def test_images_that_nothing_brings_together_are_a_sentence(images, tmp_path, others, at, message):
+    (tmp_path / "far").mkdir()
+    for n in others:
+        shutil.copy(images / "images" / f"disc{n}.nrrd", tmp_path / "far")
+    far = sitk.ReadImage(str(images / "images" / "disc0.nrrd"))
+    far.SetOrigin((at, 0.0))
+    sitk.WriteImage(far, str(tmp_path / "far" / "disc9.nrrd"))
+    ran = _run(tmp_path / "far", tmp_path / "out", "--no-affine", "--rounds", "1", "-q")
+    assert ran.returncode == 2 and message in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_two_runs_on_one_folder_refuse_each_other(images, tmp_path, capsys):
+    command = ["template", str(images / "images"), "-o", str(tmp_path), *QUICK]
+    with locked(tmp_path, "'nephi template'"):
+        assert main(command) == 2
+    assert "Another 'nephi template' is at work" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--spacing", "-1"], "The spacing -1 mm is not positive"), (["--rounds", "x"], "'x' is not a whole number"),
+    (["--spacing", "20"], "The template would have 2 x 2 voxels.*; choose a smaller spacing than 20 mm"),
+    (["--spacing", "1e-5"], "The template has .* GB of memory are free"),
+    (["--scheduler", "tcp://127.0.0.1:1"], "cannot be reached"),
+])
+def test_what_cannot_be_asked_for_is_a_sentence(images, tmp_path, capsys, flags, message):
+    assert main(["template", str(images / "images"), "-o", str(tmp_path / "out"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(message, error)
+    assert not (tmp_path / "out" / "template.json").exists()
+
+
+def test_no_image_is_replaced_by_the_template(images, tmp_path, capsys):
+    folder = shutil.copytree(images / "images", tmp_path / "images")
+    (folder / "disc0.nrrd").rename(folder / "template.nrrd")
+    assert main(["template", str(folder), "-o", str(folder), *QUICK]) == 2
+    assert "would replace an input" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------------------------- page
+
+
+@pytest.fixture(scope="module")
+def page(made) -> Page:
+    if chromium() is None:
+        pytest.skip("no Chromium here")
+    with opened() as page:
+        yield page
+
+
+def test_the_page_shows_the_template_round_by_round_and_leads_to_each_image(made, page):
+    page.open(made[0] / "template.html")
+    names = page.ask("[...document.querySelectorAll('figcaption')].map(e => e.textContent)")
+    assert names == ["Start", "Linear 1", "Round 1", "Round 2"]
+    assert page.ask("document.querySelectorAll('.picture img').length") == 6  # and the spread, and the labels
+    page.ask("document.querySelector('.images').scrollIntoView()")
+    page.until("[...document.images].every(e => e.complete && e.naturalWidth > 0)")
+    assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+    assert page.ask("document.querySelectorAll('.rounds circle').length") == 3 + 3 + 4 + 4 + 4
+    page.click(".images a img")
+    page.until("document.title.startsWith('Registration report')")
+    page.open(made[0] / "template.html")
+    page.click("a[href='cohort.html']")
+    page.until("document.title.startsWith('Cohort') && document.querySelectorAll('#pairs tbody tr').length === 3")
