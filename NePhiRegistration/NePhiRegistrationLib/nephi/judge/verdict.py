@@ -73,7 +73,7 @@ def _graded(name: str, text: str, value: float, limits: tuple[float, float], con
     return Evidence(name, text, level, "" if level == "good" else concern)
 
 
-MEDIAN_VOXELS = (2.8, 6.0)
+MEDIAN_VOXELS = (2.5, 6.0)
 ESTIMATE_VOXELS = (3.4, math.inf)
 """Voxels of the grid that was searched; a point that is not found counts as its reach."""
 NOT_FOUND = (0.75, 0.85)
@@ -180,7 +180,7 @@ def _judges(metrics: Mapping) -> Iterator[Evidence]:
 
 
 CONSISTENCY_VOXELS = (0.5, 2.0)
-EXTREME_PERCENT = (5.0, 15.0)
+EXTREME_PERCENT = (15.0, 30.0)
 FOLDS_PERCENT = (0.0, 5.0)
 
 
