@@ -15,7 +15,7 @@ from chart import INK, MARGINS, svg_file
 from nephi.judge.verdict import LEVELS
 from nephi.report.axes import Axes, text
 
-SET_ON = tuple(f"-{turn}" for turn in range(6))
+SET_ON = tuple(f"-{turn}" for turn in range(8))
 """The ends of the names of the trials that the limits were set on."""
 
 LIMIT = 3.0
