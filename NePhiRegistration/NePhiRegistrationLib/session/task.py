@@ -289,7 +289,8 @@ class Task:
         if self._request is not None and not self._request.done:
             self._worker.cancel(self._request)
             self._deadline = time.monotonic() + PATIENCE
-            qt.QTimer.singleShot(int(1000 * PATIENCE) + 20, self._replace_silent_worker)
+            # Qt lets a timer come up to a twentieth too soon.
+            qt.QTimer.singleShot(int(1100 * PATIENCE) + 20, self._replace_silent_worker)
 
     def _replace_silent_worker(self) -> None:
         """Replace a worker that does not answer a cancel."""

@@ -81,7 +81,7 @@ class WorkerProcess:
         if self._elsewhere is not None:
             if self._environment is not None:
                 process.setProcessEnvironment(self._environment)
-            qt.QTimer.singleShot(int(1000 * PATIENCE) + 20, self._check_patience)
+            qt.QTimer.singleShot(int(1100 * PATIENCE) + 20, self._check_patience)  # it may come a twentieth too soon
         process.start(program, arguments)
 
     def stop(self, reason: str = "The worker was stopped.", patience_ms: int = 1000) -> None:
