@@ -7,8 +7,10 @@ import pytest
 import slicer
 from logic_case import PHANTOM, add_pair, content, engine, logic  # noqa: F401
 from mrml_scene import add_node, add_volume
+from nephi.series import tracking
 from NePhiRegistrationLib.mrml.node_error import NodeError
 from NePhiRegistrationLib.mrml.node_geometry import ijk_to_ras
+from NePhiRegistrationLib.session import sequence_frames
 
 FAST = {"iterations": [6], "resolution": [20], "points": 20000, "device": "cpu", "search": "never"}
 
@@ -55,3 +57,9 @@ def test_what_is_no_sequence_of_volumes_is_refused_and_the_scene_stays(logic):  
     with pytest.raises(ValueError, match="Unknown preset"):
         logic.registerSequence(_sequence((0, 1)), preset="heart")
     assert not any("frame" in name for name in content() - before)
+
+
+@pytest.mark.parametrize("cycle", [False, True])
+@pytest.mark.parametrize("reference", [0, 2, 4])
+def test_frames_follow_each_other_as_on_the_command_line(reference, cycle):
+    assert list(sequence_frames._outwards(5, reference, cycle)) == list(tracking._outwards(5, reference, cycle))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import slicer
 from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
-from mrml_scene import add_linear, add_node, turn_matrix
+from mrml_scene import add_linear, add_node, new_scene, turn_matrix
 from NePhiRegistrationLib.mrml import snapshot
 from NePhiRegistrationLib.mrml.deformation_nodes import deformation
 from NePhiRegistrationLib.session.logic import Inputs, Outputs, RegistrationError, RegistrationLogic
@@ -355,6 +355,7 @@ def test_nodes_of_a_closed_scene_are_let_go(logic):  # noqa: F811
 
 
 def test_closing_the_logic_stops_its_task_and_the_worker_with_the_last_user():
+    new_scene()
     first, second = (RegistrationLogic(WarmWorker()) for _ in range(2))
     second._worker = first._worker
     first.warmUp()

@@ -93,7 +93,8 @@ def _check(sequence: Any, reference: int) -> None:
 
 
 def _outwards(count: int, reference: int, cycle: bool) -> Iterator[tuple[int, Optional[int]]]:
-    """Each frame but the reference, and the neighbour that it goes on from."""
+    """Each frame but the reference, and the neighbour that it goes on from: the order of the engine
+    (``nephi.series.tracking``), which Slicer's process never imports."""
     if cycle:
         row = [(reference + n) % count for n in range(1, count)]
         yield from zip(row, [None, *row])
