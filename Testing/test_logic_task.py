@@ -11,7 +11,7 @@ import weakref
 import numpy as np
 import pytest
 import slicer
-from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
+from logic_case import AT_ONCE, ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, new_scene, turn_matrix
 from NePhiRegistrationLib.mrml import snapshot
 from NePhiRegistrationLib.mrml.deformation_nodes import deformation
@@ -22,7 +22,7 @@ from NePhiRegistrationLib.worker.worker_process import WorkerProcess
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 
 
-def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, options: dict = ENDLESS):  # noqa: F811
+def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, options: dict = AT_ONCE):  # noqa: F811
     """A task that has reached the first level, with its previews coming, and what it said."""
     task = logic.start(Inputs(pair.fixed, pair.moving), outputs, "lung-ct", options)
     told = Told.by(task)

@@ -30,7 +30,7 @@ from NePhiRegistrationLib.worker.messages import Message, encode
 from NePhiRegistrationLib.worker.registration_job import Job, align
 from NePhiRegistrationLib.worker.registration_outputs import show
 from NePhiRegistrationLib.worker.request_decoding import read_pair
-from worker_pipe import ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
+from worker_pipe import AT_ONCE, ENDLESS, PHANTOM, PROGRAM, QUICK, Pipe, Watched, pair
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of Unix")
 
@@ -277,7 +277,7 @@ def test_labels_reach_the_engine_with_their_own_numbers(kind):
 
 @pytest.mark.parametrize("phase", ["affine", "level", "outputs"])
 def test_a_cancelled_task_ends_within_a_second_wherever_it_is(pipe, phase, stopwatch):
-    request, _ = running(pipe, phase, QUICK if phase == "outputs" else ENDLESS)
+    request, _ = running(pipe, phase, {"affine": ENDLESS, "level": AT_ONCE, "outputs": QUICK}[phase])
     started = time.perf_counter()
     pipe.client.cancel(request)
     pipe.finish(request, 5)
@@ -298,7 +298,7 @@ def test_a_task_cancelled_to_keep_ends_with_the_map_so_far(pipe, stopwatch):
 
 
 def test_outputs_that_are_kept_can_still_be_cancelled(pipe):
-    request, watched = running(pipe, "level", ENDLESS)
+    request, watched = running(pipe, "level", AT_ONCE)
     pipe.client.cancel(request, True)
     assert pipe.pump(lambda: watched.progress[-1]["phase"] == "outputs", 5)
     pipe.client.cancel(request)
@@ -306,7 +306,7 @@ def test_outputs_that_are_kept_can_still_be_cancelled(pipe):
 
 
 def test_after_a_cancel_the_next_registration_is_as_if_nothing_had_been(pipe, registered):
-    request, _ = running(pipe, "level", ENDLESS)
+    request, _ = running(pipe, "level", AT_ONCE)
     pipe.client.cancel(request)
     pipe.finish(request)
     again = pipe.finish(pipe.client.request("register", *pair()))
@@ -323,18 +323,18 @@ def test_a_cancel_that_comes_too_late_or_to_nobody_changes_nothing(pipe):
 
 def test_previews_come_at_least_once_a_second(pipe):
     request, watched = running(pipe, "level", ENDLESS)
-    pipe.pump(lambda: False, 4)
+    pipe.pump(lambda: False, 3)
     seen = len(watched.previews)
     pipe.client.cancel(request)
     pipe.finish(request)
-    assert seen >= 5  # two of the affine, the first of the level, and at least one for each whole second but the last
+    assert seen >= 4  # two of the affine, the first of the level, and at least one for each whole second but the last
 
 
 # --------------------------------------------------------------------------------------------- two at a time
 
 
 def test_a_second_registration_while_one_runs_is_refused_with_a_sentence(pipe):
-    request, _ = running(pipe, "level", ENDLESS)
+    request, _ = running(pipe, "level", AT_ONCE)
     second = pipe.client.request("register", *pair())
     assert second.state == "failed" and second.message == \
         "A registration is running; wait until it has finished, or cancel it."
@@ -345,7 +345,7 @@ def test_a_second_registration_while_one_runs_is_refused_with_a_sentence(pipe):
 
 
 def test_the_worker_itself_refuses_what_does_not_fit_beside_a_registration(pipe):
-    request, _ = running(pipe, "level", ENDLESS)
+    request, _ = running(pipe, "level", AT_ONCE)
     refused = []
     pipe.client._open["77"] = type("Stub", (), {"_end": lambda self, message: refused.append(message),
                                                 "kind": "map_points", "done": False})()
@@ -417,7 +417,7 @@ def test_an_unknown_request_a_damaged_transform_and_a_missing_array_are_refused(
 @UNIX
 def test_a_killed_worker_fails_its_task_and_another_takes_its_place():
     pipe = Pipe().ready()
-    request, watched = running(pipe, "level", ENDLESS)
+    request, watched = running(pipe, "level", AT_ONCE)
     os.kill(pipe.client.hello["pid"], signal.SIGKILL)
     pipe.finish(request, 5)
     assert (request.state, request.failure, watched.outcomes) == ("failed", "died", ["failed"])
@@ -511,7 +511,7 @@ def test_without_torch_the_worker_says_so_and_refuses_to_register(tmp_path):
 @UNIX
 def test_ctrl_c_in_the_applications_terminal_is_not_for_the_worker():
     pipe = Pipe().ready()
-    request, _ = running(pipe, "level", ENDLESS)
+    request, _ = running(pipe, "level", AT_ONCE)
     os.kill(pipe.process.pid, signal.SIGINT)
     assert pipe.finish(pipe.client.request("ping"), 5).state == "finished" and not request.done
     pipe.close()
