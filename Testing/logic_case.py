@@ -28,9 +28,11 @@ from NePhiRegistrationLib.session.logic import RegistrationLogic  # noqa: E402
 from NePhiRegistrationLib.session.warm_worker import WarmWorker  # noqa: E402
 
 QUICK = {"iterations": [3], "resolution": [20], "points": 20000, "device": "cpu"}
+BARE = {**QUICK, "affine": "none", "search": "never"}  # where that it registers is enough
 ENDLESS = {"iterations": [100000], "resolution": [24], "convergence": 0, "device": "cpu"}
+AT_ONCE = {**ENDLESS, "affine": "none", "search": "never"}  # without what comes before the first level
 PATIENCE = 90.0  # s; a busy machine is no failure
-PHANTOM = lung_phantom(40)
+PHANTOM = lung_phantom(32)
 
 
 @functools.cache

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
+from unittest import mock
 
 import numpy as np
 import pythonqt
@@ -215,14 +218,23 @@ class Opened:
         return self.logic.tasks[-1] if self.logic.tasks else None
 
 
+@functools.cache
+def _phantom(size: int) -> dict[str, np.ndarray]:
+    """What another process makes, which takes seconds, once for all tests of this one."""
+    from NePhiRegistrationLib.panel import sample_data
+    return sample_data._made(size, 0, sys.executable)
+
+
 def choose_phantom(opened: Opened, size: int, **options: Any) -> dict[str, Any]:
     """The made-up chest, chosen with everything that comes with it; its nodes.
 
     Args:
         options: that differ from those of the preset for lungs.
     """
-    from NePhiRegistrationLib.panel.sample_data import add_phantom
-    nodes, parameters = add_phantom(size), opened.parameters
+    from NePhiRegistrationLib.panel import sample_data
+    arrays = _phantom(size)
+    with mock.patch.object(sample_data, "_made", lambda *_: arrays):
+        nodes, parameters = sample_data.add_phantom(size), opened.parameters
     for side in ("fixed", "moving"):
         for field_name, node in (("Volume", side), ("Mask", f"{side}Mask"), ("Landmarks", f"{side}Landmarks")):
             setattr(parameters, side + field_name, nodes[node])

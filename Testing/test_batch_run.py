@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
 import logging
 import os
@@ -11,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from distributed import Client
+from distributed import Client, LocalCluster
 from nephi.cli.main import build_parser, main
 from nephi.cli.row_arguments import jobs_of, known_columns, register_row
 from nephi.cohort import finished as finished_pairs
@@ -62,6 +63,15 @@ def results(study, tmp_path_factory) -> tuple[Path, list[dict]]:
 
 
 @pytest.fixture
+def scheduler(tmp_path) -> Iterator[Path]:
+    """The file of a scheduler with one worker, both threads of this process: they need no second torch."""
+    file = tmp_path / "scheduler.json"
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
+                      dashboard_address=None, scheduler_kwargs={"scheduler_file": str(file)}):
+        yield file
+
+
+@pytest.fixture
 def job(study, tmp_path) -> Iterator[Job]:
     """One pair, to be run here; the threads of this process stay as they are."""
     copy = tmp_path / "study"
@@ -84,6 +94,10 @@ def _environment() -> dict:
 
 def _command(table: Path, folder: Path, *flags: str) -> list[str]:
     return [sys.executable, "-m", "nephi", "batch", str(table), "-o", str(folder), *QUICK, *flags]
+
+
+def _batch(table: Path, folder: Path, *flags: str) -> int:
+    return main(["batch", str(table), "-o", str(folder), *QUICK, *flags])
 
 
 def _rows(folder: Path) -> dict[str, dict]:
@@ -119,11 +133,9 @@ def test_the_table_has_every_number_of_the_reports(results):
             assert report["provenance"]["seed"] == {"one": 0, "two": 5}[id]
 
 
-def test_the_numbers_are_those_of_a_registration_by_itself(results, study, tmp_path):
+def test_the_numbers_are_those_of_a_registration_by_itself(results, tmp_path):
     row = _rows(results[0])["two"]
-    ran = subprocess.run([sys.executable, "-m", "nephi", "register", row["fixed"], row["moving"], "-o", str(tmp_path),
-                          *QUICK, "--seed", "5", "--quiet"], env=_environment())
-    assert ran.returncode == 0
+    assert main(["register", row["fixed"], row["moving"], "-o", str(tmp_path), *QUICK, "--seed", "5", "--quiet"]) == 0
     alone, among = (json.loads((folder / "report.json").read_text()) for folder in
                     (tmp_path, results[0] / row["folder"]))
     assert alone["metrics"] == among["metrics"]
@@ -139,9 +151,9 @@ def test_progress_for_machines_tells_of_each_pair(results):
     assert events[-1]["event"] == "done" and events[-1]["failed"] == 1
 
 
-def test_where_no_pair_can_be_registered_the_command_fails(study, tmp_path, capsys):
+def test_where_no_pair_can_be_registered_the_command_fails(study, scheduler, tmp_path, capsys):
     (tmp_path / "t.csv").write_text(f"id,fixed,moving\nflat,{study}/flat.nii.gz,{study}/0.nii.gz\n")
-    assert main(["batch", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--workers", "1", "-q", *QUICK]) == 2
+    assert _batch(tmp_path / "t.csv", tmp_path / "out", "-q", "--scheduler-file", str(scheduler)) == 2
     assert "None of the 1 pairs could be registered" in capsys.readouterr().err
 
 
@@ -223,7 +235,7 @@ def test_two_runs_on_one_folder_refuse_each_other(study, tmp_path, capsys):
 # --------------------------------------------------------------------------------------------------- stopped on the way
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(study, tmp_path):
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(study, scheduler, tmp_path, capsys):
     command = _command(study / "six.csv", tmp_path / "out", "--workers", "1", "--json")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(),
                                start_new_session=True)
@@ -234,25 +246,10 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(study, tmp_path)
     assert "of 6 pairs have ended; the same command goes on" in err
     done = [id for id, row in _rows(tmp_path / "out").items() if row["status"] == "done"]
     assert first["id"] in done and len(done) < 6 and not list((tmp_path / "out").rglob(".nephi-*"))
-    ran = subprocess.run(command, capture_output=True, text=True, env=_environment())
-    events = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert _batch(study / "six.csv", tmp_path / "out", "--scheduler-file", str(scheduler), "--json") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[0]["finished_before"] == len(done)
     assert len([event for event in events if event["event"] == "pair"]) == 6 - len(done)
-
-
-@pytest.fixture
-def scheduler(tmp_path) -> Iterator[Path]:
-    """The file of a scheduler without workers."""
-    file = tmp_path / "scheduler.json"
-    process = subprocess.Popen([sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0",
-                                "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file)],
-                               env=_environment(), stderr=subprocess.DEVNULL)
-    while not file.exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    yield file
-    process.terminate()
-    process.wait()
 
 
 def _worker(scheduler: Path, **environment: str) -> subprocess.Popen:
@@ -262,23 +259,25 @@ def _worker(scheduler: Path, **environment: str) -> subprocess.Popen:
 
 
 def test_the_pair_of_a_worker_that_is_killed_runs_elsewhere_and_none_runs_twice(study, scheduler, tmp_path):
-    workers = [_worker(scheduler), _worker(scheduler)]
-    try:
-        process = subprocess.Popen(_command(study / "six.csv", tmp_path / "out", "--json", "--scheduler-file",
-                                            str(scheduler)), stdout=subprocess.PIPE, text=True, env=_environment())
-        ended = []
-        for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "pair":
+    killed, ended = _worker(scheduler), []
+
+    class Told(io.StringIO):
+        def write(self, line: str) -> int:
+            event = json.loads(line) if line.strip() else {}
+            if event.get("event") == "pair":
                 assert event["running"] <= event["workers"]
                 ended.append(event["id"])
-                if len(ended) == 1:
-                    workers[0].kill()
-        assert process.wait() == 0
+                killed.kill()
+            return len(line)
+
+    try:
+        with Client(scheduler_file=str(scheduler), set_as_default=False) as client:
+            client.wait_for_workers(2)
+        with contextlib.redirect_stdout(Told()):
+            assert _batch(study / "six.csv", tmp_path / "out", "--json", "--scheduler-file", str(scheduler)) == 0
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+        killed.kill()
+        killed.wait()
     assert sorted(ended) == [f"p{n}" for n in range(6)]
     assert {row["status"] for row in _rows(tmp_path / "out").values()} == {"done"}
     assert not list((tmp_path / "out").rglob(".nephi-*"))
@@ -290,9 +289,8 @@ def test_workers_of_another_version_are_refused(study, scheduler, tmp_path, caps
     worker = _worker(scheduler, PYTHONPATH=os.pathsep.join([str(tmp_path / "other"), *filter(None, sys.path)]))
     try:
         with Client(scheduler_file=str(scheduler), set_as_default=False) as client:
-            client.wait_for_workers(1)
-        assert main(["batch", str(study / "six.csv"), "-o", str(tmp_path / "out"), "--scheduler-file", str(scheduler),
-                     *QUICK]) == 2
+            client.wait_for_workers(2)
+        assert _batch(study / "six.csv", tmp_path / "out", "--scheduler-file", str(scheduler)) == 2
     finally:
         worker.kill()
         worker.wait()
@@ -303,9 +301,8 @@ def test_workers_of_another_version_are_refused(study, scheduler, tmp_path, caps
 
 def test_jobs_of_a_cluster_can_be_the_workers(study, tmp_path):
     (tmp_path / "jobs.yaml").write_text("jobqueue:\n  local: {cores: 1, processes: 1, memory: 2GB}\n")
-    ran = subprocess.run(_command(study / "table.csv", tmp_path / "out", "--workers", "1", "--json", "--jobqueue",
-                                  str(tmp_path / "jobs.yaml")), capture_output=True, text=True, env=_environment())
-    assert ran.returncode == 0, ran.stderr
+    jobs = ["--workers", "1", "--jobqueue", str(tmp_path / "jobs.yaml")]
+    assert _batch(study / "table.csv", tmp_path / "out", *jobs) == 0
     assert [row["status"] for row in _rows(tmp_path / "out").values()] == ["done", "failed", "done"]
 
 

@@ -462,8 +462,11 @@ def test_a_folder_is_filled_completely_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize(("set_by_user", "expected"), [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"),
                                                        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
-def test_threads_are_told_not_to_spin_for_long_before_torch_is_there_unless_the_user_has_decided(set_by_user, expected):
-    asked = "import nephi, os; print(os.environ.get('GOMP_SPINCOUNT'))"
+def test_threads_are_told_not_to_spin_for_long_before_torch_is_there_unless_the_user_has_decided(tmp_path, set_by_user,
+                                                                                                 expected):
+    (tmp_path / "torch.py").write_text("import os; print(os.environ.get('GOMP_SPINCOUNT'), flush=True); os._exit(0)")
     clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    done = subprocess.run([sys.executable, "-c", asked], env={**clean, **set_by_user}, capture_output=True, text=True)
+    clean["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run([sys.executable, "-c", "import nephi"], env={**clean, **set_by_user}, capture_output=True,
+                          text=True)
     assert done.stdout.strip() == expected

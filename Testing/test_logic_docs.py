@@ -16,7 +16,8 @@ from NePhiRegistrationLib.session.logic import RegistrationLogic
 from pythonqt.slicer_module import running_slicer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scripting.md"
-FEW = {"iterations": [2], "resolution": [20], "points": 10000, "device": "cpu"}
+FEW = {"iterations": [2], "resolution": [20], "points": 10000, "affine": "translation", "search": "never",
+       "device": "cpu"}
 
 
 def examples() -> list[str]:

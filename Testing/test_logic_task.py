@@ -11,7 +11,7 @@ import weakref
 import numpy as np
 import pytest
 import slicer
-from logic_case import ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
+from logic_case import AT_ONCE, BARE, ENDLESS, PATIENCE, QUICK, Told, add_pair, content, engine, logic, spin  # noqa: F401
 from mrml_scene import add_linear, add_node, new_scene, turn_matrix
 from NePhiRegistrationLib.mrml import snapshot
 from NePhiRegistrationLib.mrml.deformation_nodes import deformation
@@ -22,7 +22,7 @@ from NePhiRegistrationLib.worker.worker_process import WorkerProcess
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 
 
-def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, options: dict = ENDLESS):  # noqa: F811
+def started(logic: RegistrationLogic, pair, outputs: Outputs | None = None, options: dict = AT_ONCE):  # noqa: F811
     """A task that has reached the first level, with its previews coming, and what it said."""
     task = logic.start(Inputs(pair.fixed, pair.moving), outputs, "lung-ct", options)
     told = Told.by(task)
@@ -168,7 +168,7 @@ def test_a_cancel_from_a_slot_works_without_an_event_loop(logic):  # noqa: F811
 
 def test_slots_that_raise_disturb_nothing(logic):  # noqa: F811
     pair = add_pair()
-    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK)
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", BARE)
     task.progress.connect(lambda fields: 1 / 0)
     task.finished.connect(lambda task: 1 / 0)
     assert spin(lambda: task.done) and task.state == "finished"
@@ -176,7 +176,7 @@ def test_slots_that_raise_disturb_nothing(logic):  # noqa: F811
 
 def test_signals_are_connected_and_disconnected_while_the_task_runs(logic):  # noqa: F811
     pair, heard, once = add_pair(), [], []
-    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", QUICK)
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", BARE)
 
     def first(fields: dict) -> None:
         once.append(fields["phase"])
@@ -189,7 +189,7 @@ def test_signals_are_connected_and_disconnected_while_the_task_runs(logic):  # n
     assert heard == [task] and task.state == "finished" and len(once) == 1
     with pytest.raises(ValueError, match="is not connected"):
         task.progress.disconnect(first)
-    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", ENDLESS)
+    task = logic.start(Inputs(pair.fixed, pair.moving), None, "lung-ct", AT_ONCE)
     task.failed.connect(heard.append)
     task.cancel()
     assert spin(lambda: task.done) and heard[1:] == [task]
@@ -233,7 +233,7 @@ def test_closing_the_scene_stops_the_task(logic):  # noqa: F811
     assert task.message == "The scene was closed; the task was stopped."
     assert content() == set()
     again = add_pair()
-    assert logic.register(again.fixed, again.moving, "lung-ct", **QUICK).metrics
+    assert logic.register(again.fixed, again.moving, "lung-ct", **BARE).metrics
 
 
 def test_closing_the_scene_while_inputs_are_read_or_a_cancel_is_under_way_is_safe(logic):  # noqa: F811
@@ -284,7 +284,7 @@ def test_a_killed_worker_is_told_in_a_sentence_and_the_next_registration_works(l
     assert (task.state, task.failure, told.ends) == ("failed", "died", ["failed"])
     assert "The worker was killed, most likely because memory ran out" in task.message
     assert content() == before
-    assert logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+    assert logic.register(pair.fixed, pair.moving, "lung-ct", **BARE).metrics
 
 
 def test_a_python_that_is_not_there_is_told(logic):  # noqa: F811
@@ -310,17 +310,17 @@ def test_a_library_that_was_missing_and_has_come_needs_no_restart_of_the_applica
     assert spin(lambda: client.hello is not None)
     for _ in range(2):
         with pytest.raises(RegistrationError, match="PyTorch cannot be loaded .*; install or repair it and try again"):
-            mended.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+            mended.register(pair.fixed, pair.moving, "lung-ct", **BARE)
         assert mended._task.failure == "missing" and content() == before
     shadow.unlink()
-    assert mended.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+    assert mended.register(pair.fixed, pair.moving, "lung-ct", **BARE).metrics
     mended.close()
 
 
 def test_too_little_memory_is_told(logic):  # noqa: F811
     pair = add_pair()
     with pytest.raises(RegistrationError, match="memory"):
-        logic.register(pair.fixed, pair.moving, "lung-ct", Outputs(gridSpacing=0.01), **QUICK)
+        logic.register(pair.fixed, pair.moving, "lung-ct", Outputs(gridSpacing=0.01), **BARE)
     assert logic._task.failure == "memory"
 
 
@@ -334,7 +334,7 @@ def test_no_task_writes_a_file(logic):  # noqa: F811
     limits = resource.prlimit(worker, limit)
     resource.prlimit(worker, limit, (0, limits[1]))  # stands for a full disk
     try:
-        result = logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+        result = logic.register(pair.fixed, pair.moving, "lung-ct", **BARE)
         assert logic.evaluate(pair.fixed, pair.moving, **pair.judges)["folds_percent"]
         assert np.isfinite(logic.applyToPoints(np.zeros((1, 3)), transform=result.nodes.forward)).all()
     finally:
@@ -343,7 +343,7 @@ def test_no_task_writes_a_file(logic):  # noqa: F811
 
 def test_nodes_of_a_closed_scene_are_let_go(logic):  # noqa: F811
     pair = add_pair()
-    logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK)
+    logic.register(pair.fixed, pair.moving, "lung-ct", **BARE)
     gone = weakref.ref(pair.moving)
     del pair
     logic._task = None

@@ -107,7 +107,8 @@ def test_a_wrong_command_leaves_a_sentence_and_a_working_button(real):
 
 def test_a_connection_that_is_cut_is_a_sentence_and_the_same_button_registers_again(real, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(panel_case.MODULE.parent / "NePhiRegistrationLib"))
-    choose_phantom(real, 28, iterations=[100000], convergence=0, resolution=[20], device="cpu")
+    choose_phantom(real, 32, iterations=[100000], convergence=0, resolution=[20], affine="none",
+                   search="never", device="cpu")
     choose(real, 1)
     enter(real, f"{sys.executable} -m nephi worker")
     real.ui.registerButton.click()
@@ -115,7 +116,8 @@ def test_a_connection_that_is_cut_is_a_sentence_and_the_same_button_registers_ag
     assert spin(lambda: "iteration" in real.ui.progressLabel.text)
     os.kill(real.logic._worker.process._process.processId(), signal.SIGTERM)
     assert task.wait(60) and real.ui.statusLabel.text.startswith("The connection to the worker was lost")
-    real.parameters.options = json.dumps({"iterations": [2], "resolution": [20], "points": 10000, "device": "cpu"})
+    real.parameters.options = json.dumps({"iterations": [2], "resolution": [20], "points": 10000, "affine": "none",
+                                          "search": "never", "device": "cpu"})
     assert real.ui.registerButton.text == "Register"
     real.ui.registerButton.click()
     task = real.widget.panel.run._task

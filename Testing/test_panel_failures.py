@@ -61,7 +61,7 @@ def worker(opened: Opened) -> object:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="This machine has CUDA; it cannot be missed here.")
 def test_a_gpu_that_is_not_there_is_named_with_what_to_choose_instead(real):
-    choose_phantom(real, 24, **QUICK, device="cuda")
+    choose_phantom(real, 32, **QUICK, device="cuda")
     before = scene()
     said = press(real)
     assert_told(real, before, said, ("'cuda'", "'auto' or 'cpu'"))

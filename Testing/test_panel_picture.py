@@ -21,6 +21,7 @@ pytest_plugins = ["panel_fixture"]
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "images" if os.environ.get("NEPHI_PICTURES") else None
 WIDTH = 440
+QUICK = {"resolution": [16, 28], "iterations": [3, 3], "points": 20000, "affine": "none", "search": "never"}
 
 
 def drawn(opened: Opened) -> QtWidgets.QWidget:
@@ -44,7 +45,7 @@ def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histog
     if PICTURES:
         choose_phantom(real, 96)
     else:
-        choose_phantom(real, 32, **scenarios.OPTIONS)
+        choose_phantom(real, 32, **QUICK)
     real.ui.registerButton.click()
     scenarios.wait(lambda: real.ui.registerButton.text == "Continue", 120)
     native = drawn(real)
@@ -61,7 +62,7 @@ def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histog
 def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path):
     import NePhiRegistrationScenarios as scenarios
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Tumour box")
-    choose_phantom(real, 32, **scenarios.OPTIONS)
+    choose_phantom(real, 32, **QUICK)
     add_points("Nodules", 3)
     real.ui.registerButton.click()
     scenarios.wait(lambda: real.ui.registerButton.text == "Continue", 120)

@@ -44,6 +44,7 @@ def test_the_scenario_through_the_panel_passes_on_the_double(real, script, monke
     real.running.app._q._options.window = True
     monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)  # it is open
     monkeypatch.setattr(script.scenarios, "SIZE", 32)
+    monkeypatch.setitem(script.scenarios.OPTIONS, "iterations", [3, 3])
     case = script.NePhiRegistrationModuleTest("test_panel")
     case.setUp()
     case.test_panel()
@@ -75,6 +76,7 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
             slicer.util.exit = sys.exit
             import NePhiRegistrationScenarios as scenarios
             scenarios.SIZE = 32
+            scenarios.OPTIONS.update(points=20000, iterations=[6, 6])
             runpy.run_path({str(scripts / "NePhiRegistrationModuleTest.py")!r}, run_name="__main__")
         assert not pythonqt.slot_errors
     """
@@ -89,7 +91,7 @@ def test_the_script_runs_without_a_main_window_and_ends_slicer_with_its_outcome(
 def test_pressing_register_on_the_real_thing_moves_the_picture_fills_the_outputs_and_continues(real, stopwatch):
     import NePhiRegistrationScenarios as scenarios
     parameters, ui = real.parameters, real.ui
-    nodes = choose_phantom(real, 32, **scenarios.OPTIONS, seed=3)
+    nodes = choose_phantom(real, 32, **{**scenarios.OPTIONS, "iterations": [6, 6]}, seed=3)
     parameters.continueIterations = 4
     before = slicer.util.arrayFromVolume(nodes["moving"]).copy()
     ui.registerButton.click()

@@ -54,7 +54,7 @@ def test_pulling_again_goes_on_from_what_was_pulled_and_survives_its_file(bent):
 def test_points_that_would_fold_the_map_are_refused_by_their_numbers(bent):
     fixed = torch.tensor([[40.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 0.0]], dtype=torch.float64)
     with pytest.raises(InputError, match=r"fold between the landmarks 2 and 3 \(3\.0 mm apart"):
-        pulled(bent, fixed, bent.forward.map(torch.stack([fixed[0], fixed[2] + 20, fixed[1] - 20])))
+        pulled(bent, fixed, bent.forward.map(torch.stack([fixed[0] + 20, fixed[2] + 20, fixed[1] - 20])))
 
 
 def test_in_two_dimensions_too():

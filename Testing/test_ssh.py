@@ -21,14 +21,13 @@ SSHD = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/
 if SSHD is None or shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
     pytest.skip("OpenSSH's server is not installed", allow_module_level=True)
 
-from logic_case import QUICK, add_pair, content, spin  # noqa: E402
+from logic_case import AT_ONCE, BARE, add_pair, content, spin  # noqa: E402
 
 import nephi  # isort: skip  # noqa: E402
 from mrml_scene import new_scene  # noqa: E402
 from NePhiRegistrationLib.session.logic import Inputs, RegistrationError, RegistrationLogic  # noqa: E402
 from NePhiRegistrationLib.session.warm_worker import WarmWorker  # noqa: E402
 from test_worker_process import alive  # noqa: E402
-from worker_pipe import ENDLESS  # noqa: E402
 
 SERVER = """
 ListenAddress 127.0.0.1
@@ -113,9 +112,9 @@ def _connection(logic: RegistrationLogic) -> int:
 
 def test_a_registration_over_ssh_gives_the_nodes_and_the_numbers_that_one_here_gives(server, logic):
     pair = add_pair()
-    here = logic.register(pair.fixed, pair.moving, "lung-ct", **pair.judges, **QUICK)
+    here = logic.register(pair.fixed, pair.moving, "lung-ct", **pair.judges, **BARE)
     logic.setComputeOn(server.worker("echo Welcome to the GPU box; "))
-    there = logic.register(pair.fixed, pair.moving, "lung-ct", **pair.judges, **QUICK)
+    there = logic.register(pair.fixed, pair.moving, "lung-ct", **pair.judges, **BARE)
     assert there.metrics["tre_mm"] == here.metrics["tre_mm"]
     assert there.nodes.warped is not None and there.nodes.forward is not here.nodes.forward
     assert "out" in here.report["provenance"]["moving"]["name"]
@@ -128,14 +127,14 @@ def test_previews_progress_and_cancel_work_over_ssh(server, logic):
     pair = add_pair()
     before = content()
     logic.setComputeOn(server.worker())
-    task = logic.start(Inputs(pair.fixed, pair.moving), preset="lung-ct", options=ENDLESS)
+    task = logic.start(Inputs(pair.fixed, pair.moving), preset="lung-ct", options=AT_ONCE)
     steps = []
     task.progress.connect(lambda fields: steps.append(fields["step"]))
     assert spin(lambda: len(steps) > 5 and task.outputs.forward is not None)
     connection = _connection(logic)
     task.cancel()
     assert spin(lambda: task.done) and task.state == "cancelled" and content() == before
-    assert logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+    assert logic.register(pair.fixed, pair.moving, "lung-ct", **BARE).metrics
     assert _connection(logic) == connection  # the same worker went on
 
 
@@ -143,7 +142,7 @@ def test_a_connection_that_is_cut_is_a_sentence_ends_the_worker_there_and_the_ne
     pair = add_pair()
     before = content()
     logic.setComputeOn(server.worker())
-    task = logic.start(Inputs(pair.fixed, pair.moving), preset="lung-ct", options=ENDLESS)
+    task = logic.start(Inputs(pair.fixed, pair.moving), preset="lung-ct", options=AT_ONCE)
     assert spin(lambda: task.state == "running")
     there = logic._worker.process.client.hello["pid"]
     assert alive(there)
@@ -152,7 +151,7 @@ def test_a_connection_that_is_cut_is_a_sentence_ends_the_worker_there_and_the_ne
     assert (task.state, task.failure) == ("failed", "died") and content() == before
     assert task.message.startswith("The connection to the worker was lost")
     assert spin(lambda: not alive(there), 20)
-    assert logic.register(pair.fixed, pair.moving, "lung-ct", **QUICK).metrics
+    assert logic.register(pair.fixed, pair.moving, "lung-ct", **BARE).metrics
 
 
 @pytest.mark.parametrize(("change", "sentence"), [

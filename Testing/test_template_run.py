@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from browser import Page, chromium, opened
+from distributed import LocalCluster
 from nephi.cli.main import main
 from nephi.files.outputs import FILES
 from nephi.images.reading import read_image
@@ -48,24 +52,28 @@ def images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(images, tmp_path_factory) -> tuple[Path, list[dict]]:
+def scheduler() -> Iterator[str]:
+    """The address of a scheduler with one worker, both threads of this process: they need no second torch."""
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1",
+                      dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def made(images, scheduler, tmp_path_factory) -> tuple[Path, list[dict]]:
     """Their template of two rounds, and the events that were printed."""
-    folder = tmp_path_factory.mktemp("made") / "study"
-    ran = _run(images / "images", folder, "--labels", str(images / "labels"), "--rounds", "2", "--json")
-    assert ran.returncode == 0, ran.stderr
-    return folder, [json.loads(line) for line in ran.stdout.splitlines()]
+    folder, out = tmp_path_factory.mktemp("made") / "study", io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert _run(scheduler, images / "images", folder, *_labels(images), "--rounds", "2", "--json") == 0
+    return folder, [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-def _command(images: Path, folder: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "nephi", "template", str(images), "-o", str(folder), "--workers", "1", *QUICK, *flags]
+def _run(scheduler: str, images: Path, folder: Path, *flags: str) -> int:
+    return main(["template", str(images), "-o", str(folder), "--scheduler", scheduler, *QUICK, *flags])
 
 
-def _environment() -> dict:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "OMP_NUM_THREADS": "1"}
-
-
-def _run(images: Path, folder: Path, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(_command(images, folder, *flags), capture_output=True, text=True, env=_environment())
+def _labels(images: Path) -> list[str]:
+    return ["--labels", str(images / "labels")]
 
 
 def _values(folder: Path, name: str = "template") -> np.ndarray:
@@ -130,47 +138,42 @@ def test_each_round_tells_how_far_it_is_from_rest(made):
     assert {row["status"] for row in rows} == {"done"} and all(float(row["runtime.iterations"]) > 0 for row in rows)
 
 
-def test_the_template_is_the_same_whichever_image_comes_first_and_whatever_they_are_called(images, made, tmp_path):
-    (tmp_path / "other").mkdir()
-    for n in range(len(RADII)):
-        shutil.copy(images / "images" / f"disc{n}.nrrd", tmp_path / "other" / f"{9 - n}.nrrd")
-    other = sorted((tmp_path / "other").iterdir())
-    command = _command(other[1], tmp_path / "out", "--rounds", "2", "-q")
-    at = command.index(str(other[1]))
-    ran = subprocess.run([*command[:at], str(other[0]), str(other[2]), *command[at:]], env=_environment())
-    assert ran.returncode == 0
+def test_the_template_is_the_same_whichever_image_comes_first_and_whatever_they_are_called(images, scheduler, made,
+                                                                                            tmp_path):
+    others = [str(shutil.copy(images / "images" / f"disc{n}.nrrd", tmp_path / f"{9 - n}.nrrd")) for n in (1, 2, 0)]
+    assert main(["template", *others, "-o", str(tmp_path / "out"), "--scheduler", scheduler, *QUICK, "--rounds", "2",
+                 "-q"]) == 0
     assert np.abs(_values(tmp_path / "out") - _values(made[0])).max() <= 1e-3 * np.ptp(_values(made[0]))
 
 
 # ------------------------------------------------------------------------------------------------------------ going on
 
 
-def test_the_same_command_again_does_nothing_twice_and_more_rounds_go_on(images, made, tmp_path, capsys):
+def test_the_same_command_again_does_nothing_twice_and_more_rounds_go_on(images, scheduler, made, tmp_path, capsys):
     folder = made[0]
     shutil.copytree(folder, tmp_path / "kept")
-    labels = ["--labels", str(images / "labels")]
     before = {path: path.stat().st_mtime_ns for path in (folder / "rounds").rglob("*")}
-    command = ["template", str(images / "images"), "-o", str(folder), "--workers", "1", "--json", *QUICK, *labels]
-    assert main([*command, "--rounds", "2"]) == 0
+    assert _run(scheduler, images / "images", folder, *_labels(images), "--json", "--rounds", "2") == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(event["event"], event.get("finished_before")) for event in events] == [("start", 3), ("done", None)]
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "rounds").rglob("*")}
     try:
-        assert main([*command, "--rounds", "3"]) == 0
+        assert _run(scheduler, images / "images", folder, *_labels(images), "--json", "--rounds", "3") == 0
         steps = [json.loads(line).get("step") for line in capsys.readouterr().out.splitlines()]
         assert steps[0] == "round 3 of 3: registering" and "round 2 of 3: registering" not in steps
         assert len(_record(folder)["rounds"]) == 5
-        assert main([*command, "--rounds", "2"]) == 0  # what was removed on the way is made again, the same
-        assert np.array_equal(_values(folder), _values(tmp_path / "kept"))
+        assert _run(scheduler, images / "images", folder, *_labels(images), "--rounds", "2") == 0
+        assert np.array_equal(_values(folder), _values(tmp_path / "kept"))  # what was removed is made again, the same
     finally:
         shutil.rmtree(folder)
         shutil.copytree(tmp_path / "kept", folder)
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_template(images, made, tmp_path):
-    command = _command(images / "images", tmp_path / "out", "--labels", str(images / "labels"), "--rounds", "2",
-                       "--json")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(),
+def test_a_run_that_was_stopped_goes_on_to_the_same_template(images, scheduler, made, tmp_path, capsys):
+    command = [sys.executable, "-m", "nephi", "template", str(images / "images"), "-o", str(tmp_path / "out"),
+               "--workers", "1", *QUICK, *_labels(images), "--rounds", "2", "--json"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
                                start_new_session=True)
     for line in process.stdout:
         event = json.loads(line)
@@ -179,47 +182,52 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_template(images, made, tmp_p
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, err = process.communicate()
     assert process.returncode == 130 and "what is done is kept; the same command goes on" in err
-    ran = subprocess.run(command, capture_output=True, text=True, env=_environment())
-    first = json.loads(ran.stdout.splitlines()[0])
-    assert ran.returncode == 0 and first["step"] == "round 1 of 2: registering" and first["finished_before"] >= 1
+    assert _run(scheduler, images / "images", tmp_path / "out", *_labels(images), "--rounds", "2", "--json") == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert first["step"] == "round 1 of 2: registering" and first["finished_before"] >= 1
     assert np.array_equal(_values(tmp_path / "out"), _values(made[0]))
 
 
-def test_an_image_that_cannot_be_used_is_a_sentence_and_what_is_done_is_kept(images, tmp_path):
+def test_an_image_that_cannot_be_used_is_a_sentence_and_what_is_done_is_kept(images, scheduler, tmp_path, capsys):
     folder = shutil.copytree(images / "images", tmp_path / "images")
     sitk.WriteImage(sitk.Image(40, 40, sitk.sitkFloat32), str(folder / "flat.nrrd"))
-    ran = _run(folder, tmp_path / "out", "--rounds", "0", "-q")
-    assert ran.returncode == 2 and ran.stderr.count("\n") == 1
-    assert "flat: The moving image flat.nrrd is constant" in ran.stderr and "mend or leave out" in ran.stderr
+    assert _run(scheduler, folder, tmp_path / "out", "--rounds", "0", "-q") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "flat: The moving image flat.nrrd is constant" in error and "mend or leave out" in error
     assert len(list((tmp_path / "out").rglob("carried.json"))) == 3
     (folder / "flat.nrrd").unlink()
-    assert _run(folder, tmp_path / "out", "--rounds", "0", "-q").returncode == 0
+    assert _run(scheduler, folder, tmp_path / "out", "--rounds", "0", "-q") == 0
     assert [one["kind"] for one in _record(tmp_path / "out")["rounds"]] == ["start", "linear"]
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(images, tmp_path):
-    limited = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); "
-               "from nephi.cli.main import main; sys.exit(main(sys.argv[1:]))")
-    command = [sys.executable, "-c", limited, *_command(images / "images", tmp_path / "out", "--rounds", "0", "-q")[3:]]
-    ran = subprocess.run(command, capture_output=True, text=True, env=_environment())
-    assert ran.returncode == 2 and "Cannot write" in ran.stderr and "free space" in ran.stderr
-    assert "Traceback" not in ran.stderr and not list((tmp_path / "out").rglob("*.npy"))
-    assert not list((tmp_path / "out").rglob(".nephi-*"))
+def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(images, scheduler, tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        assert _run(scheduler, images / "images", tmp_path / "out", "--rounds", "0", "-q") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert "Cannot write" in error and "free space" in error and "Traceback" not in error
+    assert not list((tmp_path / "out").rglob("*.npy")) and not list((tmp_path / "out").rglob(".nephi-*"))
 
 
 @pytest.mark.parametrize(("others", "at", "message"), [
     ((1, 2), 130.0, "disc9: The fixed image template.nrrd and the moving image disc9.nrrd do not overlap"),
     ((2,), 400.0, "No image covers any part of the template"),
 ])
-def test_images_that_nothing_brings_together_are_a_sentence(images, tmp_path, others, at, message):
+def test_images_that_nothing_brings_together_are_a_sentence(images, scheduler, tmp_path, capsys, others, at, message):
     (tmp_path / "far").mkdir()
     for n in others:
         shutil.copy(images / "images" / f"disc{n}.nrrd", tmp_path / "far")
     far = sitk.ReadImage(str(images / "images" / "disc0.nrrd"))
     far.SetOrigin((at, 0.0))
     sitk.WriteImage(far, str(tmp_path / "far" / "disc9.nrrd"))
-    ran = _run(tmp_path / "far", tmp_path / "out", "--no-affine", "--rounds", "1", "-q")
-    assert ran.returncode == 2 and message in ran.stderr and "Traceback" not in ran.stderr
+    assert _run(scheduler, tmp_path / "far", tmp_path / "out", "--no-affine", "--rounds", "1", "-q") == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
 
 
 def test_two_runs_on_one_folder_refuse_each_other(images, tmp_path, capsys):
@@ -235,7 +243,8 @@ def test_two_runs_on_one_folder_refuse_each_other(images, tmp_path, capsys):
     (["--spacing", "1e-5"], "The template has .* GB of memory are free"),
     (["--scheduler", "tcp://127.0.0.1:1"], "cannot be reached"),
 ])
-def test_what_cannot_be_asked_for_is_a_sentence(images, tmp_path, capsys, flags, message):
+def test_what_cannot_be_asked_for_is_a_sentence(images, tmp_path, capsys, monkeypatch, flags, message):
+    monkeypatch.setattr("nephi.cohort.pool._PATIENCE", "0.5s")  # nobody will answer
     assert main(["template", str(images / "images"), "-o", str(tmp_path / "out"), *flags]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(message, error)

@@ -21,7 +21,7 @@ import nephi  # noqa: E402
 from NePhiRegistrationLib.worker import elsewhere, worker_process  # noqa: E402
 from NePhiRegistrationLib.worker.worker_process import WorkerProcess  # noqa: E402
 from test_worker_process import alive, spin  # noqa: E402
-from worker_pipe import ENDLESS, Watched, pair  # noqa: E402
+from worker_pipe import AT_ONCE, BARE, Watched, pair  # noqa: E402
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 MS = 60_000
@@ -89,7 +89,7 @@ def test_the_version_of_this_side_is_known_without_the_engine():
 def test_nephi_worker_registers_and_ends_with_its_input(worker):
     worker.use(WORKER)
     worker.start()
-    request = worker.client.request("register", *pair())
+    request = worker.client.request("register", *pair(BARE))
     watched = Watched.of(request)
     assert worker.waitForReply(request, MS) and request.state == "finished", request.message
     assert watched.previews and watched.phases()[-1] == "outputs"
@@ -182,7 +182,7 @@ def test_a_connection_that_is_cut_is_a_sentence_and_the_next_start_connects_agai
     worker.use(WORKER)
     worker.start()
     assert spin(lambda: worker.client.hello is not None)
-    request = worker.client.request("register", *pair(ENDLESS))
+    request = worker.client.request("register", *pair(AT_ONCE))
     watched = Watched.of(request)
     assert spin(lambda: watched.previews)
     os.kill(worker._process.processId(), signal.SIGKILL)

@@ -20,7 +20,7 @@ pythonqt.install()
 
 import qt  # noqa: E402
 from NePhiRegistrationLib.worker.worker_process import WorkerProcess  # noqa: E402
-from worker_pipe import ENDLESS, PHANTOM, Watched, pair  # noqa: E402
+from worker_pipe import BARE, ENDLESS, PHANTOM, Watched, pair  # noqa: E402
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 MS = 60_000
@@ -53,7 +53,7 @@ def alive(pid: int) -> bool:
 
 def test_a_registration_runs_beside_the_event_loop(worker):
     worker.start()
-    request = worker.client.request("register", *pair())
+    request = worker.client.request("register", *pair(BARE))
     watched = Watched.of(request)
     assert spin(lambda: request.done), list(worker._stderr_lines)
     assert request.state == "finished", request.message
@@ -62,7 +62,7 @@ def test_a_registration_runs_beside_the_event_loop(worker):
 
 def test_a_script_without_an_event_loop_can_wait_for_a_reply(worker):
     worker.start()
-    request = worker.client.request("register", *pair())
+    request = worker.client.request("register", *pair(BARE))
     watched, shown = Watched.of(request), []
     request.shown.connect(shown.append)
     assert worker.waitForReply(request, MS) and request.state == "finished"

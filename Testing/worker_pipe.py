@@ -89,9 +89,11 @@ class Watched:
         return list(dict.fromkeys(fields["phase"] for fields in self.progress))
 
 
-PHANTOM = lung_phantom(40)
+PHANTOM = lung_phantom(32)
 QUICK = {"iterations": [3], "resolution": [20], "points": 20000, "device": "cpu"}
+BARE = {**QUICK, "affine": "none", "search": "never"}  # where that it registers is enough
 ENDLESS = {"iterations": [100000], "resolution": [24], "convergence": 0, "device": "cpu"}
+AT_ONCE = {**ENDLESS, "affine": "none", "search": "never"}  # without what comes before the first level
 
 
 def pair(options: Optional[dict] = None, **changes) -> tuple[dict, dict]:
