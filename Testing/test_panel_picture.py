@@ -76,6 +76,27 @@ def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path)
     assert table._q.rowHeight(2) > 2 * table._q.rowHeight(1)  # the reason is wrapped
 
 
+def test_the_section_of_a_series_fits_and_its_result_can_be_played(real, tmp_path):
+    import NePhiRegistrationScenarios as scenarios
+    slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLSequenceBrowserNode())
+    parameters, ui = real.parameters, real.ui
+    choose_phantom(real, 32, **scenarios.OPTIONS)
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "Breath")
+    sequence.SetDataNodeAtValue(parameters.fixedVolume, "0")
+    sequence.SetDataNodeAtValue(parameters.fixedVolume, "1")
+    parameters.seriesSequence, parameters.seriesPoints = sequence, parameters.fixedLandmarks
+    ui.seriesCollapsibleButton.collapsed = False
+    ui.seriesButton.click()
+    scenarios.wait(lambda: ui.seriesProgressBar.value > 0 or ui.seriesButton.text != "Cancel", 120)
+    scenarios.wait(lambda: ui.seriesButton.text == "Register series", 120)
+    assert ui.seriesLabel.text.startswith("2 frames"), ui.seriesLabel.text
+    assert slicer.mrmlScene.GetFirstNodeByName("Breath aligned").GetNumberOfSynchronizedSequenceNodes(True) == 4
+    native, section = drawn(real), ui.seriesCollapsibleButton._q
+    room = QtCore.QRect(section.mapTo(native, QtCore.QPoint(0, 0)), section.size()).adjusted(-8, -8, 8, 8)
+    assert native.grab(room).save(str((PICTURES or tmp_path) / "panel-series.png"))
+    assert native.minimumSizeHint().width() <= WIDTH
+
+
 def test_the_panel_does_not_become_narrower_when_sections_close(real):
     from qt import QCoreApplication
     native = drawn(real)

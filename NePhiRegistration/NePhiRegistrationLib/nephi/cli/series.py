@@ -133,7 +133,7 @@ def _masks(args: argparse.Namespace, frames: Frames) -> Callable[[int], Optional
 
 def _anchor(args: argparse.Namespace) -> int:
     """The frame on which points, regions and a single mask are drawn."""
-    return args.reference if isinstance(args.reference, int) else 0
+    return Plan(args.reference).anchor
 
 
 def _place(frames: Frames, number: int) -> Image:

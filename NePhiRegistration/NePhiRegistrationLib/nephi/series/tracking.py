@@ -44,7 +44,15 @@ class Plan:
     rounds: int = 2
     time_smoothness: float = 0.0
 
+    @property
+    def anchor(self) -> int:
+        """The number of the frame on which points, regions and a single mask are drawn."""
+        return self.reference if isinstance(self.reference, int) else 0
+
     def __post_init__(self) -> None:
+        if not isinstance(self.reference, int) and self.reference not in (MEAN, PREVIOUS):
+            raise InputError(f"The reference {self.reference!r} is no number of a frame, {MEAN} or {PREVIOUS}; give "
+                             "one of these.")
         if not 0 <= self.time_smoothness <= 1e6:
             raise InputError(f"The smoothness in time {self.time_smoothness:g} is not from 0 to 1e6; give a weight.")
         if not 1 <= self.rounds <= 20:
@@ -108,6 +116,13 @@ def track(frames: Frames, masks: Callable[[int], Optional[Tensor]], plan: Plan, 
     if plan.time_smoothness:
         transforms = yield from _smooth_in_time(source, fixed, transforms, plan, steps)
     return Motion(fixed, transforms, _around(transforms) if plan.cycle else None)
+
+
+def registrations(plan: Plan, count: int) -> int:
+    """How many registrations a series of so many frames takes, at most."""
+    if plan.reference == PREVIOUS:
+        return count
+    return count - 1 + count * (plan.rounds if plan.reference == MEAN else 0) + count * bool(plan.time_smoothness)
 
 
 def _named(frames: Frames, number: int, what: str = "") -> str:
