@@ -104,6 +104,15 @@ def test_a_cancelled_sequence_leaves_the_scene_as_it_was_and_the_worker_free(log
     assert logic.registerSequence(sequence, preset="lung-ct", **FAST).browser is not None
 
 
+def test_a_scene_that_is_closed_ends_a_series(logic):  # noqa: F811
+    task = logic.startSequence(SequenceInputs(_sequence((0, 1))), "lung-ct", ENDLESS)
+    told = Told.by(task)
+    assert spin(lambda: told.reached("level"))
+    slicer.mrmlScene.Clear(0)
+    assert spin(lambda: task.done) and told.ends == ["cancelled"]
+    assert task.message == "The scene was closed; the task was stopped." and not content() & {"breath transforms"}
+
+
 def test_a_frame_that_cannot_be_used_fails_the_task_in_one_sentence(logic):  # noqa: F811
     sequence = _sequence((0, 1, 2))
     sequence.GetNthDataNode(1).SetSpacing(3, 3, 3)

@@ -86,6 +86,8 @@ def test_progress_and_the_verdict_are_shown_and_the_browser_plays(opened, monkey
     slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLSequenceBrowserNode())
     browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "breath aligned")
     task.outputs = types.SimpleNamespace(browser=browser, warped=None)
+    task.log.emit("warning", "The steps do not lead back.")
+    assert "warning: The steps do not lead back." in ui.logTextEdit.toPlainText()
     end(task, "finished", REPORT)
     assert shown == [browser] and ui.seriesLabel.text == "3 frames, 4 s on the CPU."
     assert ui.seriesButton.text == "Register series" and ui.seriesFormFrame.enabled

@@ -110,6 +110,10 @@ class SeriesSection:
         self._say(task.message or (_("Cancelled; the scene was restored.") if cancelled else _("The task failed.")))
         self.update()
 
+    def onLog(self, level: str, line: str) -> None:
+        """A line of the worker's log."""
+        self._log(line if level == "info" else f"{level}: {line}")
+
     def forget(self) -> None:
         """The scene is gone; its task is followed no more."""
         self._message = _("The scene was closed; the task was stopped.") if self._busy else ""
@@ -150,6 +154,7 @@ class SeriesSection:
                 act(followed.progress, self.onProgress)
                 act(followed.finished, self.onFinished)
                 act(followed.failed, self.onFailed)
+                act(followed.log, self.onLog)
         self._task = task
 
     def _say(self, message: str) -> None:
