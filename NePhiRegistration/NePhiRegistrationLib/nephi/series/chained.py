@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import Frame, Grid
+from ..images.masks import dilate
 from ..images.resampling import sample
 from ..maps.inverting import inverted
 from ..maps.map import MapPair
@@ -94,7 +95,8 @@ def closed(transforms: Sequence[Transform], region: Optional[Tensor]) -> tuple[T
     world, lattice = _around(grid)
     left = transforms[-1].forward.displacement_on(world).cpu()
     if region is not None:
-        known = sample(region.float().cpu(), grid, world.points("cpu"), "nearest").view(*world.shape, 1).expand_as(left)
+        near = dilate(region.cpu(), grid, EVERY * grid.voxel).float()  # so that nodes lie in a region of any size
+        known = sample(near, grid, world.points("cpu"), "nearest").view(*world.shape, 1).expand_as(left)
         beyond = _smooth(left * known) / _smooth(known).clamp_min(LEAST)
         left = torch.where(known > 0, left, beyond)
     parts = [SplineMap.through(-number / count * left / Frame.of(grid).scale, lattice) for number in range(count + 1)]
