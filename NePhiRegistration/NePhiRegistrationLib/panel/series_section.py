@@ -38,7 +38,7 @@ class SeriesSection:
         self._task: Optional[Task] = None
         self._message = ""
         self._chosen: Optional[SequenceInputs] = None  # what the message is about
-        for words, name in ((_("one frame:"), FRAME), (_("the mean of all"), MEAN), (_("the frame before"), PREVIOUS)):
+        for words, name in ((_("one frame"), FRAME), (_("the mean of all"), MEAN), (_("the frame before"), PREVIOUS)):
             ui.seriesReferenceComboBox.addItem(words, name)
         ui.seriesReferenceComboBox.connect("currentIndexChanged(int)", self.onReference)
         ui.seriesButton.connect("clicked()", self.onButton)
