@@ -17,6 +17,7 @@ from slicer import (
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
     vtkMRMLTableNode,
     vtkMRMLTransformNode,
 )
@@ -86,6 +87,7 @@ class NePhiRegistrationParameterNode:
     createOutputs - make the outputs that are not chosen.
     preset - the name of a file in Resources/Presets; options - what differs from it, as JSON.
     gridSpacing - of the displacement grids, mm; 0 lets the worker choose.
+    seriesReference - "frame" (the one with the number seriesFrame, from 1), "mean" or "previous".
     """
 
     fixedVolume: vtkMRMLScalarVolumeNode
@@ -114,6 +116,16 @@ class NePhiRegistrationParameterNode:
     createOutputs: bool = True
     gridSpacing: Annotated[float, WithinRange(0.0, 50.0)] = 0.0
     continueIterations: Annotated[int, WithinRange(1, 10000)] = 30
+    seriesSequence: vtkMRMLSequenceNode
+    seriesReference: str = "frame"
+    seriesFrame: Annotated[int, WithinRange(1, 10000)] = 1
+    seriesMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]
+    seriesPoints: vtkMRMLMarkupsFiducialNode
+    seriesPointsFrame: Annotated[int, WithinRange(1, 10000)] = 1
+    seriesSmoothness: Annotated[float, WithinRange(0.0, 1.0)] = 0.0
+    seriesCycle: bool = False
+    seriesTransforms: bool = True
+    seriesWarped: bool = True
 
 
 class NePhiRegistrationLogic(RegistrationLogic, ScriptedLoadableModuleLogic):

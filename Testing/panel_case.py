@@ -122,6 +122,13 @@ class ScriptedLogic:
         self.calls.append(("start", inputs, preset, options))
         return self._task(outputs)
 
+    def startSequence(self, inputs: Any, preset: str = "generic", options: Optional[dict] = None) -> ScriptedTask:
+        from NePhiRegistrationLib.session.sequence import SequenceNodes
+        if self.refusal is not None:
+            raise self.refusal
+        self.calls.append(("startSequence", inputs, preset, options))
+        return self._task(SequenceNodes(slicer.mrmlScene, inputs).nodes)
+
     def pull(self, fixed: Any, moving: Any, outputs: Any = None) -> ScriptedTask:
         self.calls.append(("pull", fixed, moving))
         return self._task(replace(self.tasks[-1].outputs, **dict(outputs.nodes())))
@@ -249,6 +256,16 @@ def add_volume(name: str, size: int = SIZE, kind: str = "ScalarVolume") -> Any:
     slicer.util.updateVolumeFromArray(node, np.random.default_rng(len(name)).normal(size=(size,) * 3).astype("f4"))
     node.CreateDefaultDisplayNodes()
     return node
+
+
+def add_sequence(name: str, count: int) -> Any:
+    """A sequence of small volumes."""
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", name)
+    for number in range(count):
+        volume = add_volume(f"{name} {number}")
+        sequence.SetDataNodeAtValue(volume, str(number))
+        slicer.mrmlScene.RemoveNode(volume)
+    return sequence
 
 
 def add_points(name: str, count: int) -> Any:

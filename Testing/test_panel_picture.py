@@ -5,6 +5,7 @@ What it shows was measured: the made-up chest is registered by the real logic, w
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -14,6 +15,10 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 pytest.importorskip("PySide6", reason="PySide6 is not installed")
 
 import slicer
+from mrml_scene import add_points as add_place_list
+from mrml_scene import add_segmentation, add_volume
+from nephi.images.phantom import breathing_series
+from NePhiRegistrationLib.mrml.node_geometry import FLIP, ijk_to_ras
 from panel_case import Opened, add_points, choose_phantom
 from PySide6 import QtCore, QtWidgets
 
@@ -75,6 +80,33 @@ def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path)
     assert native.grab(room).save(str((PICTURES or tmp_path) / "panel-apply.png"))
     assert native.minimumSizeHint().width() <= WIDTH
     assert table._q.rowHeight(2) > 2 * table._q.rowHeight(1)  # the reason is wrapped
+
+
+def test_the_section_of_a_series_fits_and_its_result_can_be_played(real, tmp_path):
+    import NePhiRegistrationScenarios as scenarios
+    slicer.mrmlScene.RegisterNodeClass(slicer.vtkMRMLSequenceBrowserNode())
+    parameters, ui = real.parameters, real.ui
+    breath = breathing_series(32, 4)
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "4D CT")
+    for phase, frame in enumerate(breath.frames):
+        volume = add_volume(frame.values.numpy(), ijk_to_ras(frame.grid.to_dict()), f"phase {phase}")
+        sequence.SetDataNodeAtValue(volume, str(phase))
+        slicer.mrmlScene.RemoveNode(volume)
+    lungs = add_segmentation({"lungs": breath.masks[0].numpy()}, ijk_to_ras(breath.frames[0].grid.to_dict()), "Lungs")
+    forks = add_place_list(breath.landmarks[0].numpy() * FLIP, "Forks")
+    parameters.preset, parameters.options = "lung-ct", json.dumps(scenarios.OPTIONS)
+    parameters.seriesMask, parameters.seriesCycle = lungs, True
+    parameters.seriesSequence, parameters.seriesPoints = sequence, forks
+    ui.seriesCollapsibleButton.collapsed = False
+    ui.seriesButton.click()
+    scenarios.wait(lambda: ui.seriesProgressBar.value > 0 or ui.seriesButton.text != "Cancel", 120)
+    scenarios.wait(lambda: ui.seriesButton.text == "Register series", 120)
+    assert ui.seriesLabel.text.startswith("4 frames"), ui.seriesLabel.text
+    assert slicer.mrmlScene.GetFirstNodeByName("4D CT aligned").GetNumberOfSynchronizedSequenceNodes(True) == 4
+    native, section = drawn(real), ui.seriesCollapsibleButton._q
+    room = QtCore.QRect(section.mapTo(native, QtCore.QPoint(0, 0)), section.size()).adjusted(-8, -8, 8, 8)
+    assert native.grab(room).save(str((PICTURES or tmp_path) / "panel-series.png"))
+    assert native.minimumSizeHint().width() <= WIDTH
 
 
 def test_the_panel_does_not_become_narrower_when_sections_close(real):

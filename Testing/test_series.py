@@ -15,17 +15,20 @@ import torch
 from nephi import InputError, Options, run
 from nephi.align.registration import follow
 from nephi.cli.main import main
-from nephi.geometry import random_points
+from nephi.geometry import Grid, random_points
 from nephi.images.frames import read_frames
 from nephi.images.image import Image
 from nephi.images.phantom import BreathingSeries, breathing_series
+from nephi.maps.map import MapPair
 from nephi.maps.neural import NePhi
+from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
-from nephi.series.chained import centred, chained, linear_stage
+from nephi.series.chained import centred, chained, chained_all, closed, linear_stage
 from nephi.series.series_file import read_series
 from nephi.series.series_verdict import series_verdict
 from nephi.series.steps import Steps
-from nephi.series.tracking import MEAN, PREVIOUS, Motion, Plan, closure, track
+from nephi.series.tracking import MEAN, PREVIOUS, Motion, Plan, closure, drift, track
+from nephi.storage import locked
 from PIL import Image as Picture
 
 PHASES = 4
@@ -172,10 +175,32 @@ def test_a_series_can_be_tracked_to_its_mean_and_from_frame_to_frame(breath, fil
     voxel = breath.frames[0].grid.voxel
     for transform, truth in zip(motion.transforms, breath.landmarks):
         assert float((transform.forward.map(first) - truth).norm(dim=1).mean()) < 0.6 * voxel
-    assert float(closure(motion, first).mean()) < 0.5 * voxel
+    assert float(closure(motion, first).mean()) < 0.25 * voxel
+    assert drift(motion, first) is None if reference == MEAN else 0 < float(drift(motion, first).mean()) < voxel
     if reference == MEAN:
         mean = sum(transform.forward.map(first) for transform in motion.transforms) / PHASES
         assert float((mean - first).norm(dim=1).max()) < 0.1 * voxel
+
+
+def test_the_drift_of_steps_around_a_cycle_is_shared_out_among_them():
+    grid = breathing_series(24, 2).frames[0].grid
+    count = 5
+    nodes = Grid.aligned((9,) * 3, 0.4, (-1.6,) * 3)
+    bend = 0.05 * torch.sin(nodes.points("cpu").roll(1, -1)).view(*nodes.shape, 3).float()  # of each step
+
+    def step(size: float) -> Transform:
+        return Transform(grid, grid, np.eye(4), (MapPair(*(SplineMap.through(sign * size * bend, nodes)
+                                                           for sign in (1, -1))),))
+
+    steps, small = chained_all([step(0.5)] * count), torch.zeros(grid.shape, dtype=torch.bool)
+    small[10:12, 8:11, 12:14] = True
+    for region in (None, small):
+        points = random_points(grid, 300, region)
+        before, after = (max(float((made.forward.map(points) - points).norm(dim=1).mean()) for made in maps)
+                         for maps in (steps, closed(steps, region)))
+        assert after < 0.3 * before  # where nothing moves all that the steps find is drift
+    folding = chained_all([step(20.0), step(20.0)])
+    assert closed(folding, None) == folding
 
 
 def test_a_frame_can_be_drawn_to_the_middle_between_its_neighbours(breath, tmp_path, files):
@@ -195,8 +220,9 @@ def test_without_a_cycle_the_composed_maps_are_compared_with_a_direct_one(breath
     frames = read_frames(files / "ct.nii.gz")
     steps = Steps(tmp_path, Options.from_preset("lung-ct", **QUICK))
     motion = _finished(track(frames, lambda number: None, Plan(PREVIOUS), steps))
-    drift = closure(motion, breath.landmarks[0])
-    assert motion.direct is not None and 0 < float(drift.mean()) < breath.frames[0].grid.voxel
+    found = drift(motion, breath.landmarks[0])
+    assert motion.direct is not None and 0 < float(found.mean()) < breath.frames[0].grid.voxel
+    assert closure(motion, breath.landmarks[0]) is None
 
 
 # -------------------------------------------------------------------------------------------------- the command
@@ -281,11 +307,33 @@ def test_a_full_disk_keeps_the_frames_that_are_done(files, tmp_path, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "Cannot write" in message and message.count("\n") == 1
-    assert [path.name for path in folder.iterdir()] == ["steps"]
+    assert sorted(path.name for path in folder.iterdir()) == [".nephi.lock", "steps"]
     before = {path.name: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()}
     assert len(before) == PHASES - 1
     assert main(["series", *arguments]) == 0
     assert {path.name: path.stat().st_mtime_ns for path in (folder / "steps").iterdir()} == before
+
+
+def test_two_runs_on_one_folder_refuse_each_other(files, tmp_path, capsys):
+    with locked(tmp_path, "'nephi series'"):
+        message = _refused([str(files / "ct.nii.gz"), "-o", str(tmp_path), *FLAGS], capsys)
+    assert "Another 'nephi series' is at work" in message and message.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [".nephi.lock"]
+
+
+def test_info_tells_what_the_file_of_a_series_holds(tracked, tmp_path, capsys):
+    assert main(["info", "--json", str(tracked / "series.nephi")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["number of frames"] == PHASES and list(facts["frames"]) == ["1", "2", "3", "4"]
+    motion = [frame["mean motion mm"] for frame in facts["frames"].values()]
+    assert motion[0] == 0 and max(motion) == motion[2] > 1
+    assert facts["reference grid"] == facts["frame grid"] and facts["provenance"]["options"]
+    assert main(["info", str(tracked / "series.nephi")]) == 0
+    assert "number of frames" in capsys.readouterr().out
+    whole = (tracked / "series.nephi").read_bytes()
+    (tmp_path / "cut.nephi").write_bytes(whole[:-100_000])
+    assert main(["info", str(tmp_path / "cut.nephi")]) == 2
+    assert "cut.nephi is not" in capsys.readouterr().err
 
 
 def test_another_option_registers_the_frames_again(files, tmp_path):
@@ -385,7 +433,8 @@ def test_a_verdict_names_frames_that_are_worse_than_before():
     rows = [{"frame": n, "mean_mm": 2.0, "folds_percent": 0.0, "ncc_before": 0.9, "ncc_after": after}
             for n, after in ((1, 1.0), (2, 0.95), (3, 0.5))]
     runtime = {"seconds": 3.0, "device": "cpu"}
-    judged = series_verdict(rows, {"mean": 4.0, "of": "the cycle"}, 2.0, runtime)
+    metrics = {"voxel_mm": 2.0, "closure_mm": {"mean": 0.5}, "drift_mm": {"mean": 4.0}}
+    judged = series_verdict(rows, metrics, runtime)
     assert judged.level == "check" and "frame 3 no more like the reference" in judged.concerns[0]
-    assert "2.0 voxels" in judged.concerns[1]
-    assert series_verdict(rows[:2], None, 2.0, runtime).level == "good"
+    assert judged.concerns[1:] == ("the mean drift of its steps is 2.0 voxels",)
+    assert series_verdict(rows[:2], {**metrics, "drift_mm": None}, runtime).level == "good"

@@ -3,7 +3,7 @@
 python breathing.py FOLDER [--size 96] [--phases 10] [--reference 1|mean|previous ...] [--preset lung-ct] [--singles 10]
 
 Prints a row for each phase and reference: mean error and its 95th percentile at random points of the lungs, in voxels;
-then the closure of the cycle, and the times: wall and processor seconds of all processes.
+then the closure of the cycle, the drift of its steps, and the times: wall and processor seconds of all processes.
 """
 
 from __future__ import annotations
@@ -91,9 +91,11 @@ def _print_errors(breath: BreathingSeries, folder: Path, reference: str) -> None
         error = (transform.forward.map(start) - there).norm(dim=1) / voxel
         motion = (there - points).norm(dim=1).mean() / voxel
         print(f"| {phase} | {motion:.2f} | {error.mean():.3f} | {error.quantile(0.95):.2f} |")
-    closure = json.loads((folder / "report.json").read_text(encoding="utf-8"))["metrics"]["closure_mm"]
-    print(f"closure of the cycle: mean {closure['mean'] / voxel:.3f}, 95 % {closure['p95'] / voxel:.3f} voxels\n",
-          flush=True)
+    metrics = json.loads((folder / "report.json").read_text(encoding="utf-8"))["metrics"]
+    for name, key in (("closure of the cycle", "closure_mm"), ("drift of its steps", "drift_mm")):
+        if metrics[key] is not None:
+            print(f"{name}: mean {metrics[key]['mean'] / voxel:.3f}, 95 % {metrics[key]['p95'] / voxel:.3f} voxels",
+                  flush=True)
 
 
 if __name__ == "__main__":

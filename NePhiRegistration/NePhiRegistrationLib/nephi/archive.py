@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Union
 
 import numpy as np
@@ -74,6 +75,17 @@ class ArchiveFormat:
         except OSError as error:
             raise InputError(f"Cannot read {path}: {error.strerror or error}.") from error
         return self.unpack(data, str(path))
+
+    def is_kind_of(self, path: PathLike) -> bool:
+        """Whether a file says of itself that it is such an archive; nothing but its header is looked at."""
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entry = archive.getinfo("header.npy")
+                _check_sizes([entry], Path(path).stat().st_size, str(path))
+                header = json.loads(_array(archive, entry).tobytes().decode("utf-8"))
+        except (*_UNREADABLE, _TooLarge):
+            return False
+        return isinstance(header, dict) and header.get("format") == self.name
 
     def unpack(self, data: Bytes, name: str) -> tuple[dict, dict[str, np.ndarray]]:
         """The header and the arrays of an archive in memory.

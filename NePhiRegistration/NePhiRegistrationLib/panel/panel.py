@@ -24,6 +24,7 @@ from .review_section import ReviewSection
 from .run_button import inputs, outputs
 from .run_section import RunSection
 from .segment_choice import SegmentChoice
+from .series_section import SeriesSection
 from .steady_width import SteadyWidth
 from .torch_offer import TorchOffer
 
@@ -63,6 +64,7 @@ class Panel:
         self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
         self.doubts = DoubtsSection(ui, self._table)
         self.carrying = ApplySection(ui, logic, parameters, self._forward)
+        self.series = SeriesSection(ui, logic, parameters, self.torch.obstacle, self.run.log)
         self.numbers = MetricsSection(ui, self._save, self._load, self._say)
         self.width = SteadyWidth(ui)
         self._result = False  # whether the logic has one; a transform node may have its own beside
@@ -97,6 +99,7 @@ class Panel:
         self.review.update()
         self.landmarks.update()
         self.doubts.update()
+        self.series.update()
         self._update_numbers()
         self.run.changed()
         self.landmarks.update(self.run.can_pull)
@@ -105,6 +108,7 @@ class Panel:
         """The scene is gone."""
         self.inputs.follow(())
         self.run.forget()
+        self.series.forget()
         self.landmarks.close()
         self.landmarks.update(False)
         self.doubts.update()
@@ -119,6 +123,7 @@ class Panel:
         self._closed = True
         self.width.close()
         self.run.close()
+        self.series.close()
         self.inputs.follow(())
         self.landmarks.close()
         self.carrying.close()
@@ -135,6 +140,7 @@ class Panel:
     def onTorch(self) -> None:
         """PyTorch may have come."""
         self.run.update()
+        self.series.update()
         if self.torch.obstacle() is None:
             self._warm_up()
 

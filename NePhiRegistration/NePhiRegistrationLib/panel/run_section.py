@@ -87,7 +87,7 @@ class RunSection:
         ui.progressFrame.visible = situation.busy or bool(self._losses)
         ui.progressBar.visible = situation.busy
         for section in (ui.inputsCollapsibleButton, ui.outputsCollapsibleButton, ui.applyCollapsibleButton,
-                        ui.advancedCollapsibleButton):
+                        ui.seriesCollapsibleButton, ui.advancedCollapsibleButton):
             section.enabled = not situation.busy
         ui.statusLabel.text = self._message or situation.missing or ""
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
-import numpy as np
 import slicer
 
 from ..i18n import tr as _
@@ -21,19 +20,20 @@ from .choices import check, check_outputs
 from .last_result import LastResult
 from .orders import Continuation, Loading, Order, Registration
 from .output_nodes import OutputNodes
-from .sequence_frames import TrackedSequence, align_sequence
+from .sequence import SequenceInputs
+from .sequence_logic import SequenceLogic
 from .task import Task
 from .values import FROM_FILE, NODES, Inputs, Outputs, RegistrationError, Result
 from .warm_worker import ComputesAnywhere, WarmWorker, failure, shared
 
-__all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Result", "Task"]
+__all__ = ["Inputs", "Outputs", "RegistrationError", "RegistrationLogic", "Result", "SequenceInputs", "Task"]
 
 logger = logging.getLogger(__name__)
 
 InputsLike = Union[Inputs, Mapping[str, Any], tuple]
 
 
-class RegistrationLogic(CarryingLogic, ComputesAnywhere):
+class RegistrationLogic(CarryingLogic, SequenceLogic, ComputesAnywhere):
     """Registers volumes of the scene. Examples: docs/scripting.md.
 
     Wherever a ``transform`` is asked for it is a forward transform node that a registration has filled, in this
@@ -151,36 +151,6 @@ class RegistrationLogic(CarryingLogic, ComputesAnywhere):
             if onPair is not None:
                 onPair(number, result)
         return results
-
-    def registerSequence(self, sequence: Any, reference: int = 0, cycle: bool = False, fixedMask: Optional[Any] = None,
-                         preset: str = "generic", onFrame: Optional[Callable[[int], None]] = None, **options: Any
-                         ) -> TrackedSequence:
-        """Align all volumes of a sequence node with one of them; each goes on from its neighbour's result.
-
-        Args:
-            reference: the number of that volume, from 0.
-            cycle: the last volume is followed by the first, as in a breath or a heart beat.
-            fixedMask: a segmentation or label map node, drawn on the reference.
-            onFrame: called with the number of each frame that is done.
-            preset, options: see :meth:`register`; for all frames.
-
-        Returns:
-            Sequences of transforms and of warped volumes, and a browser node that plays them.
-
-        Raises:
-            NodeError: (a ValueError) the sequence or an option cannot be used.
-            RegistrationError: (a RuntimeError) a frame failed; the scene is as it was.
-        """
-        def align(inputs: Inputs, outputs: Outputs, neighbour: Optional[bytes]) -> bytes:
-            check(inputs, outputs)
-            order = Registration(inputs, preset=preset, options=dict(options), grid_spacing=None)
-            if neighbour is not None:
-                order.arrays["neighbour"] = np.frombuffer(neighbour, np.uint8)
-            task = self._begin(order, inputs, outputs)
-            _finished(task)
-            return task.transform
-
-        return align_sequence(sequence, reference, cycle, fixedMask, align, onFrame)
 
     # ------------------------------------------------------------------------------------- with a transform
 
@@ -303,11 +273,14 @@ class RegistrationLogic(CarryingLogic, ComputesAnywhere):
         return self._begin(order, inputs, wanted)
 
     def _begin(self, order: Order, inputs: Inputs, wanted: Outputs) -> Task:
-        if self._worker.busy or (self._task is not None and not self._task.done):
-            raise RegistrationError(_("A registration is running; wait until it has finished, or cancel it."))
+        self._check_free()
         task = self._task = self._task_of(order, inputs, wanted)
         task.finished.connect(lambda task: self._last.set(task.transform, task.inputs, task.outputs, task))
         return task
+
+    def _check_free(self) -> None:
+        if self._worker.busy or (self._task is not None and not self._task.done):
+            raise RegistrationError(_("A registration is running; wait until it has finished, or cancel it."))
 
     def _task_of(self, order: Order, inputs: Inputs, wanted: Outputs, make: Sequence[str] = NODES) -> Task:
         self._worker.start(self)

@@ -171,8 +171,9 @@ class Task:
     def _show(self) -> Gradual[None]:
         """Only the newest preview, when there was no time for those before; none while the views are slow to draw."""
         message, self._preview = self._preview, None
-        self._outputs.show_preview(message)
-        self._drawing.changed()
+        if message is not None:  # otherwise the result has come before it
+            self._outputs.show_preview(message)
+            self._drawing.changed()
         yield
 
     # ------------------------------------------------------------------------------------------------- ends
@@ -190,13 +191,13 @@ class Task:
     def _arrived(self, message: Message) -> None:
         if self._end is None:
             self._preview = None
-            self._queue.clear()
             self._queue.add(self._present(message))
 
     def _present(self, message: Message) -> Gradual[None]:
         """Show a result whose numbers are not there yet."""
         yield from self._outputs.fill(message.fields, message.arrays)
-        self.transform = message.arrays["transform"].tobytes()
+        if "transform" in message.arrays:
+            self.transform = message.arrays["transform"].tobytes()
         self.shown.emit(self)
 
     def _fill(self, reply: Message) -> Gradual[None]:

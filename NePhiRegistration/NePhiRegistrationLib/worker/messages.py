@@ -21,7 +21,7 @@ DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", 
 MAX_HEADER = 1 << 24
 MAX_PAYLOAD = 1 << 35
 MAX_AXES = 8
-LONG = ("register", "continue")
+LONG = ("register", "continue", "series")
 """Requests beside which no other is possible."""
 
 Bytes = Union[bytes, bytearray, memoryview]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Optional
 
 from nephi.align.initial import Start
-from nephi.align.registration import Progress, follow, register
+from nephi.align.registration import Progress, register
 from nephi.files.outputs import Run
 from nephi.images.pair import Pair
 from nephi.maps.neural import NePhi
@@ -38,7 +38,6 @@ class Job:
         weights: name and SHA-256 of those that predicted the first of its stages, or None.
         grid_spacing: mm between the nodes of the resulting splines; None picks it.
         wanted: names of :data:`OUTPUTS`; nothing else is made or measured.
-        neighbour: a registration of the same fixed image, from whose codes and fields to go on, in place of ``start``.
     """
 
     pair: Pair
@@ -48,7 +47,6 @@ class Job:
     weights: Optional[dict] = None
     grid_spacing: Optional[float] = None
     wanted: tuple[str, ...] = OUTPUTS
-    neighbour: Optional[Transform] = None
 
     def continued(self, transform: Transform, iterations: int) -> Job:
         """The same pair, from a transform on, at the finest level of the options that made it."""
@@ -56,7 +54,7 @@ class Job:
         options = self.options.for_images(found is not None and found["differ"], self.pair.fixed.grid.dim)
         options = options.changed(affine="none", resolution=options.resolution[-1:], iterations=(iterations,))
         start = Start(transform.affine, transform.stages, self.start.quality)
-        return replace(self, options=options, start=start, weights=transform.provenance["weights"], neighbour=None)
+        return replace(self, options=options, start=start, weights=transform.provenance["weights"])
 
 
 @dataclass(frozen=True)
@@ -76,9 +74,8 @@ def align(job: Job, send: Send, check: Callable[[], None]) -> Outcome:
     """
     reporter = _Reporter(job, send)
     pair = job.pair
-    steps = (register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.start.matrix,
-                      job.guides, job.start.stages) if job.neighbour is None else
-             follow(pair.fixed, pair.moving, job.neighbour, job.options, pair.fixed_mask, pair.moving_mask, job.guides))
+    steps = register(pair.fixed, pair.moving, job.options, pair.fixed_mask, pair.moving_mask, job.start.matrix,
+                     job.guides, job.start.stages)
     try:
         with contextlib.closing(steps):
             for state in steps:

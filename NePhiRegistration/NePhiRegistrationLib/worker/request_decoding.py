@@ -99,21 +99,6 @@ def read_transform(request: Message) -> Transform:
     return Transform.from_bytes(request.arrays["transform"].tobytes())
 
 
-def read_neighbour(request: Message, fixed: Grid, device: torch.device) -> Optional[Transform]:
-    """The array ``neighbour``, the bytes of the .nephi file of a registration of the same fixed image, on a device;
-    None where there is none.
-
-    Raises:
-        InputError: it is not one, or of another image.
-    """
-    if "neighbour" not in request.arrays:
-        return None
-    found = Transform.from_bytes(request.arrays["neighbour"].tobytes(), device, "The neighbour's transform")
-    if not found.fixed_grid.same_as(fixed):
-        raise InputError("The neighbour's transform belongs to another fixed image; give one of this image.")
-    return found
-
-
 def transform_bytes(transform: Transform) -> np.ndarray:
     """A transform as the bytes of a .nephi file, (n,) uint8."""
     return np.frombuffer(transform.to_bytes(), np.uint8)

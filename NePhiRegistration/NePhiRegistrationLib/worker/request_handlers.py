@@ -27,11 +27,12 @@ from nephi.report import make_metrics, plain
 from torch import Tensor
 
 from .interruption import Cancelled
-from .messages import Message
+from .messages import LONG, Message
 from .previews import Previews, Send
 from .registration_job import OUTPUTS, Job, Outcome, align, progress_fields
 from .registration_outputs import no_numbers, numbers, show, with_splines
-from .request_decoding import read_grid, read_initial, read_neighbour, read_pair, read_points, read_transform
+from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
+from .series_job import SeriesJob
 
 Answer = tuple[str, dict, dict]
 
@@ -74,12 +75,13 @@ class RequestHandlers:
         Args:
             check: raises if the task was cancelled.
         """
-        handlers = {"register": self._register, "continue": self._continue, "evaluate": self._evaluate,
-                    "map_points": self._map_points, "jacobian": self._jacobian, "maps": self._maps}
+        handlers = {"register": self._register, "continue": self._continue, "series": self._series,
+                    "evaluate": self._evaluate, "map_points": self._map_points, "jacobian": self._jacobian,
+                    "maps": self._maps}
         if request.kind not in handlers:
             raise InputError(f"Unknown request {request.kind!r}; use one of {', '.join(handlers)}.")
         torch.set_grad_enabled(True)  # the last cancel may have come in the middle of leaving no_grad
-        if request.kind in ("register", "continue"):
+        if request.kind in LONG:
             return handlers[request.kind](request, check)
         return handlers[request.kind](request)
 
@@ -106,7 +108,7 @@ class RequestHandlers:
                 raise InputError(f"There is no {role} image; choose one.")
         device = pick_device(options.device)
         job = Job(pair, options, read_initial(request, pair.fixed.grid, device), read_points(request, "guide"), None,
-                  _grid_spacing(request), _wanted(request), read_neighbour(request, pair.fixed.grid, device))
+                  _grid_spacing(request), _wanted(request))
         return self._run(request, job, check)
 
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
@@ -123,6 +125,9 @@ class RequestHandlers:
         if iterations:
             return self._run(request, job.continued(transform, iterations), check)
         return self._finish(request, job, Outcome(transform, Run(0.0, transform.provenance["device"], 0)), check)
+
+    def _series(self, request: Message, check: Callable[[], None]) -> Answer:
+        return ("result", *SeriesJob(request, self._sender(request, check)).run())
 
     def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
         return self._finish(request, job, align(job, self._sender(request, check), check), check)

@@ -1,4 +1,4 @@
-"""Describe a transform or an image; without a file, describe this installation."""
+"""Describe a transform, those of a series, or an image; without a file, describe this installation."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from typing import Optional
 import SimpleITK as sitk
 import torch
 
+from ..errors import InputError
+from ..geometry import random_points
 from ..images.reading import read_channels
 from ..maps.transform import Transform
 from ..options import preset_names
 from ..report import flattened, plain
+from ..series.series_file import FORMAT as SERIES
+from ..series.series_file import read_series
 from .arguments import add_series
 from .display import print_table
 
-HELP = "describe a transform, an image or this installation"
+HELP = "describe a transform, those of a series, an image or this installation"
+POINTS = 5000  # random ones of the reference, at which the motion of a frame is measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``nephi info``."""
-    parser.add_argument("file", nargs="?", metavar="FILE", help="transform.nephi or image (default: describe the "
-                        "installation)")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="transform.nephi, series.nephi or image (default: "
+                        "describe the installation)")
     add_series(parser)
     parser.add_argument("--json", action="store_true", help="print the description as JSON")
 
@@ -33,6 +38,8 @@ def run(args: argparse.Namespace) -> None:
     """Describe and print."""
     if args.file is None:
         facts = _installation()
+    elif args.file.endswith(".nephi") and SERIES.is_kind_of(args.file):
+        facts = _series(args.file)
     elif args.file.endswith(".nephi"):
         facts = _transform(args.file)
     else:
@@ -56,6 +63,20 @@ def _transform(path: str) -> dict:
     return {"file": path, "megabytes": Path(path).stat().st_size / 1e6, "fixed grid": transform.fixed_grid.to_dict(),
             "moving grid": transform.moving_grid.to_dict(), "affine": transform.affine,
             "provenance": transform.provenance}
+
+
+def _series(path: str) -> dict:
+    transforms = read_series(path)
+    if not transforms:
+        raise InputError(f"{path} holds no frames; run 'nephi series' again.")
+    *_, last = transforms.values()
+    points = random_points(last.fixed_grid, POINTS)
+    frames = {name: {"mean motion mm": (transform.forward.map(points) - points).norm(dim=1).mean(),
+                     "maps": len(transform.stages), "followed": bool(transform.provenance.get("followed"))}
+              for name, transform in transforms.items()}
+    return {"file": path, "megabytes": Path(path).stat().st_size / 1e6, "number of frames": len(frames),
+            "reference grid": last.fixed_grid.to_dict(), "frame grid": last.moving_grid.to_dict(), "frames": frames,
+            "provenance": last.provenance}
 
 
 def _image(path: str, series: Optional[str]) -> dict:

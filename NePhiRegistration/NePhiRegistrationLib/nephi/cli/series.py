@@ -27,7 +27,7 @@ from ..series.curves import lungs_in
 from ..series.series_outputs import Asked, file_names, frame_file, write_series_outputs
 from ..series.steps import Seen, Steps, Work
 from ..series.tracking import MEAN, PREVIOUS, Motion, Plan, track
-from ..storage import made_folder, staged_folder
+from ..storage import locked, made_folder, staged_folder
 from .arguments import add_pixel_type, add_series, refuse_overwriting
 from .display import Silent, reporter
 from .option_flags import add_options
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, track, write and print the result."""
     plan = Plan(args.reference, args.cycle, args.rounds, args.time_smoothness)
     options, folder = read_options(args), Path(args.output)
-    with reporter(args.quiet, args.json) as show:
+    with locked(folder, "'nephi series'"), reporter(args.quiet, args.json) as show:
         frames = read_frames(args.frames, series=args.series)
         log.info("The series has %d frames: %s.", len(frames), ", ".join(frames.names))
         _refuse_overwriting(args, len(frames))
@@ -133,7 +133,7 @@ def _masks(args: argparse.Namespace, frames: Frames) -> Callable[[int], Optional
 
 def _anchor(args: argparse.Namespace) -> int:
     """The frame on which points, regions and a single mask are drawn."""
-    return args.reference if isinstance(args.reference, int) else 0
+    return Plan(args.reference).anchor
 
 
 def _place(frames: Frames, number: int) -> Image:

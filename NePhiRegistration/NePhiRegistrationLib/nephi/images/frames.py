@@ -77,11 +77,11 @@ def _files(folder: Path) -> list[Path]:
 def _of_files(files: Sequence[Path], role: str, labels: bool) -> Frames:
     grids = [read_grid(file, f"{role} frame") for file in files]
     for file, grid in zip(files, grids):
-        _check_place(f"{role} frame {file.name}", grid, grids[0])
+        check_place(f"{role} frame {file.name}", grid, grids[0])
 
     def read(number: int) -> Image:
         image = (read_labels if labels else read_image)(files[number], f"{role} frame")
-        _check_place(image.name, image.grid, grids[0])
+        check_place(image.name, image.grid, grids[0])
         return image
 
     return Frames(tuple(file.name for file in files), grids[0], (1.0, 0.0), read)
@@ -93,7 +93,7 @@ def _of_images(found: Sequence[tuple[str, Callable[[], sitk.Image]]], labels: bo
 
     def read(number: int) -> Image:
         image = _image(found[number], labels)
-        _check_place(image.name, image.grid, first)
+        check_place(image.name, image.grid, first)
         return image
 
     return Frames(tuple(what for what, _ in found), first, time, read)
@@ -130,7 +130,12 @@ def _checked(frames: Frames, role: str, path: Path, fewest: int) -> Frames:
     return frames
 
 
-def _check_place(name: str, grid: Grid, first: Grid) -> None:
+def check_place(name: str, grid: Grid, first: Grid) -> None:
+    """Refuse a frame that lies elsewhere than the first one.
+
+    Raises:
+        InputError: it does.
+    """
     if grid.dim != first.dim:
         raise InputError(f"The {name} is {grid.dim}D and the first frame {first.dim}D; give frames of one dimension.")
     if grid.size != first.size:

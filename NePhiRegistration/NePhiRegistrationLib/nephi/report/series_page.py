@@ -21,6 +21,7 @@ _COLUMNS = {"mean_mm": ("mean motion, mm", 2), "p95_mm": ("95 % of motion, mm", 
             "lungs_ml": ("lungs, ml", 0), "air_ml": ("air, ml", 0),
             "ventilation_correlation": ("ventilation, density to Jacobian", 2)}
 """Of each frame's numbers: what the page calls them, and their decimals."""
+_ERRORS = {"closure_mm": "error of the cycle", "drift_mm": "drift of the steps"}
 
 
 def write_series_page(path: PathLike, report: Mapping, film: bytes, paths: Optional[Tensor] = None) -> None:
@@ -40,9 +41,11 @@ def write_series_page(path: PathLike, report: Mapping, film: bytes, paths: Optio
                                      autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
     rows = report["metrics"]["frames"]
+    errors = {what: report["metrics"][key] for key, what in _ERRORS.items()}
     shown = {key: head for key, head in _COLUMNS.items() if key in rows[0]}
     page = environment.get_template("series.html.j2").render(
-        verdict=report["verdict"], closure=report["metrics"]["closure_mm"], voxel=report["metrics"]["voxel_mm"],
+        verdict=report["verdict"], errors=[(what, error) for what, error in errors.items() if error],
+        voxel=report["metrics"]["voxel_mm"],
         film="data:image/png;base64," + base64.b64encode(film).decode("ascii"), charts=_charts(report, paths),
         heads=[head for head, _ in shown.values()], count=len(rows),
         rows=[(row["frame"], row["name"], [number(row[key], digits) for key, (_, digits) in shown.items()])

@@ -36,7 +36,7 @@ from ..storage import atomic_path
 from .curves import Curves, Measured
 from .series_file import write_series
 from .series_verdict import series_verdict
-from .tracking import Motion, closure
+from .tracking import Motion, closure, drift
 
 FILES = {"series": "series.nephi", "warped": "warped.nii.gz", "jacobian": "jacobian.nii.gz", "mean": "mean.nii.gz",
          "ventilation": "ventilation.nii.gz", "table": "frames.csv", "points": "points.csv", "volumes": "volumes.csv",
@@ -210,14 +210,22 @@ def _volumes(measured: Sequence[Measured]) -> dict[int, list[float]]:
 
 def _report(motion: Motion, curves: Curves, rows: Sequence[Mapping], volumes: Mapping[int, Sequence[float]],
             runtime: Mapping, files: Mapping[str, str]) -> dict:
-    error = closure(motion, curves.points)
-    found = None if error is None else {"mean": float(error.mean()), "p95": float(error.quantile(0.95)),
-                                        "max": float(error.max()),
-                                        "of": "the composed map" if motion.direct else "the cycle"}
-    voxel = motion.reference.image.grid.voxel
-    metrics = {"voxel_mm": voxel, "closure_mm": found, "frames": list(rows), "volumes_ml": volumes}
     count = len(rows)
     listed = {**{f"frame {n}": frame_file(n, count) for n in range(1, count + 1)}, **files}
-    return plain({"schema": SCHEMA, "verdict": asdict(series_verdict(rows, found, voxel, runtime)), "metrics": metrics,
-                  "runtime": {**runtime, "peak_memory_gb": peak_memory_gb()}, "files": listed,
-                  "provenance": motion.transforms[-1].provenance})
+    return plain({"schema": SCHEMA, **judged(motion, curves, rows, volumes, runtime), "files": listed})
+
+
+def judged(motion: Motion, curves: Curves, rows: Sequence[Mapping], volumes: Mapping[int, Sequence[float]],
+           runtime: Mapping) -> dict:
+    """What is known of a tracked series: its verdict, its metrics, how long it took, and where it comes from.
+
+    Args:
+        rows: the numbers of each frame, with ``frame`` and ``name``.
+    """
+    closes, drifts = (None if error is None else {"mean": float(error.mean()), "p95": float(error.quantile(0.95)),
+                                                  "max": float(error.max())}
+                      for error in (closure(motion, curves.points), drift(motion, curves.points)))
+    metrics = {"voxel_mm": motion.reference.image.grid.voxel, "closure_mm": closes, "drift_mm": drifts,
+               "frames": list(rows), "volumes_ml": volumes}
+    return {"verdict": asdict(series_verdict(rows, metrics, runtime)), "metrics": metrics,
+            "runtime": {**runtime, "peak_memory_gb": peak_memory_gb()}, "provenance": motion.transforms[-1].provenance}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 FOLDS = 0.1  # % of the voxels inside the mask
 CLOSES = 1.0  # voxels that the mean of points may be off after a cycle
 WORSE = 0.01  # of the correlation, by which a frame may lose against no map at all
+_ERRORS = {"closure_mm": "the mean error of the cycle", "drift_mm": "the mean drift of its steps"}
 NAMED = 5  # frames that a sentence names
 
 
@@ -22,14 +22,12 @@ class SeriesVerdict:
     concerns: tuple[str, ...]
 
 
-def series_verdict(rows: Sequence[Mapping], closure: Optional[Mapping], voxel: float, runtime: Mapping
-                   ) -> SeriesVerdict:
+def series_verdict(rows: Sequence[Mapping], metrics: Mapping, runtime: Mapping) -> SeriesVerdict:
     """Judge a series.
 
     Args:
         rows: the numbers of each frame, as :class:`nephi.series.curves.Curves` measures them, with ``frame``.
-        closure: ``mean`` error of the cycle in mm, and of what; None where there is no cycle.
-        voxel: mm.
+        metrics: ``voxel_mm``; ``closure_mm`` and ``drift_mm``, each with a ``mean``, or None where there is none.
     """
     concerns = []
     worse = [row["frame"] for row in rows if row["ncc_after"] < row["ncc_before"] - WORSE]
@@ -38,13 +36,13 @@ def series_verdict(rows: Sequence[Mapping], closure: Optional[Mapping], voxel: f
         concerns.append(f"{_frames(worse)} no more like the reference than before")
     if folding:
         concerns.append(f"{_frames(folding)} with folds in more than {FOLDS:g} % of the voxels")
-    if closure is not None and closure["mean"] > CLOSES * voxel:
-        concerns.append(f"the mean error of {closure['of']} is {closure['mean'] / voxel:.1f} voxels")
+    told = {name: metrics[key]["mean"] for key, name in _ERRORS.items() if metrics[key] is not None}
+    concerns += [f"{name} is {error / metrics['voxel_mm']:.1f} voxels" for name, error in told.items()
+                 if error > CLOSES * metrics["voxel_mm"]]
     most = max(row["mean_mm"] for row in rows)
     text = (f"{len(rows)} frames, mean motion up to {most:.1f} mm, correlation with the reference at least "
             f"{min(row['ncc_before'] for row in rows):.3f} → {min(row['ncc_after'] for row in rows):.3f}")
-    if closure is not None:
-        text += f", mean error of {closure['of']} {closure['mean']:.2f} mm"
+    text += "".join(f", {name} {error:.2f} mm" for name, error in told.items())
     text += f", {runtime['seconds']:.0f} s on the {'CPU' if runtime['device'] == 'cpu' else 'GPU'}."
     return SeriesVerdict("check" if concerns else "good", "Check the result" if concerns else "Well aligned", text,
                          tuple(concerns))

@@ -52,11 +52,11 @@ class Steps:
     """Registrations with the same options, kept in a folder.
 
     Attributes:
-        folder: where they are kept; it exists.
+        folder: where they are kept; it exists. None keeps nothing.
         options: of all of them.
     """
 
-    folder: Path
+    folder: Optional[Path]
     options: Options
 
     def between(self, fixed: Seen, moving: Seen, name: str, before: Optional[Transform] = None,
@@ -86,6 +86,11 @@ class Steps:
 
     def _kept(self, steps: Generator[Progress, None, None], name: str, fixed: Seen, moving: Seen,
               before: Optional[Transform], guides: Optional[tuple[Tensor, Tensor]]) -> Work[Transform]:
+        if self.folder is None:
+            with contextlib.closing(steps):
+                for state in steps:
+                    yield replace(state, phase=f"{name}, {state.phase}")
+            return state.transform
         told = [__version__, self.options.to_dict(), fixed.key, moving.key,
                 hashlib.sha256(before.to_bytes()).hexdigest() if before else None,
                 [points.tolist() for points in guides or ()]]

@@ -13,10 +13,11 @@ from ..errors import InputError
 from ..geometry import random_points
 from ..images.frames import Frames
 from ..images.image import Image
+from ..images.masks import region
 from ..maps.map import Composition, Map
 from ..maps.transform import Transform
 from ..maps.warp import warp
-from .chained import centred, chained_all, identity
+from .chained import centred, chained_all, closed, identity
 from .steps import Seen, Steps, Work
 
 MEAN, PREVIOUS = "mean", "previous"
@@ -43,7 +44,15 @@ class Plan:
     rounds: int = 2
     time_smoothness: float = 0.0
 
+    @property
+    def anchor(self) -> int:
+        """The number of the frame on which points, regions and a single mask are drawn."""
+        return self.reference if isinstance(self.reference, int) else 0
+
     def __post_init__(self) -> None:
+        if not isinstance(self.reference, int) and self.reference not in (MEAN, PREVIOUS):
+            raise InputError(f"The reference {self.reference!r} is no number of a frame, {MEAN} or {PREVIOUS}; give "
+                             "one of these.")
         if not 0 <= self.time_smoothness <= 1e6:
             raise InputError(f"The smoothness in time {self.time_smoothness:g} is not from 0 to 1e6; give a weight.")
         if not 1 <= self.rounds <= 20:
@@ -59,7 +68,9 @@ class Motion:
     Attributes:
         reference: the image of that space, with its mask.
         transforms: to each frame.
-        around: the maps of each frame to the next, and of the last to the first; None where there is no cycle.
+        around: maps that lead once around a cycle and back to the first frame; None where there is no cycle.
+        steps: where each frame of a cycle was aligned with the one before: those registrations, which lead around it
+            too, with their drift; None elsewhere.
         direct: where each frame was aligned with the one before: the last frame aligned with the first directly,
             going on from the composed map; None where there is none.
     """
@@ -67,6 +78,7 @@ class Motion:
     reference: Seen
     transforms: tuple[Transform, ...]
     around: Optional[tuple[Map, ...]] = None
+    steps: Optional[tuple[Map, ...]] = None
     direct: Optional[Transform] = None
 
 
@@ -106,6 +118,13 @@ def track(frames: Frames, masks: Callable[[int], Optional[Tensor]], plan: Plan, 
     return Motion(fixed, transforms, _around(transforms) if plan.cycle else None)
 
 
+def registrations(plan: Plan, count: int) -> int:
+    """How many registrations a series of so many frames takes, at most."""
+    if plan.reference == PREVIOUS:
+        return count
+    return count - 1 + count * (plan.rounds if plan.reference == MEAN else 0) + count * bool(plan.time_smoothness)
+
+
 def _named(frames: Frames, number: int, what: str = "") -> str:
     return f"frame {number + 1} of {len(frames)}{what}"
 
@@ -140,9 +159,10 @@ def _each_to_the_one_before(source: _Source, plan: Plan, steps: Steps) -> Work[M
         found.append((yield from steps.between(fixed, moving, _named(source.frames, number % count),
                                                found[-1] if found else None)))
         fixed = _masked_as(fixed, moving, found[-1])
-    transforms = chained_all(found[:count - 1])
+    transforms = chained_all(found)
     if plan.cycle:
-        return Motion(first, transforms, tuple(step.forward for step in found))
+        *transforms, again = closed(transforms, region(first.image, first.mask))
+        return Motion(first, tuple(transforms), (again.forward,), tuple(step.forward for step in found))
     direct = yield from steps.onto(first, fixed, "drift", transforms[-1])
     return Motion(first, transforms, direct=direct)
 
@@ -207,18 +227,32 @@ def _around(transforms: Sequence[Transform]) -> tuple[Map, ...]:
 
 
 def closure(motion: Motion, points: Tensor) -> Optional[Tensor]:
-    """How far points end from where they began when they go once around a cycle, frame by frame, or, where each frame
-    was aligned with the one before and there is no cycle, how far the composed map is from the direct one.
+    """How far points end from where they began when the maps take them once around a cycle, frame by frame.
 
     Args:
         points: (n, d) LPS mm of the reference.
 
     Returns:
-        (n,) mm; None where there is nothing to compare.
+        (n,) mm; None where there is no cycle.
+    """
+    return None if motion.around is None else _missed(motion, motion.around, points)
+
+
+def drift(motion: Motion, points: Tensor) -> Optional[Tensor]:
+    """How far the registrations of each frame with the one before lead points astray: once around a cycle, before that
+    was taken out of the maps, or, without a cycle, how far the composed map is from the direct one.
+
+    Args:
+        points: (n, d) LPS mm of the reference.
+
+    Returns:
+        (n,) mm; None where all frames were aligned with one reference.
     """
     if motion.direct is not None:
         return (motion.direct.forward.map(points) - motion.transforms[-1].forward.map(points)).norm(dim=1)
-    if motion.around is None:
-        return None
+    return None if motion.steps is None else _missed(motion, motion.steps, points)
+
+
+def _missed(motion: Motion, around: Sequence[Map], points: Tensor) -> Tensor:
     begin = motion.transforms[0].forward.map(points)
-    return (Composition(motion.around).map(begin) - begin).norm(dim=1)
+    return (Composition(around).map(begin) - begin).norm(dim=1)
