@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from ..cohort.peak_memory import estimated_peak
-from ..cohort.rows import Job, Row
+from ..cohort.rows import Job, Row, as_folder
 from ..errors import InputError
 from ..options import Options
+from ..predict.weights import find
 from .display import Silent
 from .register import SOURCES, add_pair, add_run_arguments, read_options, register_files
 
@@ -35,14 +37,19 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         folder: of the cohort.
     """
     parser, jobs, faults = _parser(), [], []
+    first: dict[str, Row] = {}
     known: dict[tuple, Options] = {}  # rows with the same options are the rule
     for row in rows:
-        found = [f"the {_words(role)} {path} does not exist" for role in SOURCES
-                 if (path := row.cells.get(role)) and not Path(path).exists()]
+        before = first.setdefault(as_folder(row.id), row) if row.id else row
+        found = [] if before is row else [f"the id is that of {before.place} too; give each pair its own"]
+        found += [f"the {_words(role)} {path} does not exist" for role in SOURCES
+                  if (path := row.cells.get(role)) and not os.path.exists(path)]
         try:
             args = _parsed(parser, row.cells, given)
             chosen = tuple(sorted((name, cell) for name, cell in row.cells.items() if name not in SOURCES))
             options = known[chosen] = known.get(chosen) or read_options(args)
+            if options.weights not in ("auto", "none"):
+                find(options.weights)
             if args.labels and not args.fixed_labels:
                 raise InputError("labels chooses among the labels of label maps; give fixed_labels and moving_labels.")
         except InputError as error:
