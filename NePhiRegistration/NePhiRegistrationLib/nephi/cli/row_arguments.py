@@ -36,6 +36,7 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         given: the arguments of :func:`nephi.cli.register.add_run_arguments` that hold where a row has none of its own.
         folder: of the cohort.
     """
+    read_options(given)  # what is wrong with the flags of all rows is said once
     parser, jobs, faults = _parser(), [], []
     first: dict[str, Row] = {}
     known: dict[tuple, Options] = {}  # rows with the same options are the rule
