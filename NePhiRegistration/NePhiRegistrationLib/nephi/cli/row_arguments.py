@@ -36,7 +36,7 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         given: the arguments of :func:`nephi.cli.register.add_run_arguments` that hold where a row has none of its own.
         folder: of the cohort.
     """
-    read_options(given)  # what is wrong with the flags of all rows is said once
+    _usable_options(given)  # what is wrong with the flags of all rows is said once
     parser, jobs, faults = _parser(), [], []
     first: dict[str, Row] = {}
     known: dict[tuple, Options] = {}  # rows with the same options are the rule
@@ -48,9 +48,7 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         try:
             args = _parsed(parser, row.cells, given)
             chosen = tuple(sorted((name, cell) for name, cell in row.cells.items() if name not in SOURCES))
-            options = known[chosen] = known.get(chosen) or read_options(args)
-            if options.weights not in ("auto", "none"):
-                find(options.weights)
+            options = known[chosen] = known.get(chosen) or _usable_options(args)
             if args.labels and not args.fixed_labels:
                 raise InputError("labels chooses among the labels of label maps; give fixed_labels and moving_labels.")
         except InputError as error:
@@ -104,12 +102,20 @@ def _parsed(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: ar
     return parser.parse_args([*flags, "--", cells["fixed"], cells["moving"]], argparse.Namespace(**vars(given)))
 
 
+def _usable_options(args: argparse.Namespace) -> Options:
+    """As :func:`read_options`, with weights that are there."""
+    options = read_options(args)
+    if options.weights not in ("auto", "none"):
+        find(options.weights)
+    return options
+
+
 def _each_fault(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: argparse.Namespace) -> list[str]:
     """What is wrong with each cell by itself."""
     pair, found = {role: cells[role] for role in ("fixed", "moving")}, []
     for name in (name for name in cells if name not in pair):
         try:
-            read_options(_parsed(parser, {**pair, name: cells[name]}, given))
+            _usable_options(_parsed(parser, {**pair, name: cells[name]}, given))
         except InputError as error:
             found.append(_clause(error))
     return found
