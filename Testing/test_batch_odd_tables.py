@@ -93,3 +93,15 @@ def test_a_table_without_a_last_column_is_read_as_if_its_cell_were_empty(tmp_pat
     (tmp_path / "t.csv").write_text("id,fixed,moving,preset\nx,a.nii,b.nii\n")
     rows, faults = read_table(tmp_path / "t.csv", known_columns())
     assert not faults and "preset" not in rows[0].cells
+
+
+def test_a_job_system_that_is_not_on_this_machine_is_a_sentence(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "slurm.yaml").write_text("jobqueue: {slurm: {cores: 1, memory: 1GB}}")
+    _files(tmp_path, "a.nii", "b.nii")
+    (tmp_path / "t.csv").write_text("id,fixed,moving\nx,a.nii,b.nii\n")
+    assert main(["batch", str(tmp_path / "t.csv"), "-o", str(tmp_path / "out"), "--jobqueue",
+                 str(tmp_path / "slurm.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert "There is no command 'sbatch' here" in error and error.count("\n") == 1
