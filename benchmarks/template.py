@@ -90,7 +90,8 @@ def order(args: argparse.Namespace, names: Sequence[str]) -> dict:
             shutil.copy(args.data / kind / name, args.out / "renamed" / kind / f"{number:03d}.nii.gz")
     given = [[args.data / kind / name for name in names] for kind in kinds]
     copies = [sorted((args.out / "renamed" / kind).iterdir()) for kind in kinds]
-    folders = make(args, given[0], args.out / "template", given[1]), make(args, copies[0], args.out / "other", copies[1])
+    folders = [make(args, images, args.out / name, labels) for name, (images, labels) in (
+        ("template", given), ("other", copies))]
     one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "template.nii.gz"))) for folder in folders)
     away = 100 * np.abs(other - one) / np.ptp(one)
     return {"images": len(names), "mean, %": float(away.mean()), "largest, %": float(away.max())}

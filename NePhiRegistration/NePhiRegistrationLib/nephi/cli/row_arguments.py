@@ -36,7 +36,8 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         given: the arguments of :func:`nephi.cli.register.add_run_arguments` that hold where a row has none of its own.
         folder: of the cohort.
     """
-    _usable_options(given)  # what is wrong with the flags of all rows is said once
+    if all(row.cells.keys() <= {*SOURCES} for row in rows):
+        _usable_options(given)  # what is wrong with the flags of all rows is said once
     parser, jobs, faults = _parser(), [], []
     first: dict[str, Row] = {}
     known: dict[tuple, Options] = {}  # rows with the same options are the rule
@@ -118,7 +119,7 @@ def _each_fault(parser: argparse.ArgumentParser, cells: Mapping[str, str], given
             _usable_options(_parsed(parser, {**pair, name: cells[name]}, given))
         except InputError as error:
             found.append(_clause(error))
-    return found
+    return list(dict.fromkeys(found))  # a flag that is wrong is so with each cell
 
 
 def _clause(error: InputError) -> str:

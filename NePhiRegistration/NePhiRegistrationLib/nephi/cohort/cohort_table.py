@@ -57,7 +57,8 @@ def read_table(path: PathLike, known: Collection[str]) -> tuple[list[Row], list[
         values = {head: cell.strip() for head, cell in zip(heads, cells) if cell.strip() and head in known}
         id = cells[heads.index("id")].strip() if "id" in heads[:len(cells)] else ""
         row = Row(id, _absolute(values, path.absolute().parent), number, folder_of(id))
-        found = [f"the {name}{' image' * (name != 'id')} is missing" for name in NEEDED if name in heads and not {"id": id, **values}.get(name)]
+        found = [f"the {name}{' image' * (name != 'id')} is missing" for name in NEEDED
+                 if name in heads and not {"id": id, **values}.get(name)]
         if len(cells) > len(heads):
             found.append(f"it has {len(cells)} cells, and the head has {len(heads)}; put text with commas into "
                          "quotation marks")
@@ -121,8 +122,8 @@ def _heads(path: Path, cells: Sequence[str]) -> list[str]:
     """The columns in this program's words."""
     heads = [cell.strip().lower().lstrip("-").replace("-", "_").replace(" ", "_") for cell in cells]
     if not {*NEEDED} & {*heads}:
-        raise InputError(f"The first row of the table {path} is {','.join(cells)[:60]!r}; it must name the columns, id, "
-                         "fixed and moving among them.")
+        raise InputError(f"The first row of the table {path} is {','.join(cells)[:60]!r}; it must name the "
+                         "columns, id, fixed and moving among them.")
     return heads
 
 
