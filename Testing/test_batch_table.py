@@ -57,7 +57,7 @@ def test_everything_that_is_wrong_with_a_table_is_in_one_list_in_the_order_of_it
             ("row 2 (a)", "iterations: 'x' is not a list"), ("row 3 (A)", "the id is that of row 2"),
             ("row 3 (A)", "fixed mask", "none.nii.gz does not exist"), ("row 3 (A)", "mask_margin was in mm"),
             ("row 4 (../c)", "cannot be the name of a folder"), ("row 5", "the id is missing"),
-            ("row 5", "the moving is missing")), strict=True):
+            ("row 5", "the moving image is missing")), strict=True):
         assert all(part in line for part in parts), line
 
 

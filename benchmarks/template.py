@@ -2,7 +2,7 @@
 whether the order of the images matters.
 
     python benchmarks/template.py dice --out DIR     16 hippocampi: a template, then the same pairs directly
-    python benchmarks/template.py order --out DIR    the same images the other way round, and under other names
+    python benchmarks/template.py order --out DIR    the same images the other way round and under other names
 
 The images are the first of the 160 of shared/data that are not kept for tests. Every pair is judged alike: the labels
 of one image are carried onto the other image's grid, through the template or by its own registration.
@@ -81,18 +81,20 @@ def through_and_direct(args: argparse.Namespace, names: Sequence[str]) -> dict:
 
 
 def order(args: argparse.Namespace, names: Sequence[str]) -> dict:
-    """The template of the images the other way round, and of copies whose names sort the other way round."""
-    paths = [args.data / "images" / name for name in names]
-    renamed = args.out / "renamed"
-    renamed.mkdir(exist_ok=True)
-    for number, path in enumerate(reversed(paths)):
-        shutil.copy(path, renamed / f"{number:03d}.nii.gz")
-    orders = {"forwards": paths, "backwards": paths[::-1], "named": sorted(renamed.iterdir())}
-    found = [sitk.GetArrayFromImage(sitk.ReadImage(str(make(args, images, args.out / name) / "template.nii.gz")))
-             for name, images in orders.items()]
-    span = float(np.ptp(found[0]))
-    return {"images": len(names), **{name: 100 * float(np.abs(other - found[0]).max()) / span
-                                     for name, other in zip(("backwards, %", "renamed, %"), found[1:])}}
+    """The template beside that of copies whose names sort the other way round, given the other way round; how far they
+    differ in percent of the template's range of intensities."""
+    kinds = ("images", "labels")
+    for kind in kinds:
+        (args.out / "renamed" / kind).mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(reversed(names)):
+            shutil.copy(args.data / kind / name, args.out / "renamed" / kind / f"{number:03d}.nii.gz")
+    given = [[args.data / kind / name for name in names] for kind in kinds]
+    copies = [sorted((args.out / "renamed" / kind).iterdir()) for kind in kinds]
+    folders = [make(args, images, args.out / name, labels) for name, (images, labels) in (
+        ("template", given), ("other", copies))]
+    one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "template.nii.gz"))) for folder in folders)
+    away = 100 * np.abs(other - one) / np.ptp(one)
+    return {"images": len(names), "mean, %": float(away.mean()), "largest, %": float(away.max())}
 
 
 def make(args: argparse.Namespace, images: Sequence[Path], folder: Path, labels: Sequence[Path] = ()) -> Path:

@@ -128,6 +128,9 @@ def _side(image: Image, near: Optional[Tensor], to_world: np.ndarray, shift: Opt
     Voxels that do not count are holes in its field of view, a sample wider than they are, and as much more as the
     similarity looks around.
 
+    Beyond its field of view the image goes on as it ends: half of the nearest samples outside is read with those
+    inside, and zeros there would be an edge that no image has.
+
     Args:
         near: (k, j, i) bool on the image; where to look, None for everywhere.
         to_world: (d + 1, d + 1) from the frame to the image's world.
@@ -152,7 +155,7 @@ def _side(image: Image, near: Optional[Tensor], to_world: np.ndarray, shift: Opt
         points = points if shift is None else points + shift[here]
         index = apply_affine(to_index, points)
         inside[here] = whole.holds(index)
-        intensity[here] = linear(values[None], apply_affine(to_coarse, points))[0] * inside[here]
+        intensity[here] = linear(values[None], apply_affine(to_coarse, points))[0]
         if hole is not None:
             inside[here] &= ~nearest(hole[None], index - first)[0]
         wanted[here] = inside[here] if near is None else inside[here] & nearest(near[None], index - first)[0]

@@ -40,6 +40,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         lines = (error.head, *error.faults) if isinstance(error, Faults) else (str(error),)
         print("nephi: error: " + "\n  ".join(" ".join(line.split()) for line in lines), file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:  # such as a name that is too long, or a folder that may not be looked into
+        if error.filename is None:
+            raise
+        print(f"nephi: error: {error.filename}: {error.strerror or error}; check the path.", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt as stopped:
         print(f"nephi: interrupted; {stopped or 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED

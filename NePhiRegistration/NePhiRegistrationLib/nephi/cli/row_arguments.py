@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from ..cohort.peak_memory import estimated_peak
-from ..cohort.rows import Job, Row
+from ..cohort.rows import Job, Row, as_folder
 from ..errors import InputError
 from ..options import Options
+from ..predict.weights import find
 from .display import Silent
 from .register import SOURCES, add_pair, add_run_arguments, read_options, register_files
 
@@ -34,15 +36,20 @@ def jobs_of(rows: Sequence[Row], given: argparse.Namespace, folder: Path, thread
         given: the arguments of :func:`nephi.cli.register.add_run_arguments` that hold where a row has none of its own.
         folder: of the cohort.
     """
+    if all(row.cells.keys() <= {*SOURCES} for row in rows):
+        _usable_options(given)  # what is wrong with the flags of all rows is said once
     parser, jobs, faults = _parser(), [], []
+    first: dict[str, Row] = {}
     known: dict[tuple, Options] = {}  # rows with the same options are the rule
     for row in rows:
-        found = [f"the {_words(role)} {path} does not exist" for role in SOURCES
-                 if (path := row.cells.get(role)) and not Path(path).exists()]
+        before = first.setdefault(as_folder(row.id), row) if row.id else row
+        found = [] if before is row else [f"the id is that of {before.place} too; give each pair its own"]
+        found += [f"the {_words(role)} {path} does not exist" for role in SOURCES
+                  if (path := row.cells.get(role)) and not os.path.exists(path)]
         try:
             args = _parsed(parser, row.cells, given)
             chosen = tuple(sorted((name, cell) for name, cell in row.cells.items() if name not in SOURCES))
-            options = known[chosen] = known.get(chosen) or read_options(args)
+            options = known[chosen] = known.get(chosen) or _usable_options(args)
             if args.labels and not args.fixed_labels:
                 raise InputError("labels chooses among the labels of label maps; give fixed_labels and moving_labels.")
         except InputError as error:
@@ -96,15 +103,23 @@ def _parsed(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: ar
     return parser.parse_args([*flags, "--", cells["fixed"], cells["moving"]], argparse.Namespace(**vars(given)))
 
 
+def _usable_options(args: argparse.Namespace) -> Options:
+    """As :func:`read_options`, with weights that are there."""
+    options = read_options(args)
+    if options.weights not in ("auto", "none"):
+        find(options.weights)
+    return options
+
+
 def _each_fault(parser: argparse.ArgumentParser, cells: Mapping[str, str], given: argparse.Namespace) -> list[str]:
     """What is wrong with each cell by itself."""
     pair, found = {role: cells[role] for role in ("fixed", "moving")}, []
     for name in (name for name in cells if name not in pair):
         try:
-            read_options(_parsed(parser, {**pair, name: cells[name]}, given))
+            _usable_options(_parsed(parser, {**pair, name: cells[name]}, given))
         except InputError as error:
             found.append(_clause(error))
-    return found
+    return list(dict.fromkeys(found))  # a flag that is wrong is so with each cell
 
 
 def _clause(error: InputError) -> str:

@@ -27,13 +27,17 @@ def longitudinal(folder: PathLike, suffix: str) -> list[Row]:
     Raises:
         InputError: the folder is not as it should be, or no subject has two sessions with such an image.
     """
-    rows = []
+    rows, alone = [], 0
     for subject, images in _subjects(folder, suffix).items():
         (first, fixed), *later = images
-        rows += [_row(subject, session, moving, fixed, f"ses{first}", suffix) for session, moving in later]
+        alone += not later
+        rows += [_row(subject, session, moving, fixed, f"ses{first}" if first else suffix, suffix)
+                 for session, moving in later]
     if not rows:
         raise InputError(f"No subject in {folder} has images with the suffix {suffix} of two sessions; give --template "
                          "to register each subject to one image.")
+    if alone:
+        log.warning("Subjects with one session are left out: %d.", alone)
     return rows
 
 
@@ -86,7 +90,7 @@ def _subjects(folder: PathLike, suffix: str) -> dict[str, list[tuple[str, Path]]
 def _row(subject: str, session: str, moving: Path, fixed: Path, space: str, suffix: str) -> Row:
     """A pair whose results are named after its moving image."""
     whose = f"sub-{subject}" + f"_ses-{session}" * bool(session)
-    source = f"ses{session}" if session and space.startswith("ses") else suffix
+    source = f"ses{session}" if session and fixed.name.startswith(f"sub-{subject}_") else suffix
     there, back = (f"{whose}_from-{a}_to-{b}" for a, b in ((source, space), (space, source)))
     stems = {"transform": f"{there}_desc-nephi_xfm", "forward": f"{there}_mode-image_xfm",
              "inverse": f"{back}_mode-image_xfm", "warped": f"{whose}_space-{space}_desc-nephi_{suffix}",

@@ -53,19 +53,17 @@ def read_table(path: PathLike, known: Collection[str]) -> tuple[list[Row], list[
     heads = _heads(path, cells)
     faults = [(number, fault) for fault in _faults_of_heads(heads, known)]
     rows: list[Row] = []
-    first: dict[str, int] = {}
     for number, cells in lines[1:]:
         values = {head: cell.strip() for head, cell in zip(heads, cells) if cell.strip() and head in known}
         id = cells[heads.index("id")].strip() if "id" in heads[:len(cells)] else ""
         row = Row(id, _absolute(values, path.absolute().parent), number, folder_of(id))
-        found = [f"the {name} is missing" for name in NEEDED if name in heads and not {"id": id, **values}.get(name)]
+        found = [f"the {name}{' image' * (name != 'id')} is missing" for name in NEEDED
+                 if name in heads and not {"id": id, **values}.get(name)]
         if len(cells) > len(heads):
             found.append(f"it has {len(cells)} cells, and the head has {len(heads)}; put text with commas into "
                          "quotation marks")
         if id and (wrong := wrong_id(id)) is not None:
             found.append(wrong)
-        if id and (before := first.setdefault(id.casefold(), number)) != number:
-            found.append(f"the id is that of row {before} too; give each pair its own")
         faults += [(number, f"{row.place}: {fault}") for fault in found]
         if {"fixed", "moving"} <= values.keys():
             rows.append(row)
@@ -102,7 +100,12 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
         raise InputError(f"The table {path} cannot be read ({error.strerror or error}); check the path.") from error
     if "\0" in text:
         raise InputError(f"The table {path} is not text; save it as CSV in UTF-8.")
-    tabs = "\t" in text.lstrip().partition("\n")[0]
+    head = next(iter(text.lstrip().splitlines()), "")
+    tabs = "\t" in head
+    other = next((mark for mark in ";|: " if mark in head and not tabs and "," not in head), None)
+    if other:
+        raise InputError(f"The columns of the table {path} are separated by {other!r}; separate them by commas (CSV) "
+                         "or tabs (TSV).")
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",", strict=True)
         lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
@@ -118,10 +121,9 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
 def _heads(path: Path, cells: Sequence[str]) -> list[str]:
     """The columns in this program's words."""
     heads = [cell.strip().lower().lstrip("-").replace("-", "_").replace(" ", "_") for cell in cells]
-    other = next((mark for mark in ";|:" if len(heads) == 1 and mark in heads[0]), None)
-    if other:
-        raise InputError(f"The columns of the table {path} are separated by {other!r}; separate them by commas (CSV) "
-                         "or tabs (TSV).")
+    if not {*NEEDED} & {*heads}:
+        raise InputError(f"The first row of the table {path} is {','.join(cells)[:60]!r}; it must name the "
+                         "columns, id, fixed and moving among them.")
     return heads
 
 

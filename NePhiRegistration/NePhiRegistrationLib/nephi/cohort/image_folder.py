@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from ..storage import PathLike
 from .cohort_table import MOST_ROWS
-from .rows import Row, folder_of, wrong_id
+from .rows import Row, as_folder, folder_of, wrong_id
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".hdr.gz", ".mgz", ".mgh", ".tif", ".tiff",
            ".png", ".dcm", ".gipl", ".gipl.gz", ".nia", ".vtk")
@@ -42,7 +43,11 @@ def pairs_in(folder: PathLike, which: Sequence[str]) -> list[Row]:
         chosen: Iterable = ((first, other) for other in images if other != first)
     else:
         chosen = itertools.combinations(images, 2) if kind == "all" else zip(images, images[1:])
-    return [_row(fixed, moving) for fixed, moving in chosen]
+    pairs = list(chosen)
+    ids = [f"{stem_of(moving)}_to_{stem_of(fixed)}" for fixed, moving in pairs]
+    count = Counter(map(as_folder, ids))
+    return [_row(id, fixed, moving) if count[as_folder(id)] == 1 and stem_of(fixed) != stem_of(moving) else
+            _row(f"{moving.name}_to_{fixed.name}", fixed, moving) for id, (fixed, moving) in zip(ids, pairs)]
 
 
 def images_in(folder: PathLike) -> list[Path]:
@@ -79,9 +84,7 @@ def _named(images: Sequence[Path], name: str) -> Path:
     return found[0]
 
 
-def _row(fixed: Path, moving: Path) -> Row:
-    stems = [stem_of(image) for image in (moving, fixed)]
-    id = "_to_".join(stems if stems[0] != stems[1] else [moving.name, fixed.name])
+def _row(id: str, fixed: Path, moving: Path) -> Row:
     if (wrong := wrong_id(id)) is not None:
         raise InputError(f"The images {moving.name} and {fixed.name} cannot name their pair ({wrong}); write a table "
                          "with ids of your own.")

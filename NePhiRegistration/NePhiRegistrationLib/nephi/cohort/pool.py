@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,10 @@ def _job_cluster(place: Place) -> Any:
 
     system, settings = _job_settings(Path(place.jobqueue))
     kind = ProcessesAsJobs if system == "local" else getattr(dask_jobqueue, JOB_SYSTEMS[system])
+    submit = kind.job_cls.submit_command  # without it Dask would wait for ever
+    if submit and shutil.which(submit) is None:
+        raise InputError(f"There is no command {submit!r} here, which gives jobs to {system}; start this on a machine "
+                         "that has it, such as a login node of the cluster.")
     try:
         cluster = kind(**settings)
         cluster.scale(place.workers)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 LONGEST_ID = 150
-"""Characters: names of files have 255 bytes at most, and the temporary ones are longer than an id."""
+"""Bytes in UTF-8: names of files have 255 at most, and the temporary ones are longer than an id."""
 _ID = re.compile(r"\w[\w .,+=@()-]*")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[\d¹²³]) *(\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,18 @@ def folder_of(id: str) -> str:
     return f"pairs/{hashlib.sha256(id.encode()).hexdigest()[:2]}/{id}"
 
 
+def as_folder(id: str) -> str:
+    """The same for ids whose folders are one somewhere: neither case tells names apart there, nor how accents are
+    written."""
+    return unicodedata.normalize("NFC", id.casefold())
+
+
 def wrong_id(id: str) -> Optional[str]:
     """What is wrong with an id that cannot be the name of a folder everywhere; None if nothing is."""
-    if len(id) > LONGEST_ID:
-        return f"the id has {len(id)} characters; give one of at most {LONGEST_ID}"
-    if not _ID.fullmatch(id) or id[-1] in ". " or _RESERVED.fullmatch(id):
+    if len(id.encode()) > LONGEST_ID:
+        return f"the id has {len(id.encode())} bytes in UTF-8; give one of at most {LONGEST_ID}"
+    letters = "".join(letter for letter in id if not unicodedata.category(letter).startswith("M"))  # without accents
+    if not _ID.fullmatch(letters) or id[-1] in ". " or _RESERVED.fullmatch(id):
         return (f"the id {id!r} cannot be the name of a folder; use letters, digits, spaces, - and _, and begin with a "
                 "letter or a digit")
     return None
