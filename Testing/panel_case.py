@@ -181,6 +181,10 @@ class ScriptedLogic:
                     done(Carried(node, made))
         return steps()
 
+    def errorMap(self, table: Any, reference: Any, transform: Any = None) -> Any:
+        from NePhiRegistrationLib.mrml import error_volume, volume_nodes
+        return error_volume.volume(table, volume_nodes.read_volume(reference, "fixed").geometry)
+
     def startLoading(self, path: str, fixed: Any = None, moving: Any = None, outputs: Any = None) -> ScriptedLoading:
         if not path.endswith(".nephi"):
             raise ValueError(f"{path} is no .nephi file; choose one that NePhi wrote.")

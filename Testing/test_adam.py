@@ -14,7 +14,7 @@ def _target(parameters):
 def test_the_steps_are_those_of_torch():
     start = [torch.randn(5, 3, generator=torch.Generator().manual_seed(n)) for n in range(2)]
     ours, theirs = ([p.clone().requires_grad_() for p in start] for _ in range(2))
-    adam = Adam([(ours[:1], 0.1), (ours[1:], 0.02)], betas=(0.9, 0.99))
+    adam = Adam([(ours[:1], 0.1, 0.0), (ours[1:], 0.02, 0.0)], betas=(0.9, 0.99))
     reference = torch.optim.Adam([{"params": theirs[:1], "lr": 0.1}, {"params": theirs[1:], "lr": 0.02}],
                                  betas=(0.9, 0.99))
     for _ in range(30):
@@ -30,11 +30,23 @@ def test_the_steps_are_those_of_torch():
 
 def test_a_factor_scales_the_step_and_a_parameter_without_gradient_stays():
     moved, still = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
-    adam = Adam([([moved, still], 0.1)], betas=(0.9, 0.99))
+    adam = Adam([([moved, still], 0.1, 0.0)], betas=(0.9, 0.99))
     moved.sum().backward()
     adam.step(0.5)
     assert torch.allclose(moved, torch.full((2,), 0.95), atol=1e-6)
     assert torch.equal(still, torch.ones(2))
+
+
+def test_with_a_floor_an_entry_that_hardly_counts_hardly_moves():
+    steps = []
+    for floor in (0.0, 0.1):
+        moved = torch.zeros(100, requires_grad=True)
+        adam = Adam([([moved], 0.1, floor)], betas=(0.9, 0.99))
+        (moved * torch.cat([torch.ones(99), torch.full((1,), 1e-3)])).sum().backward()
+        adam.step()
+        steps.append(moved.detach().abs())
+    assert torch.allclose(steps[0], torch.full((100,), 0.1), atol=1e-5)
+    assert float(steps[1][-1]) < 0.002 and torch.allclose(steps[1][:-1], torch.full((99,), 0.1 / 1.1), atol=1e-3)
 
 
 def test_a_registration_does_not_import_torchs_compiler():

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from nephi.cli.main import main
-from nephi.files.outputs import FILES
+from nephi.files.outputs import FILES, ON_REQUEST
 from nephi.images.phantom import lung_phantom
 from nephi.storage import staged_folder
 
@@ -113,11 +113,11 @@ def test_an_output_folder_keeps_its_other_files(pair, tmp_path):
 
 
 @pytest.mark.parametrize(("wanted", "measured"), [("transform", False), ("warped,forward", False),
-                                                  ("report,log_jacobian", True)])
+                                                  ("report,log_jacobian", True), ("error_map", True)])
 def test_only_the_files_that_are_asked_for_are_written(wanted, measured, pair, tmp_path, capsys):
     assert main(["register", str(pair / "fixed.nii.gz"), str(pair / "moving.nii.gz"), "-o", str(tmp_path / "o"),
                  "--outputs", wanted, "--affine", "none", *FEW]) == 0
-    assert _files(tmp_path / "o") == sorted(FILES[role] for role in wanted.split(","))
+    assert _files(tmp_path / "o") == sorted({**FILES, **ON_REQUEST}[role] for role in wanted.split(","))
     assert ("Not measured" in capsys.readouterr().out) != measured
 
 

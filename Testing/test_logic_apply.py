@@ -314,6 +314,29 @@ def test_a_transform_of_a_saved_scene_carries_too_and_one_without_a_map_is_refus
         later.applyTo([forks], "back", forward)
 
 
+@pytest.mark.parametrize("broken, sentence", [
+    (lambda: None, "None is no node"), (lambda: add_points(np.array([[np.nan, 0.0, 0.0]]), "nan"), "are not finite"),
+    (lambda: add_without_segmentation(), "has no segments")])
+def test_what_is_broken_is_a_sentence_and_the_others_are_carried(done, broken, sentence):
+    nodes = [broken(), add_points(FORKS, "sound")]
+    first, second = done.logic.applyTo(nodes)
+    assert sentence in first.problem and second.problem == ""
+    done.logic.belongings("fixed")
+    for node in filter(None, nodes):
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def test_one_node_may_be_given_alone(done):
+    carried, = done.logic.applyTo(add_points(FORKS, "alone"))
+    assert carried.problem == ""
+
+
+def add_without_segmentation():
+    node = add_node("Segmentation", "nothing")
+    node.SetAndObserveSegmentation(None)
+    return node
+
+
 def test_doubtful_places_are_listed_for_scripts(done):
     node = done.logic.doubtfulPlaces()
     places = doubtful_places.load(done.result.nodes.table)
@@ -321,3 +344,12 @@ def test_doubtful_places_are_listed_for_scripts(done):
     assert node not in [one.node for one in done.logic.belongings("fixed")]
     with pytest.raises(NodeError, match="There is no table of a registration"):
         RegistrationLogic(engine()).doubtfulPlaces()
+
+
+def test_the_error_map_covers_the_fixed_volume_and_its_mean_is_about_the_estimate(done):
+    node = done.logic.errorMap()
+    values = slicer.util.arrayFromVolume(node)
+    assert values.shape == slicer.util.arrayFromVolume(done.pair.fixed).shape
+    known = values[values >= 0]
+    assert len(known) > 0.05 * values.size
+    assert known.mean() == pytest.approx(done.result.metrics["residual_mm"]["estimate"], rel=0.4)

@@ -49,6 +49,8 @@ def unplaced():
     (lambda: add_points(POINTS), lambda: add_points(POINTS[:3]), "There are 5 fixed and 3 moving landmarks"),
     (lambda: add_node("MarkupsFiducial", "F"), lambda: add_points(POINTS), "The fixed list 'F' has no points"),
     (unplaced, lambda: add_points(POINTS), "Point 3 of the fixed list 'U' is not placed"),
+    (lambda: add_points(np.vstack([POINTS[:2], np.full((1, 3), np.nan)]), "N"), lambda: add_points(POINTS),
+     "Point 3 of the fixed list 'N' is not placed"),
     (lambda: add_node("Transform", "T"), lambda: add_points(POINTS), "The fixed list 'T' is not a markups node"),
 ])
 def test_lists_that_are_no_pairs_are_refused_in_a_sentence(fixed, moving, sentence):

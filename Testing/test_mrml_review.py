@@ -101,7 +101,7 @@ def look_at(view: SliceView, matrix: np.ndarray) -> dict[str, np.ndarray]:
 def test_the_jacobian_overlay_is_where_the_volume_changes(matrix, orientation):
     fixed, overlay = anatomy(matrix), blocks(matrix)
     view = SliceView(orientation=orientation)
-    slice_views.overlay_jacobian([view.composite], fixed, overlay, 0.7)
+    slice_views.overlay([view.composite], fixed, overlay, 0.7)
     view.fit()
     for name, ijk in CENTERS.items():
         view.node.JumpSlice(*ras_of(matrix, ijk))
@@ -116,7 +116,7 @@ def test_the_jacobian_overlay_is_where_the_volume_changes(matrix, orientation):
 def test_only_folds_are_left_when_the_threshold_is_above_all_else():
     matrix = straight()
     view, overlay = SliceView(), blocks(matrix)
-    slice_views.overlay_jacobian([view.composite], anatomy(matrix), overlay, 0.7)
+    slice_views.overlay([view.composite], anatomy(matrix), overlay, 0.7)
     view.fit()
     view.node.JumpSlice(*ras_of(matrix, (24, 20, 20)))
     log_jacobian_display.set_colors(overlay, 100.0)
@@ -473,7 +473,7 @@ def test_on_the_phantom_the_true_map_brings_the_moving_volume_onto_the_fixed_one
     for name, layers in (("fixed", (fixed,)), ("before", (fixed, moving)), ("after", (fixed, shown))):
         show(*layers, view=view)
         pictures[name] = view.pixels()
-    slice_views.overlay_jacobian([view.composite], fixed, log_jacobian)
+    slice_views.overlay([view.composite], fixed, log_jacobian)
     log_jacobian_display.show_legend(log_jacobian)
     pictures["jacobian"] = view.pixels()
     log_jacobian_display.show_legend(log_jacobian, False)

@@ -14,7 +14,9 @@ pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import slicer
 from mrml_scene import add_node, new_scene
-from NePhiRegistrationLib.mrml import metrics_table
+from NePhiRegistrationLib.mrml import doubtful_places, error_volume, metrics_table
+from NePhiRegistrationLib.session.output_nodes import OutputNodes
+from NePhiRegistrationLib.session.values import Inputs, Outputs
 
 SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "report-schema.md"
 
@@ -107,3 +109,19 @@ def test_a_histogram_that_was_damaged_is_none(report, text):
     metrics_table.write_metrics(node, report)
     node.SetAttribute(metrics_table.HISTOGRAM, text)
     assert metrics_table.read_metrics(node) == (metrics_table.rows(report), None)
+
+
+def test_a_result_that_was_not_measured_leaves_nothing_of_an_earlier_one_in_the_table(scene, report):
+    node = add_node("Table", "numbers")
+    outputs = OutputNodes(scene, Outputs(table=node, createMissing=False), Inputs(None, None))
+    report["metrics"]["residual_mm"] = {"at": [[0.0, 0.0, 0.0]] * 2, "distances": [1.0, None], "reach": 4.0,
+                                        "voxel": 1.0}
+    outputs.fill_numbers(report, {"edges": [0, 1], "counts": [1], "folds": 0},
+                         [{"at": [0, 0, 0], "mm": 1.0, "reason": "fold"}])
+    assert error_volume.present(node) and doubtful_places.load(node) and metrics_table.read_metrics(node)[1]
+    outputs.fill_numbers({"provenance": {}}, None)  # of a loaded file: nothing is said of the table
+    assert error_volume.present(node)
+    outputs.fill_numbers({"metrics": None, "runtime": {"seconds": 2.0}}, None)
+    rows, histogram = metrics_table.read_metrics(node)
+    assert [row.measure for row in rows] == ["Time"] and histogram is None
+    assert not error_volume.present(node) and not doubtful_places.load(node)

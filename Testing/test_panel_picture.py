@@ -44,6 +44,14 @@ def colors_of(label) -> set[int]:
     return {image.pixel(x, y) for x in range(image.width()) for y in range(image.height())}
 
 
+def section_drawn(opened: Opened, name: str, folder: Path) -> None:
+    """One section of the panel as a picture of its own."""
+    native, section = drawn(opened), getattr(opened.ui, f"{name}CollapsibleButton")._q
+    room = QtCore.QRect(section.mapTo(native, QtCore.QPoint(0, 0)), section.size()).adjusted(-8, -8, 8, 8)
+    assert native.grab(room).save(str(folder / f"panel-{name}.png"))
+    assert native.minimumSizeHint().width() <= WIDTH
+
+
 def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histogram(real, tmp_path):
     import NePhiRegistrationScenarios as scenarios
     drawn(real)
@@ -62,6 +70,12 @@ def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histog
     assert wide <= WIDTH
     for label in (real.ui.lossLabel, real.ui.histogramLabel):
         assert len(colors_of(label)) > 3
+    real.ui.doubtButton.click()
+    assert real.ui.doubtLabel.text and real.ui.errorMapCheckBox.enabled
+    for name in ("review", "landmarks"):
+        getattr(real.ui, f"{name}CollapsibleButton").collapsed = False
+        section_drawn(real, name, PICTURES or tmp_path)
+    assert real.ui.landmarksTable.rowCount > 3
 
 
 def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path):
@@ -75,10 +89,7 @@ def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path)
     names = [table.item(row, 0).text() for row in range(table.rowCount)]
     assert names == ["Lungs, expiration", "Nodules", "Tumour box", "Vessels, expiration"]
     table.item(1, 0)._q.setCheckState(QtCore.Qt.Checked)
-    native, section = drawn(real), real.ui.applyCollapsibleButton._q
-    room = QtCore.QRect(section.mapTo(native, QtCore.QPoint(0, 0)), section.size()).adjusted(-8, -8, 8, 8)
-    assert native.grab(room).save(str((PICTURES or tmp_path) / "panel-apply.png"))
-    assert native.minimumSizeHint().width() <= WIDTH
+    section_drawn(real, "apply", PICTURES or tmp_path)
     assert table._q.rowHeight(2) > 2 * table._q.rowHeight(1)  # the reason is wrapped
 
 

@@ -499,3 +499,19 @@ def test_an_input_that_cannot_be_compared_is_told(opened):
     choose(opened.ui.compareComboBox, "checkerboard")
     layers()
     assert "constant" in opened.ui.statusLabel.text
+
+
+def test_the_estimated_error_is_an_overlay_made_when_asked_for_that_takes_the_jacobians_place(opened):
+    from NePhiRegistrationLib.mrml import error_volume
+    task, ui = finished(opened), opened.ui
+    assert not ui.errorMapCheckBox.enabled
+    at = np.random.default_rng(0).uniform((-11, -11, 0), (0, 0, 11), (40, 3)).tolist()
+    error_volume.store(task.outputs.table, {"at": at, "distances": [1.0] * 40, "reach": 4.0, "voxel": 1.0})
+    opened.widget.panel.update()
+    ui.jacobianCheckBox.checked = True
+    assert error_volume.made(task.outputs.table) is None
+    ui.errorMapCheckBox.checked = True
+    assert set(layers()) == {("Fixed", "Estimated error")} and not ui.jacobianCheckBox.checked
+    assert ui.opacitySlider.enabled
+    ui.jacobianCheckBox.checked = True
+    assert set(layers()) == {("Fixed", "logJacobian")} and not ui.errorMapCheckBox.checked

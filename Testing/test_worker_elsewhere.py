@@ -51,7 +51,7 @@ def program(folder: Path, text: str) -> tuple[str, ...]:
     return sys.executable, str(path)
 
 
-def greeting(version: str) -> str:
+def greeting(version: object) -> str:
     """A program that says hello in a version, and keeps what it is sent in the file ``sent`` beside it."""
     return f"""
         import pathlib, sys
@@ -117,13 +117,14 @@ def test_a_banner_that_does_not_end_is_refused_with_what_it_says(worker, tmp_pat
     assert not worker.running
 
 
-def test_another_version_is_one_sentence_and_gets_nothing(worker, tmp_path):
-    command = program(tmp_path, greeting("0.0.1"))
+@pytest.mark.parametrize(("version", "said"), [("0.0.1", "0.0.1"), (None, "unknown"), ([1], r"[1]")])
+def test_another_version_is_one_sentence_and_gets_nothing(worker, tmp_path, version, said):
+    command = program(tmp_path, greeting(version))
     worker.use(command)
     worker.start()
     request = worker.client.request("register", *pair())
     assert worker.waitForReply(request, MS)
-    assert request.message == (f"The worker of '{shlex.join(command)}' is version 0.0.1 and this is version "
+    assert request.message == (f"The worker of '{shlex.join(command)}' is version {said} and this is version "
                                f"{nephi.__version__}; install the same version on both computers.")
     assert not worker.running and not (tmp_path / "sent").exists()
 

@@ -95,7 +95,7 @@ def _draw(fixed, moving, outputs, path: Path) -> None:
     for background, foreground in ((fixed, None), (moving, None), (fixed, moving), (fixed, outputs.warped)):
         slice_views.show_layers([view.composite], background, foreground)
         pictures.append(view.pixels())
-    slice_views.overlay_jacobian([view.composite], fixed, outputs.logJacobian)
+    slice_views.overlay([view.composite], fixed, outputs.logJacobian)
     log_jacobian_display.show_legend(outputs.logJacobian)
     pictures.append(view.pixels())
     log_jacobian_display.show_legend(outputs.logJacobian, False)

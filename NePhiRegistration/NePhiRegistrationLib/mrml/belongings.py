@@ -79,6 +79,8 @@ def check(node: Any, transforms: Iterable[Any]) -> None:
     Raises:
         NodeError: it cannot.
     """
+    if not hasattr(node, "IsA"):
+        raise NodeError(_("{what!r} is no node; give nodes of the scene.").format(what=node))
     name = node.GetName()
     if not any(node.IsA(kind) for kind in CLASSES):
         raise NodeError(_("'{name}' is no volume, segmentation, markups or model; choose one of these.").format(
@@ -91,12 +93,17 @@ def check(node: Any, transforms: Iterable[Any]) -> None:
         raise NodeError(_("'{name}' is a box or a plane, which cannot bend; place another one.").format(name=name))
     if node.IsA("vtkMRMLVolumeNode"):
         _check_volume(node, name)
-    elif node.IsA("vtkMRMLSegmentationNode") and not node.GetSegmentation().GetNumberOfSegments():
+    elif node.IsA("vtkMRMLSegmentationNode") and not _segments(node):
         raise NodeError(_("'{name}' has no segments; draw one first.").format(name=name))
     elif node.IsA("vtkMRMLMarkupsNode") and not node.GetNumberOfDefinedControlPoints():
         raise NodeError(_("'{name}' has no points; place some first.").format(name=name))
     elif node.IsA("vtkMRMLModelNode") and (node.GetMesh() is None or not node.GetMesh().GetNumberOfPoints()):
         raise NodeError(_("'{name}' has no points; load it again.").format(name=name))
+
+
+def _segments(node: Any) -> int:
+    segmentation = node.GetSegmentation()
+    return 0 if segmentation is None else segmentation.GetNumberOfSegments()
 
 
 def _check_volume(node: Any, name: str) -> None:

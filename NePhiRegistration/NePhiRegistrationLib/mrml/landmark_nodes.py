@@ -80,10 +80,11 @@ def _points(node: Any, role: str) -> np.ndarray:
         raise NodeError(_("The {name} has no points; place some, or choose another list or None.").format(name=name))
     points = np.zeros((count, 3))
     for index in range(count):
-        if node.GetNthControlPointPositionStatus(index) != node.PositionDefined:
+        node.GetNthControlPointPositionWorld(index, points[index])
+        placed = node.GetNthControlPointPositionStatus(index) == node.PositionDefined
+        if not (placed and np.isfinite(points[index]).all()):
             raise NodeError(_("Point {number} of the {name} is not placed; place it or delete it.").format(
                 number=index + 1, name=name))
-        node.GetNthControlPointPositionWorld(index, points[index])
     return points * FLIP
 
 

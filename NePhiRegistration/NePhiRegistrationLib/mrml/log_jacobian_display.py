@@ -13,6 +13,7 @@ import numpy as np
 import slicer
 import vtk
 
+from . import color_legend
 from .volume_nodes import add_display, write_image, write_volume
 
 FULL = math.log(2.0)
@@ -137,17 +138,7 @@ def is_colored(node: Any) -> bool:
 
 def show_legend(node: Any, visible: bool = True) -> Any:
     """Show or hide the colour legend of a log-Jacobian volume; its display node, or None where Slicer has none."""
-    logic = getattr(slicer, "vtkSlicerColorLogic", None)
-    if logic is None or not node.GetScene().IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
-        return None
-    legend = logic.GetColorLegendDisplayNode(node)
-    if legend is None and visible:
-        legend = logic.AddDefaultColorLegendDisplayNode(node.GetDisplayNode())
-        legend.SetTitleText("log J")
-        legend.SetLabelFormat("%.2f")
-    if legend is not None:
-        legend.SetVisibility(visible)
-    return legend
+    return color_legend.show_legend(node, "log J", visible)
 
 
 def show_scale(node: Any, limit: float, threshold: Optional[float] = None) -> None:

@@ -132,9 +132,9 @@ def register_layout(layout: Any, orientation: str = "Axial") -> None:
         layout.SetLayoutDescription(LAYOUT, description)
 
 
-def overlay_jacobian(views: Sequence[Any], anatomy: Any, log_jacobian: Any, opacity: float = 0.6) -> None:
-    """Show a log-Jacobian volume over an anatomical one in slice views."""
-    show_layers(views, anatomy, log_jacobian, opacity)
+def overlay(views: Sequence[Any], anatomy: Any, colored: Any, opacity: float = 0.6) -> None:
+    """Show a volume with colours of its own over an anatomical one in slice views."""
+    show_layers(views, anatomy, colored, opacity)
 
 
 def _touch_legends(scene: Any) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 METHODS = ("register", "start", "resume", "pull", "evaluate", "jacobian", "applyTo", "applyToPoints",
-           "applyToSegmentation", "doubtfulPlaces", "registerPairs", "registerSequence", "startSequence",
+           "applyToSegmentation", "doubtfulPlaces", "errorMap", "registerPairs", "registerSequence", "startSequence",
            "saveTransform", "loadTransform", "startLoading", "computeOn", "setComputeOn", "warmUp", "close")
 
 _extended: list[Any] = []  # VTK forgets the attributes of an object that Python does not hold

@@ -36,7 +36,9 @@ class LandmarksSection:
         ui.landmarksTable.setColumnCount(len(titles))
         ui.landmarksTable.setHorizontalHeaderLabels(list(titles))
         ui.landmarksTable.verticalHeader().hide()
-        ui.landmarksTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
+        header = ui.landmarksTable.horizontalHeader()
+        header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+        header.setSectionResizeMode(0, qt.QHeaderView.Stretch)  # for names, which are long
         ui.landmarksTable.connect("cellDoubleClicked(int,int)", self.onRow)
         ui.placePairButton.connect("clicked()", self.onPlace)
         ui.pullButton.connect("clicked()", pull)

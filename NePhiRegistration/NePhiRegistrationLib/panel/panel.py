@@ -60,7 +60,7 @@ class Panel:
         self.run.failed.connect(self.onFailed)
         ui.batchRowButton.connect("clicked()", self.onBatchRow)
         self.inputs = NodeWatch(self.run.outdate)
-        self.review = ReviewSection(ui, parameters, self._say)
+        self.review = ReviewSection(ui, parameters, self._say, self._error_map)
         self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
         self.doubts = DoubtsSection(ui, self._table)
         self.carrying = ApplySection(ui, logic, parameters, self._forward)
@@ -248,6 +248,9 @@ class Panel:
     def _table(self) -> Any:
         parameters = self._parameters()
         return parameters.metricsTable if parameters is not None else None
+
+    def _error_map(self) -> Any:
+        return self._logic.errorMap(self._table(), self._parameters().fixedVolume, self._forward())
 
     def _forward(self) -> Any:
         parameters = self._parameters()

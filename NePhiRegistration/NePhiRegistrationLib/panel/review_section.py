@@ -17,7 +17,15 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..mrml import comparison_volumes, deformation_display, log_jacobian_display, slice_views, snapshot, transform_nodes
+from ..mrml import (
+    comparison_volumes,
+    deformation_display,
+    error_volume,
+    log_jacobian_display,
+    slice_views,
+    snapshot,
+    transform_nodes,
+)
 from ..mrml.deformation_nodes import deformation
 from ..mrml.slabs import Gradual
 from ..session.event_loop import EventLoopQueue
@@ -42,10 +50,12 @@ class ReviewSection:
         ui: the widgets of the .ui file.
         parameters: gives the parameter node, or None while there is none.
         say: takes a sentence for the user.
+        make_error_map: gives the volume node with the error that is left.
     """
 
-    def __init__(self, ui: Any, parameters: Callable[[], Any], say: Callable[[str], None]) -> None:
-        self._ui, self._parameters, self._say = ui, parameters, say
+    def __init__(self, ui: Any, parameters: Callable[[], Any], say: Callable[[str], None],
+                 make_error_map: Callable[[], Any]) -> None:
+        self._ui, self._parameters, self._say, self._make_error_map = ui, parameters, say, make_error_map
         self._own: dict[str, Any] = {}
         self._layout = LayoutWatch(self.onLayoutChanged)
         self._fitted: Any = None  # the volume that the three views were fitted to
@@ -62,7 +72,8 @@ class ReviewSection:
         self._fill()
         ui.compareComboBox.connect("currentIndexChanged(int)", lambda _index: self.show())
         ui.checkerSpinBox.connect("valueChanged(int)", lambda _value: self.show())
-        ui.jacobianCheckBox.connect("toggled(bool)", lambda _checked: self.show())
+        ui.jacobianCheckBox.connect("toggled(bool)", lambda _checked: self.onOverlay(ui.errorMapCheckBox))
+        ui.errorMapCheckBox.connect("toggled(bool)", lambda _checked: self.onOverlay(ui.jacobianCheckBox))
         ui.amountSlider.connect("valueChanged(double)", lambda _value: self.show())
         ui.everywhereCheckBox.connect("toggled(bool)", self.onEverywhere)
         ui.layoutComboBox.connect("currentIndexChanged(int)", self.onLayout)
@@ -89,7 +100,8 @@ class ReviewSection:
         comparing = ui.compareComboBox.currentData
         ui.compareComboBox.enabled = shown
         ui.layoutComboBox.enabled = shown or self._layout.compares
-        ui.opacitySlider.enabled = shown and (comparing in (OVERLAY, REVEAL) or ui.jacobianCheckBox.checked)
+        ui.opacitySlider.enabled = shown and (comparing in (OVERLAY, REVEAL) or ui.jacobianCheckBox.checked
+                                              or ui.errorMapCheckBox.checked)
         ui.checkerSpinBox.enabled = shown and comparing == CHECKERBOARD
         jacobian = self._jacobian()
         ui.jacobianGroupBox.enabled = jacobian is not None
@@ -97,6 +109,7 @@ class ReviewSection:
         ui.everywhereCheckBox.enabled = everywhere is not None
         with _quiet(ui.everywhereCheckBox):
             ui.everywhereCheckBox.checked = bool(everywhere)
+        ui.errorMapCheckBox.enabled = shown and error_volume.present(parameters.metricsTable)
         ui.deformationGroupBox.enabled = self.forward is not None
         if self._to_draw() is not self._drawn:
             self.draw()
@@ -138,8 +151,9 @@ class ReviewSection:
         for combo in (self._ui.compareComboBox, self._ui.drawComboBox):
             with _quiet(combo):
                 combo.setCurrentIndex(0)
-        with _quiet(self._ui.jacobianCheckBox):
-            self._ui.jacobianCheckBox.checked = False
+        for box in (self._ui.jacobianCheckBox, self._ui.errorMapCheckBox):
+            with _quiet(box):
+                box.checked = False
         self.update()
 
     def close(self) -> None:
@@ -185,6 +199,13 @@ class ReviewSection:
     def onOpacity(self, opacity: float) -> None:
         """The user moved the slider."""
         slice_views.set_opacity(self._views(), opacity)
+
+    def onOverlay(self, other: Any) -> None:
+        """The user wants one of the overlays, which takes the place of the other, or no more."""
+        if self._ui.jacobianCheckBox.checked and self._ui.errorMapCheckBox.checked:
+            with _quiet(other):
+                other.checked = False
+        self.show()
 
     def onEverywhere(self, everywhere: bool) -> None:
         """The user wants to see the Jacobian outside of what was compared too, or no more."""
@@ -285,8 +306,14 @@ class ReviewSection:
                 self._fit()
         if log_jacobian is not None:
             if ui.jacobianCheckBox.checked:
-                slice_views.overlay_jacobian(self._views(), fixed, log_jacobian, ui.opacitySlider.value)
+                slice_views.overlay(self._views(), fixed, log_jacobian, ui.opacitySlider.value)
             log_jacobian_display.show_legend(log_jacobian, ui.jacobianCheckBox.checked)
+        shows_error = ui.errorMapCheckBox.checked and ui.errorMapCheckBox.enabled and not self._running
+        error = self._make_error_map() if shows_error else error_volume.made(self._parameters().metricsTable)
+        if error is not None:
+            if shows_error:
+                slice_views.overlay(self._views(), fixed, error, ui.opacitySlider.value)
+            error_volume.show_legend(error, shows_error)
 
     def _put_side_by_side(self, fixed: Any, warped: Any) -> None:
         pair = slice_views.composites(slicer.mrmlScene, slice_views.COMPARED[:2])

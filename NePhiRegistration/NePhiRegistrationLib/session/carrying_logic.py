@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 import slicer
 
 from ..i18n import tr as _
-from ..mrml import belongings, carried_segmentation, doubtful_places
+from ..mrml import belongings, carried_segmentation, doubtful_places, error_volume
 from ..mrml.node_error import NodeError
 from ..mrml.slabs import Gradual, run_now
 from .applying import Applying, Carried, reference_grid
@@ -23,15 +23,15 @@ class CarryingLogic:
     _worker: WarmWorker
     _last: LastResult
 
-    def applyTo(self, nodes: Iterable[Any], to: str = "fixed", transform: Optional[Any] = None, harden: bool = False,
+    def applyTo(self, nodes: Any, to: str = "fixed", transform: Optional[Any] = None, harden: bool = False,
                 reference: Optional[Any] = None) -> list[Carried]:
         """Take what belongs to one volume to the other: volumes, label maps, segmentations, markups and models.
 
         Markups and models follow the exact map, voxels its splines, which are within a tenth of a voxel of it.
 
         Args:
-            nodes: of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``; their parent
-                transforms are honoured.
+            nodes: one or several, of the moving image for ``to="fixed"``, of the fixed one for ``to="moving"``; their
+                parent transforms are honoured.
             harden: change the nodes themselves. By default new ones are made, and these stay as they are.
             reference: the volume node on whose grid voxels come; by default the one of the registration.
 
@@ -45,7 +45,7 @@ class CarryingLogic:
         run_now(self.applyToGradually(nodes, carried.append, to, transform, harden, reference))
         return carried
 
-    def applyToGradually(self, nodes: Iterable[Any], done: Callable[[Carried], None], to: str = "fixed",
+    def applyToGradually(self, nodes: Any, done: Callable[[Carried], None], to: str = "fixed",
                          transform: Optional[Any] = None, harden: bool = False, reference: Optional[Any] = None
                          ) -> Gradual[None]:
         """As :meth:`applyTo`, in small steps; ``done`` is called with what came of each node."""
@@ -53,7 +53,7 @@ class CarryingLogic:
         exact, result = self._last.exact(transform), self._last.around(transform)
         applying = Applying(self._worker, exact, to, lambda: reference or self._last.volume(transform, to), result,
                             harden)
-        return applying.run(list(nodes), done)
+        return applying.run([nodes] if hasattr(nodes, "IsA") else list(nodes), done)
 
     def belongings(self, to: str = "fixed", transform: Optional[Any] = None, others: Iterable[Any] = ()
                    ) -> list[belongings.Belonging]:
@@ -80,6 +80,26 @@ class CarryingLogic:
             NodeError: (a ValueError) there is no table.
         """
         return doubtful_places.points(self._last.output("table") if table is None else table)
+
+    def errorMap(self, table: Optional[Any] = None, reference: Optional[Any] = None, transform: Optional[Any] = None
+                 ) -> Any:
+        """Where how much is left: the error that is estimated at distinctive points, in mm, smooth between them.
+
+        Args:
+            table: the table node of the result, by default the last one's.
+            reference: the volume node that the map covers; by default the fixed one of the registration.
+            transform: of the result, by default the last one.
+
+        Returns:
+            The scalar volume node, with colours of its own; -1 where no distinctive point is near.
+
+        Raises:
+            NodeError: (a ValueError) there is no table, or it has no error at distinctive points.
+        """
+        table = self._last.output("table") if table is None else table
+        reference = self._last.volume(transform, "fixed") if reference is None else reference
+        transforms = [node for node in self._last.around(transform) if node.IsA("vtkMRMLTransformNode")]
+        return error_volume.volume(table, reference_grid(reference, "fixed", transforms))
 
     def applyToPoints(self, points: Any, to: str = "fixed", transform: Optional[Any] = None,
                       output: Optional[Any] = None) -> Any:

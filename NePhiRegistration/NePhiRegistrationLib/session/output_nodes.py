@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ..mrml import (
     doubtful_places,
+    error_volume,
     log_jacobian_display,
     metrics_table,
     slab_writing,
@@ -117,10 +118,12 @@ class OutputNodes:
                                                        arrays.get("compared"))
 
     def fill_numbers(self, report: dict, histogram: Optional[dict], doubts: Sequence[dict] = ()) -> None:
-        """Write what was measured; without metrics the table is left alone."""
-        if report.get("metrics") and self.present("table"):
+        """Write what was measured; where measuring was stopped the table keeps nothing of another result. The report
+        of a loaded file says nothing of metrics, and its table is left alone."""
+        if "metrics" in report and self.present("table"):
             metrics_table.write_metrics(self.nodes.table, report, histogram)
             doubtful_places.store(self.nodes.table, doubts)
+            error_volume.store(self.nodes.table, (report["metrics"] or {}).get("residual_mm"))
         self._sign(report)
 
     def present(self, name: str) -> bool:

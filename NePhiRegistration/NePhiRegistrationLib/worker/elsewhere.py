@@ -81,9 +81,10 @@ class Elsewhere:
     def objection(self, hello: dict) -> Optional[str]:
         """Why a worker that says hello cannot be used, one sentence; None trusts it."""
         here, there = own_version(), hello.get("version")
-        if there not in (None, here):  # None: its engine cannot be loaded, which it says itself
-            return (f"The worker of '{self._command}' is version {str(there)[:20]} and this is version {here}; install "
-                    "the same version on both computers.")
+        if there != here and not (there is None and hello.get("missing")):  # an engine that cannot be loaded has none
+            version = str(there or "unknown")[:20]
+            return (f"The worker of '{self._command}' is version {version} and this is version {here}; install the "
+                    "same version on both computers.")
         self.trusted = True
         return None
 

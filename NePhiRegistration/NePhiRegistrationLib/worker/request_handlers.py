@@ -168,6 +168,8 @@ class RequestHandlers:
         transform = read_transform(request)
         if points.dim() != 2 or points.shape[1] != transform.fixed_grid.dim:
             raise InputError(f"The points have shape {tuple(points.shape)}; give (n, {transform.fixed_grid.dim}).")
+        if not points.isfinite().all():
+            raise InputError("Some of the points are not finite; place them again or remove them.")
         mapped = _way(request, transform).map(points)
         return "points", {}, {"points": mapped.cpu().numpy()}
 

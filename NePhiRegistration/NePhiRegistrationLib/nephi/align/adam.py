@@ -19,19 +19,21 @@ class Adam:
     """Moments of gradients, and steps along them.
 
     Args:
-        groups: parameters and their learning rate.
+        groups: parameters, their learning rate, and their floor: the share of the root mean square of a parameter's
+            gradients that is added to that of each of its entries. With it, entries of small gradients make small
+            steps; at 0 all entries make steps of the same size, as in the paper.
         betas: decay of the two moments.
     """
 
-    def __init__(self, groups: Sequence[tuple[Iterable[Tensor], float]], betas: tuple[float, float]) -> None:
-        self._groups = [(list(parameters), rate) for parameters, rate in groups]
-        self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in ps] for ps, _ in self._groups]
+    def __init__(self, groups: Sequence[tuple[Iterable[Tensor], float, float]], betas: tuple[float, float]) -> None:
+        self._groups = [(list(parameters), rate, floor) for parameters, rate, floor in groups]
+        self._moments = [[(torch.zeros_like(p), torch.zeros_like(p)) for p in ps] for ps, _, _ in self._groups]
         self._betas = betas
         self._steps = 0
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for parameters, _ in self._groups:
+        for parameters, _, _ in self._groups:
             for parameter in parameters:
                 parameter.grad = None
 
@@ -44,7 +46,7 @@ class Adam:
         """
         self._steps += 1
         first, second = (1 - beta**self._steps for beta in self._betas)
-        for (parameters, rate), moments in zip(self._groups, self._moments):
+        for (parameters, rate, floor), moments in zip(self._groups, self._moments):
             found = [(p, p.grad, *both) for p, both in zip(parameters, moments) if p.grad is not None]
             if not found:
                 continue
@@ -55,5 +57,8 @@ class Adam:
             torch._foreach_addcmul_(squares, gradients, gradients, value=1 - self._betas[1])
             spread = torch._foreach_sqrt(squares)
             torch._foreach_div_(spread, math.sqrt(second))
+            if floor:
+                for one in spread:
+                    one.add_(floor * one.square().mean().sqrt())
             torch._foreach_add_(spread, EPSILON)
             torch._foreach_addcdiv_(moved, means, spread, value=-factor * rate / first)

@@ -23,6 +23,7 @@ FINAL_RATE = 0.02  # of the learning rate, at the end
 WINDOW = 12  # iterations that the monitor averages
 SMALL_LOSS = 0.01  # below this a share of the loss is no measure: images that agree would be improved for ever
 ANNEAL_FROM = 0.6  # where on the schedule a converged level goes on
+FLOOR = 0.1  # of the codes' gradients: where the images hardly see, codes hardly move and the map stays calm
 SMALLEST_SHARE = 1 / 64  # of the points, before giving up for lack of memory
 
 
@@ -46,7 +47,7 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
         DeviceMemoryError: even few points do not fit.
     """
     fields = [parameter for field in model.fields for parameter in field.parameters()]
-    adam = Adam([(model.code.parameters(), options.code_learning_rate), (fields, options.learning_rate)],
+    adam = Adam([(model.code.parameters(), options.code_learning_rate, FLOOR), (fields, options.learning_rate, 0.0)],
                 betas=(0.9, 0.99))
     monitor = Convergence(options.convergence)
     position, share = 0, 1.0

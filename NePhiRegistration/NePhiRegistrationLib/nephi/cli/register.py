@@ -13,7 +13,7 @@ from ..align.registration import register
 from ..device import pick_device
 from ..errors import InputError
 from ..files.initial_files import read_initial_transform
-from ..files.outputs import FILES, Run, Wanted, write_outputs
+from ..files.outputs import FILES, ON_REQUEST, Run, Wanted, write_outputs
 from ..files.points import read_landmark_pairs
 from ..images.pair import Pair, check_overlap
 from ..images.writing import FORMATS
@@ -61,8 +61,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, preset: str = "generic") 
                         "place exactly)")
     add_pixel_type(parser, "warped image (default: that of the moving image if it is an integer, else float32)")
     parser.add_argument("--outputs", type=_roles, default=tuple(FILES), metavar="NAMES", help="which files to write, "
-                        f"separated by commas: {', '.join(FILES)} (default: all); without log_jacobian, report and "
-                        "page nothing is measured")
+                        f"separated by commas: {', '.join(FILES)} (default: all of these), and error_map, the error "
+                        "that is left, in mm; 'all' is every one; without log_jacobian, report, page and error_map "
+                        "nothing is measured")
     parser.add_argument("--json", action="store_true", help="print progress and result to stdout as JSON lines")
     add_options(parser)
     parser.set_defaults(stems={}, thumbnails=False)  # what is only wanted in a cohort
@@ -146,7 +147,10 @@ def image_format(text: str) -> str:
 
 def _roles(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
-    unknown = [name for name in names if name not in FILES]
+    roles = (*FILES, *ON_REQUEST)
+    unknown = [name for name in names if name not in roles]
+    if names == ("all",):
+        return roles
     if unknown or not names:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of some of {', '.join(FILES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not 'all' or a list of some of {', '.join(roles)}")
     return names

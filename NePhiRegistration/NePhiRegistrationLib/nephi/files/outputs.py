@@ -18,6 +18,7 @@ from ..images.image import Image
 from ..images.masks import bounding_box
 from ..images.pair import Pair, with_masks
 from ..images.writing import own_format, write_image
+from ..judge.error_map import error_map
 from ..judge.evidence import Sampled, evaluate
 from ..judge.folds import summary
 from ..maps.coarsest import TOLERANCE
@@ -36,7 +37,9 @@ FILES = {
     "log_jacobian": "log_jacobian.nii.gz", "report": "report.json", "page": "report.html",
 }
 """What a registration of NIfTI images leaves in its folder, by role; see :func:`file_names`."""
-_IMAGES = ("warped", "log_jacobian")
+ON_REQUEST = {"error_map": "error_map.nii.gz"}
+"""What is written too where it is asked for, by role."""
+_IMAGES = ("warped", "log_jacobian", "error_map")
 THUMBNAILS = {"before": "before.png", "after": "after.png"}
 """Small overlays for the table of a cohort, where they are wanted."""
 
@@ -79,7 +82,8 @@ class Wanted:
             cannot hold the place of the voxels exactly.
         kind: the type of the voxels of the warped image; None is that of the moving image if it is an integer, else
             float32.
-        roles: of :data:`FILES`; without "log_jacobian", "report" and "page" nothing is measured.
+        roles: of :data:`FILES` and :data:`ON_REQUEST`; without "log_jacobian", "report", "page" and "error_map" nothing
+            is measured.
         thumbnails: whether :data:`THUMBNAILS` are written too, where something is measured.
         stems: role -> what stands before the ending of its file, where it is not the role's usual name.
     """
@@ -93,19 +97,19 @@ class Wanted:
     @property
     def measured(self) -> bool:
         """Whether anything that is written needs the measurements."""
-        return bool({"log_jacobian", "report", "page"} & set(self.roles))
+        return bool({"log_jacobian", "report", "page", "error_map"} & set(self.roles))
 
     def names(self, format: str) -> dict[str, str]:
         """The files that are written, by role, with the images in one of the formats."""
         pictures = THUMBNAILS if self.thumbnails and self.measured else {}
-        usual = {role: name for role, name in file_names(format).items() if role in self.roles}
+        usual = {role: name for role, name in file_names(format, {**FILES, **ON_REQUEST}).items() if role in self.roles}
         return {role: name.replace(name.split(".")[0], self.stems.get(role, name.split(".")[0]), 1)
                 for role, name in {**usual, **pictures}.items()}
 
 
-def file_names(format: str) -> dict[str, str]:
+def file_names(format: str, files: Mapping[str, str] = FILES) -> dict[str, str]:
     """What a registration leaves in its folder, by role, with the images in one of the formats."""
-    return {**FILES, **{role: f"{role}.{format}" for role in _IMAGES}}
+    return {role: f"{role}.{format}" if role in _IMAGES else name for role, name in files.items()}
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,9 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
     announce("report")
     if "log_jacobian" in names:
         write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
+    if "error_map" in names:
+        found = error_map(judged.report["metrics"]["residual_mm"], pair.fixed.grid)
+        write_image(found.to_sitk(), folder / names["error_map"])
     if "report" in names:
         write_report(judged.report, folder / names["report"])
     _write_pictures(folder, names, judged, pair, after, both.forward, run.history)
