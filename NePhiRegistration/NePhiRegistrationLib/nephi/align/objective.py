@@ -8,7 +8,7 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -18,8 +18,10 @@ from torch import Tensor
 from ..geometry import POINTS_IN_CACHE
 from ..images.similarity import local_ncc, ncc, similarity_named
 from ..maps.displacement_map import DisplacementMap
+from ..maps.field import Field
 from ..maps.neural import NePhi
 from ..options import Options
+from .both_ways import BothWays
 from .patches import Patches, PatchLattice
 from .regularity import consistency, prior, round_trips
 from .volume import Volume
@@ -80,26 +82,40 @@ class Level:
         return torch.zeros_like(points) if self.error is None else self.error.displacement(points)
 
 
-def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
-               ) -> dict[str, float]:
+def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
+               both: BothWays) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
     Both ways, forward and back, are averaged.
 
     Args:
         share: of the points that the options ask for.
+        both: how the two are run.
     """
     total: dict[str, float] = {}
     patches = level.lattice.draw(level.wanted, share * level.fraction, generator, model.forward.device)
     if len(patches.origins):
-        displacements = _at_nodes(model, patches)
-        leaves = displacements.detach().requires_grad_()
-        for (here, there), displacement in zip(level.ways, leaves):
-            _descend(total, _similarity_terms(here, there, patches, displacement, options), 0.5)
+        codes = _Codes(model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used], model.code.shared)
+        copies = codes.copy(), codes.copy()
+        displacements = both(lambda way: _at_nodes(model.fields[way], patches.nodes, copies[way]))
+        leaves = torch.stack([found.detach() for found in displacements]).requires_grad_()
+        ends = leaves.unbind()
+
+        def similar(way: int) -> dict[str, float]:
+            terms: dict[str, float] = {}
+            _descend(terms, _similarity_terms(*level.ways[way], patches, leaf[way], options), 0.5)
+            return terms
+
+        leaf = [found.detach().requires_grad_() for found in displacements]
+        for terms in both(similar):
+            for name, value in terms.items():
+                total[name] = total.get(name, 0.0) + value
         _descend(total, _regularity_terms(leaves, patches, level, options), 1.0)
-        if leaves.grad is not None:
-            # Not backward(leaves.grad): given a gradient, torch imports a library of symbols first, for over a second.
-            (displacements * leaves.grad).sum().backward()
+        slopes = [g if l.grad is None else g + l.grad for g, l in zip(
+            leaves.grad if leaves.grad is not None else torch.zeros_like(leaves), leaf)]
+        # Not backward(slope): given a gradient, torch imports a library of symbols first, for over a second.
+        both(lambda way: (displacements[way] * slopes[way]).sum().backward())
+        codes.descend(copies)
     if level.landmarks is not None:
         for number, there in enumerate((model.forward, model.inverse)):
             start, end = level.landmarks[number], level.landmarks[1 - number]
@@ -129,12 +145,28 @@ def _descend(total: dict[str, float], terms: Terms, factor: float) -> None:
         total[name] = total.get(name, 0.0) + float(value.detach())
 
 
-def _at_nodes(model: NePhi, patches: Patches) -> Tensor:
-    """Both fields at the nodes: (2, N, d)."""
-    codes = model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used]
-    parts = list(zip(patches.nodes.split(NODES_AT_ONCE), codes.split(NODES_AT_ONCE)))
-    return torch.stack([torch.cat([field(nodes, local, model.code.shared) for nodes, local in parts])
-                        for field in model.fields])
+@dataclass(frozen=True)
+class _Codes:
+    """Local codes at nodes, (N, C), and the global one, (G); each direction reads a copy of its own."""
+
+    local: Tensor
+    shared: Tensor
+
+    def copy(self) -> _Codes:
+        """The same numbers, to gather a gradient."""
+        return _Codes(*(part.detach().requires_grad_() for part in (self.local, self.shared)))
+
+    def descend(self, copies: Sequence[_Codes]) -> None:
+        """Pass on the gradients that copies have gathered."""
+        (sum(each.local.grad for each in copies) * self.local).sum().backward()
+        if self.shared.requires_grad:
+            (sum(each.shared.grad for each in copies) * self.shared).sum().backward()
+
+
+def _at_nodes(field: Field, nodes: Tensor, codes: _Codes) -> Tensor:
+    """A field at the nodes: (N, d)."""
+    parts = zip(nodes.split(NODES_AT_ONCE), codes.local.split(NODES_AT_ONCE))
+    return torch.cat([field(points, local, codes.shared) for points, local in parts])
 
 
 def _similarity_terms(here: Side, there: Side, patches: Patches, displacement: Tensor, options: Options) -> Terms:
