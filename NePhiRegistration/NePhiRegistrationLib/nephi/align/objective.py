@@ -1,13 +1,14 @@
 """What an iteration minimises: the loss of a model on a level of a pair, and its gradient.
 
 Similarity and regularity read both fields at the nodes of one lattice of patches. The fields are
-differentiated once, after all that reads the nodes has left its gradient there, so that one small graph is alive at a
-time.
+differentiated once, after all that reads the nodes has left its gradient there, so that few small graphs are alive at
+a time. What is done for each way alone may run side by side; the sums do not depend on it.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -21,7 +22,7 @@ from ..maps.displacement_map import DisplacementMap
 from ..maps.field import Field
 from ..maps.neural import NePhi
 from ..options import Options
-from .both_ways import BothWays
+from .both_ways import Both, in_turn
 from .patches import Patches, PatchLattice
 from .regularity import consistency, prior, round_trips
 from .volume import Volume
@@ -83,7 +84,7 @@ class Level:
 
 
 def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
-               both: BothWays) -> dict[str, float]:
+               both: Both = in_turn) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
     Both ways, forward and back, are averaged.
@@ -92,37 +93,28 @@ def accumulate(model: NePhi, level: Level, options: Options, share: float, gener
         share: of the points that the options ask for.
         both: how the two are run.
     """
-    total: dict[str, float] = {}
+    total: Counter[str] = Counter()
     patches = level.lattice.draw(level.wanted, share * level.fraction, generator, model.forward.device)
     if len(patches.origins):
         codes = _Codes(model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used], model.code.shared)
         copies = codes.copy(), codes.copy()
         displacements = both(lambda way: _at_nodes(model.fields[way], patches.nodes, copies[way]))
-        leaves = torch.stack([found.detach() for found in displacements]).requires_grad_()
-        ends = leaves.unbind()
-
-        def similar(way: int) -> dict[str, float]:
-            terms: dict[str, float] = {}
-            _descend(terms, _similarity_terms(*level.ways[way], patches, leaf[way], options), 0.5)
-            return terms
-
-        leaf = [found.detach().requires_grad_() for found in displacements]
-        for terms in both(similar):
-            for name, value in terms.items():
-                total[name] = total.get(name, 0.0) + value
-        _descend(total, _regularity_terms(leaves, patches, level, options), 1.0)
-        slopes = [g if l.grad is None else g + l.grad for g, l in zip(
-            leaves.grad if leaves.grad is not None else torch.zeros_like(leaves), leaf)]
-        # Not backward(slope): given a gradient, torch imports a library of symbols first, for over a second.
-        both(lambda way: (displacements[way] * slopes[way]).sum().backward())
-        codes.descend(copies)
+        leaves = [displacement.detach().requires_grad_() for displacement in displacements]
+        for terms in both(lambda way: _descend(
+                _similarity_terms(*level.ways[way], patches, leaves[way], options), 0.5)):
+            total.update(terms)
+        total.update(_descend(_regularity_terms(torch.stack(leaves), patches, level, options), 1.0))
+        if leaves[0].grad is not None and leaves[1].grad is not None:
+            # Not backward(leaf.grad): given a gradient, torch imports a library of symbols first, for over a second.
+            both(lambda way: (displacements[way] * leaves[way].grad).sum().backward())
+            codes.descend(copies)
     if level.landmarks is not None:
         for number, there in enumerate((model.forward, model.inverse)):
             start, end = level.landmarks[number], level.landmarks[1 - number]
             distance = (there.map(start) - end).pow(2).sum(1).mean() * level.unit**2
-            _descend(total, [("landmarks", distance, options.landmark_pull)], 0.5)
-    _descend(total, [("prior", prior(model), options.prior)], 1.0)
-    return total
+            total.update(_descend([("landmarks", distance, options.landmark_pull)], 0.5))
+    total.update(_descend([("prior", prior(model), options.prior)], 1.0))
+    return dict(total)
 
 
 @torch.no_grad()
@@ -136,13 +128,12 @@ def misfit(level: Level, options: Options, generator: torch.Generator) -> float:
     return math.fsum(weight * float(value) for terms in found for _, value, weight in terms) / len(found)
 
 
-def _descend(total: dict[str, float], terms: Terms, factor: float) -> None:
-    """Differentiate the weighted sum of terms that share a graph, and add their values to ``total``."""
+def _descend(terms: Terms, factor: float) -> dict[str, float]:
+    """Differentiate the weighted sum of terms that share a graph; their values."""
     weighted = {name: factor * weight * value for name, value, weight in terms if weight}
     if weighted:
         sum(weighted.values()).backward()
-    for name, value in weighted.items():
-        total[name] = total.get(name, 0.0) + float(value.detach())
+    return {name: float(value.detach()) for name, value in weighted.items()}
 
 
 @dataclass(frozen=True)
@@ -158,9 +149,9 @@ class _Codes:
 
     def descend(self, copies: Sequence[_Codes]) -> None:
         """Pass on the gradients that copies have gathered."""
-        (sum(each.local.grad for each in copies) * self.local).sum().backward()
-        if self.shared.requires_grad:
-            (sum(each.shared.grad for each in copies) * self.shared).sum().backward()
+        ends = [(part, [getattr(each, name).grad for each in copies])
+                for name, part in (("local", self.local), ("shared", self.shared)) if part.requires_grad]
+        sum((part * (first + second)).sum() for part, (first, second) in ends).backward()
 
 
 def _at_nodes(field: Field, nodes: Tensor, codes: _Codes) -> Tensor:
