@@ -1,15 +1,14 @@
 """What an iteration minimises: the loss of a model on a level of a pair, and its gradient.
 
 Similarity and regularity read both fields at the nodes of one lattice of patches. The fields are
-differentiated once, after all that reads the nodes has left its gradient there, so that few small graphs are alive at
-a time. What is done for each way alone may run side by side; the sums do not depend on it.
+differentiated once, after all that reads the nodes has left its gradient there, so that one small graph is alive at a
+time.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
@@ -19,10 +18,8 @@ from torch import Tensor
 from ..geometry import POINTS_IN_CACHE
 from ..images.similarity import local_ncc, ncc, similarity_named
 from ..maps.displacement_map import DisplacementMap
-from ..maps.field import Field
 from ..maps.neural import NePhi
 from ..options import Options
-from .both_ways import Both, in_turn
 from .patches import Patches, PatchLattice
 from .regularity import consistency, prior, round_trips
 from .volume import Volume
@@ -83,38 +80,33 @@ class Level:
         return torch.zeros_like(points) if self.error is None else self.error.displacement(points)
 
 
-def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator,
-               both: Both = in_turn) -> dict[str, float]:
+def accumulate(model: NePhi, level: Level, options: Options, share: float, generator: torch.Generator
+               ) -> dict[str, float]:
     """Add the loss's gradient at freshly drawn points to that of the model's parameters; the weighted terms.
 
     Both ways, forward and back, are averaged.
 
     Args:
         share: of the points that the options ask for.
-        both: how the two are run.
     """
-    total: Counter[str] = Counter()
+    total: dict[str, float] = {}
     patches = level.lattice.draw(level.wanted, share * level.fraction, generator, model.forward.device)
     if len(patches.origins):
-        codes = _Codes(model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used], model.code.shared)
-        copies = codes.copy(), codes.copy()
-        displacements = both(lambda way: _at_nodes(model.fields[way], patches.nodes, copies[way]))
-        leaves = [displacement.detach().requires_grad_() for displacement in displacements]
-        for terms in both(lambda way: _descend(
-                _similarity_terms(*level.ways[way], patches, leaves[way], options), 0.5)):
-            total.update(terms)
-        total.update(_descend(_regularity_terms(torch.stack(leaves), patches, level, options), 1.0))
-        if leaves[0].grad is not None and leaves[1].grad is not None:
-            # Not backward(leaf.grad): given a gradient, torch imports a library of symbols first, for over a second.
-            both(lambda way: (displacements[way] * leaves[way].grad).sum().backward())
-            codes.descend(copies)
+        displacements = _at_nodes(model, patches)
+        leaves = displacements.detach().requires_grad_()
+        for (here, there), displacement in zip(level.ways, leaves):
+            _descend(total, _similarity_terms(here, there, patches, displacement, options), 0.5)
+        _descend(total, _regularity_terms(leaves, patches, level, options), 1.0)
+        if leaves.grad is not None:
+            # Not backward(leaves.grad): given a gradient, torch imports a library of symbols first, for over a second.
+            (displacements * leaves.grad).sum().backward()
     if level.landmarks is not None:
         for number, there in enumerate((model.forward, model.inverse)):
             start, end = level.landmarks[number], level.landmarks[1 - number]
             distance = (there.map(start) - end).pow(2).sum(1).mean() * level.unit**2
-            total.update(_descend([("landmarks", distance, options.landmark_pull)], 0.5))
-    total.update(_descend([("prior", prior(model), options.prior)], 1.0))
-    return dict(total)
+            _descend(total, [("landmarks", distance, options.landmark_pull)], 0.5)
+    _descend(total, [("prior", prior(model), options.prior)], 1.0)
+    return total
 
 
 @torch.no_grad()
@@ -128,36 +120,21 @@ def misfit(level: Level, options: Options, generator: torch.Generator) -> float:
     return math.fsum(weight * float(value) for terms in found for _, value, weight in terms) / len(found)
 
 
-def _descend(terms: Terms, factor: float) -> dict[str, float]:
-    """Differentiate the weighted sum of terms that share a graph; their values."""
+def _descend(total: dict[str, float], terms: Terms, factor: float) -> None:
+    """Differentiate the weighted sum of terms that share a graph, and add their values to ``total``."""
     weighted = {name: factor * weight * value for name, value, weight in terms if weight}
     if weighted:
         sum(weighted.values()).backward()
-    return {name: float(value.detach()) for name, value in weighted.items()}
+    for name, value in weighted.items():
+        total[name] = total.get(name, 0.0) + float(value.detach())
 
 
-@dataclass(frozen=True)
-class _Codes:
-    """Local codes at nodes, (N, C), and the global one, (G); each direction reads a copy of its own."""
-
-    local: Tensor
-    shared: Tensor
-
-    def copy(self) -> _Codes:
-        """The same numbers, to gather a gradient."""
-        return _Codes(*(part.detach().requires_grad_() for part in (self.local, self.shared)))
-
-    def descend(self, copies: Sequence[_Codes]) -> None:
-        """Pass on the gradients that copies have gathered."""
-        ends = [(part, [getattr(each, name).grad for each in copies])
-                for name, part in (("local", self.local), ("shared", self.shared)) if part.requires_grad]
-        sum((part * (first + second)).sum() for part, (first, second) in ends).backward()
-
-
-def _at_nodes(field: Field, nodes: Tensor, codes: _Codes) -> Tensor:
-    """A field at the nodes: (N, d)."""
-    parts = zip(nodes.split(NODES_AT_ONCE), codes.local.split(NODES_AT_ONCE))
-    return torch.cat([field(points, local, codes.shared) for points, local in parts])
+def _at_nodes(model: NePhi, patches: Patches) -> Tensor:
+    """Both fields at the nodes: (2, N, d)."""
+    codes = model.code.on_lattice(patches.axes).flatten(0, -2)[patches.used]
+    parts = list(zip(patches.nodes.split(NODES_AT_ONCE), codes.split(NODES_AT_ONCE)))
+    return torch.stack([torch.cat([field(nodes, local, model.code.shared) for nodes, local in parts])
+                        for field in model.fields])
 
 
 def _similarity_terms(here: Side, there: Side, patches: Patches, displacement: Tensor, options: Options) -> Terms:

@@ -14,7 +14,6 @@ from ..errors import DeviceMemoryError
 from ..maps.neural import NePhi
 from ..options import Options
 from .adam import Adam
-from .both_ways import side_by_side
 from .objective import Level, accumulate
 
 logger = logging.getLogger(__name__)
@@ -52,19 +51,18 @@ def optimise(model: NePhi, level: Level, iterations: int, options: Options, gene
                 betas=(0.9, 0.99))
     monitor = Convergence(options.convergence)
     position, share = 0, 1.0
-    with side_by_side(model.forward.device) as both:
-        while position < iterations:
-            adam.zero_grad()
-            try:
-                values = accumulate(model, level, options, share, generator, both)
-            except RuntimeError as error:
-                share = _smaller_share(error, share, level)
-                continue
-            adam.step(schedule(position, iterations))
-            position += 1
-            if monitor.converged(sum(values.values())):
-                position = max(position, int(ANNEAL_FROM * iterations))
-            yield Iteration(position, iterations, values)
+    while position < iterations:
+        adam.zero_grad()
+        try:
+            values = accumulate(model, level, options, share, generator)
+        except RuntimeError as error:
+            share = _smaller_share(error, share, level)
+            continue
+        adam.step(schedule(position, iterations))
+        position += 1
+        if monitor.converged(sum(values.values())):
+            position = max(position, int(ANNEAL_FROM * iterations))
+        yield Iteration(position, iterations, values)
 
 
 def schedule(position: int, iterations: int) -> float:
