@@ -52,7 +52,8 @@ def program(folder: Path, text: str) -> tuple[str, ...]:
 
 
 def greeting(version: object) -> str:
-    """A program that says hello in a version, and keeps what it is sent in the file ``sent`` beside it."""
+    """A program that says hello in a version, and keeps what it is sent, if anything, in the file ``sent``
+    beside it."""
     return f"""
         import pathlib, sys
         sys.path.insert(0, {str(Path(elsewhere.__file__).parents[2])!r})
@@ -60,7 +61,9 @@ def greeting(version: object) -> str:
         for piece in encode("hello", {{"version": {version!r}, "pid": {os.getpid()}, "missing": None}}):
             sys.stdout.buffer.write(piece)
         sys.stdout.flush()
-        pathlib.Path(__file__).with_name("sent").write_bytes(sys.stdin.buffer.read())
+        came = sys.stdin.buffer.read()
+        if came:  # the end of the input may be seen before the program is killed
+            pathlib.Path(__file__).with_name("sent").write_bytes(came)
         """
 
 
