@@ -11,11 +11,12 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nephi import storage
+from nephi.align.registration import register
 from nephi.errors import InputError
 from nephi.geometry import Grid
 from nephi.images.image import Image, normalise
 from nephi.images.masks import dilate, region
-from nephi.images.pair import check_overlap, check_pair
+from nephi.images.pair import check_overlap, check_pair, check_sizes
 from nephi.images.reading import read_image, read_labels, read_mask
 from nephi.images.resampling import downsample, highest_within, sample
 from nephi.images.writing import write_image
@@ -507,3 +508,16 @@ def test_the_highest_value_within_a_reach_is_that_of_a_box_cut_at_the_border(sha
     values = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
     pool = torch.nn.functional.max_pool3d if len(shape) == 3 else torch.nn.functional.max_pool2d
     assert torch.equal(highest_within(values, 2), pool(values[None, None], 5, 1, 2)[0, 0])
+
+
+@pytest.mark.parametrize("metres", ["fixed", "moving"])
+def test_images_in_different_units_are_refused_with_both_lengths(metres):
+    spacing = {"fixed": (1.0, 1.0, 1.0), "moving": (1.0, 1.0, 1.0), metres: (1e-3, 1e-3, 1e-3)}
+    fixed, moving = (Image(torch.rand(12, 12, 12), Grid((12, 12, 12), spacing[name], (0.0,) * 3, IDENTITY), name)
+                     for name in ("fixed", "moving"))
+    with pytest.raises(InputError, match="check the units"):
+        check_sizes(fixed, moving)
+    with pytest.raises(InputError, match="check the units"):
+        next(register(fixed, moving))
+    factor = 1e3 if metres == "fixed" else 1e-3
+    check_sizes(fixed, moving, np.diag([factor, factor, factor, 1.0]))

@@ -18,7 +18,7 @@ from ..device import pick_device
 from ..errors import InputError
 from ..images.image import Image, normalise
 from ..images.masks import carried_mask, region
-from ..images.pair import check_overlap, check_pair
+from ..images.pair import check_overlap, check_pair, check_sizes
 from ..maps.neural import NePhi
 from ..maps.transform import Stage, Transform
 from ..options import Options
@@ -275,6 +275,7 @@ def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], mov
                                 or np.linalg.cond(initial[:-1, :-1]) > 1e9):
         raise InputError(f"The initial transform must be an invertible {dim + 1} x {dim + 1} matrix, fixed to moving "
                          f"LPS mm; it has shape {np.shape(initial)}.")
+    check_sizes(fixed, moving, initial)
     if landmarks is not None:
         shapes = tuple(tuple(points.shape) for points in landmarks)
         if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] < 1 or shapes[0][1] != dim:

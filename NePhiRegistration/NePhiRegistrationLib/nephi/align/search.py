@@ -139,7 +139,7 @@ def _costs(here: _Cells, there: _Cells, reach: int) -> tuple[Tensor, Tensor]:
     known = torch.empty(costs.shape, dtype=torch.bool, device=device)
     for chunk in torch.arange(len(at), device=device).split(CELLS_AT_ONCE // 4):
         met, own = at[chunk, None] + offsets, features[chunk]
-        products = torch.bmm(rows[met.flatten()].view(*met.shape, -1), own[:, :, None])[..., 0]
+        products = torch.bmm(rows[met.flatten()].view(*met.shape, rows.shape[-1]), own[:, :, None])[..., 0]
         costs[chunk] = (lengths[met] - 2 * products + own.pow(2).sum(1, keepdim=True)) / own.shape[1]
         known[chunk] = seen[met]
     unseen = UNSEEN * costs[known].mean() if bool(known.any()) else costs.new_zeros(())

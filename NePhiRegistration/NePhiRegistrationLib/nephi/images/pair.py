@@ -15,6 +15,7 @@ from ..geometry import apply_affine
 from .image import Image
 from .masks import region
 
+MOST_TIMES = 20  # as long as the other image; beyond, units differ or the smaller one lies anywhere
 MIN_AXIS = 8  # voxels; below this there is nothing to smooth, differentiate or downsample
 
 
@@ -36,6 +37,23 @@ def check_pair(fixed: Image, moving: Image) -> None:
             size = " x ".join(map(str, image.grid.size))
             what = "save a single slice as a 2D image" if min(image.grid.size) == 1 else "choose a larger part"
             raise InputError(f"The {image.name} has {size} voxels; every axis needs at least {MIN_AXIS}: {what}.")
+
+
+def check_sizes(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = None) -> None:
+    """Refuse images whose sizes tell that their lengths are in different units: metres, millimetres, micrometres.
+
+    Args:
+        matrix: (d + 1, d + 1) from fixed to moving LPS mm, which may bring them to one unit; identity if None.
+
+    Raises:
+        InputError: one is more than twenty times as long as the other.
+    """
+    scale = 1.0 if matrix is None else abs(np.linalg.det(np.asarray(matrix)[:-1, :-1])) ** (1 / fixed.grid.dim)
+    lengths = [float(max(image.grid.extent)) for image in (fixed, moving)]
+    if max(scale * lengths[0] / lengths[1], lengths[1] / (scale * lengths[0])) > MOST_TIMES:
+        raise InputError(f"The {fixed.name} is {lengths[0]:.6g} mm long and the {moving.name} {lengths[1]:.6g} mm; "
+                         "check the units of their spacing, crop the larger image, or give an initial transform that "
+                         "scales.")
 
 
 def check_overlap(fixed: Image, moving: Image, matrix: Optional[np.ndarray] = None) -> None:
