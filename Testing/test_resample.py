@@ -1,6 +1,7 @@
 """Images carried through a transform, against SimpleITK's own resampling."""
 
 import ctypes
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +105,20 @@ def test_a_grid_too_large_for_the_memory_is_refused_at_once_with_both_sizes(way)
 
 def test_the_memory_that_is_free_is_a_positive_number_of_bytes():
     assert free_memory() > 1e8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems set no such limit")
+def test_a_limit_on_the_process_bounds_its_free_memory():
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm", encoding="ascii") as line:
+        taken = int(line.read().split()[0]) * resource.getpagesize()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 2**28, before[1]))
+        assert 2**26 < free_memory() <= 2**28
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_windows_is_asked_for_its_free_memory(monkeypatch):

@@ -37,14 +37,16 @@ def pick_device(name: str) -> torch.device:
 
 
 def free_memory() -> float:
-    """Bytes of main memory that can still be taken; on macOS, which does not tell, all of it."""
+    """Bytes of main memory that can still be taken; on macOS, which does not tell, all of it. On Linux not more than
+    the process may take, as ``ulimit -v`` or a cluster's job says."""
     if sys.platform == "win32":
         status = _WindowsMemory(ctypes.sizeof(_WindowsMemory))
         told = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
         return float(status.free) if told else math.inf
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
-            return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+            free = 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+        return min(free, _allowed() - _taken())
     except (OSError, StopIteration, ValueError):
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
@@ -60,15 +62,29 @@ def within_free_memory() -> Iterator[None]:
         return
     import resource
 
-    with open("/proc/self/statm", encoding="ascii") as line:
-        taken = int(line.read().split()[0]) * resource.getpagesize()
     before, most = resource.getrlimit(resource.RLIMIT_AS)
-    limits = [int(taken + free_memory()), *(limit for limit in (before, most) if limit != resource.RLIM_INFINITY)]
-    resource.setrlimit(resource.RLIMIT_AS, (min(limits), most))
+    limit = int(min(_taken() + free_memory(), _allowed()))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (before, most))
+
+
+def _taken() -> int:
+    """Bytes of addresses that this process has on Linux."""
+    import resource
+
+    with open("/proc/self/statm", encoding="ascii") as line:
+        return int(line.read().split()[0]) * resource.getpagesize()
+
+
+def _allowed() -> float:
+    """Bytes of addresses that this process may have on Linux."""
+    import resource
+
+    limits = [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+    return float(min(limits, default=math.inf))
 
 
 class _WindowsMemory(ctypes.Structure):
