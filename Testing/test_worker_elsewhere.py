@@ -19,9 +19,10 @@ pythonqt.install()
 
 import nephi  # noqa: E402
 from NePhiRegistrationLib.worker import elsewhere, worker_process  # noqa: E402
-from NePhiRegistrationLib.worker.worker_process import WorkerProcess  # noqa: E402
 from test_worker_process import alive, spin  # noqa: E402
 from worker_pipe import AT_ONCE, BARE, Watched, pair  # noqa: E402
+
+pytest_plugins = ["worker_fixture"]
 
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 MS = 60_000
@@ -33,15 +34,6 @@ def source_tree(monkeypatch):
     """``python -m nephi`` is that of this tree."""
     monkeypatch.setenv("PYTHONPATH", str(Path(nephi.__file__).parents[1]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture
-def worker():
-    pythonqt.slot_errors.clear()
-    made = WorkerProcess()
-    yield made
-    made.stop()
-    assert not pythonqt.slot_errors
 
 
 def program(folder: Path, text: str) -> tuple[str, ...]:

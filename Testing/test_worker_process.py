@@ -22,17 +22,10 @@ import qt  # noqa: E402
 from NePhiRegistrationLib.worker.worker_process import WorkerProcess  # noqa: E402
 from worker_pipe import BARE, ENDLESS, PHANTOM, Watched, pair  # noqa: E402
 
+pytest_plugins = ["worker_fixture"]
+
 UNIX = pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
 MS = 60_000
-
-
-@pytest.fixture
-def worker():
-    pythonqt.slot_errors.clear()
-    made = WorkerProcess()
-    yield made
-    made.stop()
-    assert not pythonqt.slot_errors
 
 
 def spin(condition, seconds: float = 60.0) -> bool:

@@ -3,17 +3,18 @@ of it, then its numbers."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 from typing import Optional
 
 import numpy as np
 import torch
+from nephi.align.registration import Progress
 from nephi.device import pick_device
 from nephi.errors import InputError
 from nephi.files.outputs import sample_both, warped_by
 from nephi.files.points import check_landmark_pairs
+from nephi.followed import followed
 from nephi.images.frames import Frames, check_place
 from nephi.images.image import Image
 from nephi.images.masks import mask_on
@@ -82,15 +83,14 @@ class SeriesJob:
         work = track(self._frames, lambda number: self._mask if number == self._plan.anchor else None, self._plan,
                      Steps(None, self._options))
         total, done, before = registrations(self._plan, len(self._frames)), 0, ""
-        with contextlib.closing(work):
-            while True:
-                try:
-                    state = next(work)
-                except StopIteration as end:
-                    return end.value
-                name, _comma, phase = state.phase.rpartition(", ")
-                done, before = done + bool(before and name != before), name
-                self._say(phase, done, total, phase == "done", progress_fields(state))
+
+        def act(state: Progress) -> None:
+            nonlocal done, before
+            name, _comma, phase = state.phase.rpartition(", ")
+            done, before = done + bool(before and name != before), name
+            self._say(phase, done, total, phase == "done", progress_fields(state))
+
+        return followed(work, act)
 
     def _say(self, phase: str, done: int, total: int, now: bool, fields: Optional[dict] = None) -> None:
         """Progress, no more often than a person reads."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -13,9 +12,11 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
+from ..align.registration import Progress
 from ..device import pick_device
 from ..errors import InputError
 from ..files.points import PointList, check_landmark_pairs, read_points
+from ..followed import followed
 from ..images.frames import Frames, read_frames
 from ..images.image import Image
 from ..images.masks import mask_on, seated
@@ -102,17 +103,16 @@ def _tracked(work: Work[Motion], options: Options, show: Silent) -> tuple[Motion
     """Do the work, show its progress; the result, and how long each of its steps took."""
     phases: dict[str, float] = {}
     before = started = time.perf_counter()
-    with contextlib.closing(work):
-        try:
-            while True:
-                state = next(work)
-                now = time.perf_counter()
-                name = state.phase.split(",")[0]
-                phases[name] = phases.get(name, 0.0) + now - before
-                before = now
-                show.progress(state)
-        except StopIteration as end:
-            motion = end.value
+
+    def act(state: Progress) -> None:
+        nonlocal before
+        now = time.perf_counter()
+        name = state.phase.split(",")[0]
+        phases[name] = phases.get(name, 0.0) + now - before
+        before = now
+        show.progress(state)
+
+    motion = followed(work, act)
     return motion, {"seconds": time.perf_counter() - started, "device": str(pick_device(options.device)),
                     "phases": phases}
 

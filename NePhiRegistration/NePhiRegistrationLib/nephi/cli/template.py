@@ -4,7 +4,6 @@ from and to it, cohort.csv and template.html. The same command again goes on whe
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ..cohort.pool import Place, check_installed, connected
 from ..device import free_memory, pick_device
 from ..errors import InputError
 from ..files.outputs import Wanted
+from ..followed import followed
 from ..images.writing import FORMATS
 from ..storage import locked
 from ..template.finish_template import Finished, finish, write_record
@@ -80,16 +80,13 @@ def _write(study: Study, records: list[RoundRecord], finished: Finished) -> None
 
 def _shown(steps: Generator[Step, None, Any], show: Shown) -> Any:
     """Show the steps; returns what they come to."""
-    with contextlib.closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                return end.value
-            if step.state is None:
-                show.start(step.count, step.known, step.name)
-            else:
-                show.progress(step.state)
+    def act(step: Step) -> None:
+        if step.state is None:
+            show.start(step.count, step.known, step.name)
+        else:
+            show.progress(step.state)
+
+    return followed(steps, act)
 
 
 def _study(args: argparse.Namespace) -> Study:
