@@ -8,7 +8,7 @@ import SimpleITK as sitk
 import torch
 from nephi.align.linear import LinearAlignment, align
 from nephi.align.matching import MaskedImage, Matcher
-from nephi.align.orientation import recognised
+from nephi.align.recognition import Recognition
 from nephi.errors import InputError
 from nephi.geometry import Grid, apply_affine, apply_matrix
 from nephi.images.image import Image
@@ -132,13 +132,32 @@ def test_an_image_that_was_resampled_turned_and_lost_its_corners_is_turned_back(
     assert error(found.matrix, truth) < 1.5
 
 
-def test_a_turn_at_which_no_point_is_found_again_is_not_recognised():
+def test_the_turned_map_is_recognised_by_single_places_and_a_wrong_one_is_not():
     right, wrong = about((1, 2, 3), 70, (0.0, 0.0, 0.0)), about((3, 2, 1), 140, (0.0, 0.0, 0.0))
     fixed, moving = pair(right)
-    sides = [MaskedImage(image.values, torch.ones_like(image.values, dtype=torch.bool), image.grid)
-             for image in (fixed, moving)]
-    assert recognised(*sides, [wrong, right], np.eye(4)) == [right]
-    assert recognised(*sides, [wrong], np.eye(4)) == recognised(*sides, [wrong], right) == []
+    recognition = Recognition.between(*[MaskedImage(image.values, torch.ones_like(image.values, dtype=torch.bool),
+                                                    image.grid) for image in (fixed, moving)])
+    assert error(recognition.of([wrong, right], np.eye(4)), right) < 0.5
+    assert recognition.of([wrong], wrong) is None
+    near = right @ about((1, 0, 0), 6, (2.0, 0.0, -2.0))
+    assert error(recognition.of([near], wrong), right) < 0.3 * error(near, right)
+    assert recognition.best([wrong, near, right]) is right
+
+
+@pytest.mark.parametrize("axis, degrees", [((1, 2, 3), 45), ((-3, 1, 2), 79), ((0, 2, 1), 140)])
+def test_an_organ_whose_outline_looks_alike_from_all_sides_is_turned_back(axis, degrees):
+    grid = Grid((36, 36, 36), (2.4, 2.4, 2.4), (-42.0, -42.0, -42.0), IDENTITY)
+    generator = np.random.default_rng(3)
+    centers, heights = torch.tensor(generator.uniform(-28, 28, (90, 3))), torch.tensor(generator.uniform(-1, 1, 90))
+
+    def organ(points: torch.Tensor) -> Image:
+        inner = torch.exp(-torch.cdist(points, centers) ** 2 / 50) @ heights
+        radius = (points / torch.tensor([33.0, 28.0, 36.0])).norm(dim=1)
+        return Image(((1 + 0.5 * inner) * torch.sigmoid(25 * (1 - radius))).float().reshape(grid.shape), grid)
+
+    truth, points = about(axis, degrees, (2.0, -1.5, 1.0)), grid.points("cpu", dtype=torch.float64)
+    bent = apply_affine(truth, points) + 2 * torch.sin(points.flip(1) / 14)
+    assert error(align(organ(bent), organ(points)).matrix, truth) < 4.0
 
 
 @pytest.mark.parametrize("degrees", [30, 60, 90, 180])

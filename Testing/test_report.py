@@ -159,7 +159,9 @@ def test_a_sound_registration_is_called_good_with_its_key_figures():
 
 @pytest.mark.parametrize("level, change, words", [
     ("check", {"folds_percent": {"forward": {"analytic": 0.0, "finite_difference": 0.25}}}, "folds in up to 0.25 %"),
-    ("check", {"tre_mm": {"before": 1.0, "mean": 2.0}}, "landmark error did not improve"),
+    ("check", {"tre_mm": {"before": 1.0, "mean": 2.0, "p95": 3.0}}, "landmark error did not improve"),
+    ("check", {"tre_mm": {"before": 30.0, "mean": 8.0, "p95": 9.0}}, "the landmarks are still 4.0 voxels apart"),
+    ("check", {"tre_mm": {"before": 30.0, "mean": 4.0, "p95": 13.0}}, "95 % below 13.0 mm"),
     ("check", {"dice": {"before": 0.8, "mean": 0.7}}, "label overlap did not improve"),
     ("check", {"similarity": {"before": {"nmi": 1.2}, "after": {"nmi": 1.1}}}, "similarity did not"),
     ("check", {"inverse_consistency_mm": {"mean": 2.5}}, "inverse-consistency error is 1.2 voxels"),

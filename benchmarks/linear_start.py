@@ -66,12 +66,12 @@ def turned(pair: Pair, degrees: float) -> Pair:
     return replace(pair, moving=placed(pair.moving), moving_labels=labels, landmarks=landmarks)
 
 
-def rotation(degrees: float, dim: int) -> np.ndarray:
-    """(d, d), in 3D about :data:`AXIS`."""
+def rotation(degrees: float, dim: int, axis: np.ndarray = AXIS) -> np.ndarray:
+    """(d, d), in 3D about an axis (3,) of length 1."""
     angle = np.deg2rad(degrees)
     if dim == 2:
         return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    x, y, z = AXIS
+    x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 

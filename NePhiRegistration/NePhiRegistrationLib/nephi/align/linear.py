@@ -22,17 +22,20 @@ from ..images.image import Image, normalise
 from ..images.masks import box_of, carried_mask, region
 from ..images.resampling import downsample, filled
 from .matching import MaskedImage, Matcher
-from .orientation import FAR, Poses, Scan, recognised, turn_of
+from .orientation import FAR, Poses, Scan, turn_of
+from .recognition import Recognition
 
 log = logging.getLogger(__name__)
 KINDS = ("translation", "rigid", "similarity", "affine")
 SAMPLES = 60_000  # voxels at the finer level: enough for at most 15 parameters, few enough for seconds
 SMALL = 4000  # voxels of the small volumes at which orientations are searched
+CLOSER = 20_000  # the same for a closer look, which sees turns that differ in small structures only
 SMALL_SHARE = 0.1  # of the other image: a mask of one image alone that is smaller is looked for there first
 AROUND = 8  # voxels of the small volumes around a mask that are kept: what its filters read
-SURE = 10.0  # standard deviations over all turns from which on a map needs no search for another
+SURE = 12.0  # standard deviations over all turns from which on a map needs no search for another
 CLEARLY = 1.3  # times the information of any shift and any other turn: what a turn must share to be believed
-TURNED = 4  # solutions of the search that are refined
+LOOKED_AT = 8  # solutions of each search that are looked at place by place
+TURNED = 4  # of them that are refined
 STRETCH = 2.0  # by which an image may be longer than the other along any axis, and along one axis than along another
 TIE = 0.9  # of the most information: a map that shares that much and turns less is preferred
 TURN_STEP = 45.0  # degrees by which a turn is less
@@ -95,9 +98,8 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     if kind not in KINDS:
         raise InputError(f"There is no linear transform {kind!r}; use one of {', '.join(KINDS)}.")
     masks, rough = _regions((fixed, moving), (fixed_mask, moving_mask), kind, initial, seed)
-    coarse, fine, small = _levels(*(_Part.of(image, mask) for image, mask in zip((fixed, moving), masks)))
+    coarse, fine, small, closer = _levels(*(_Part.of(image, mask) for image, mask in zip((fixed, moving), masks)))
     pairs = [Matcher(_detail(coarse[0]), _detail(coarse[1]), seed), Matcher(_detail(fine[0]), _detail(fine[1]), seed)]
-    scan = Scan(*small, _detail(small[0]), _detail(small[1]), kind in ("similarity", "affine"))
     starts = {"given": np.asarray(initial, dtype=np.float64)} if initial is not None else _starts(*coarse)
     if initial is None and rough is not None:
         starts["the whole images"] = rough
@@ -107,29 +109,46 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     if initial is not None and scores[best] == 0:
         raise InputError("After the initial transform the images (or their masks) do not overlap; "
                          "leave it out, or check that it maps fixed points to moving points.")
-    look = scan.turns()
-    outlook = _Outlook(scan, look, scan.scores(look))
-    tried, turned = [starts[best]], []
+    outlook = _Outlook.over(small, kind)
+    tried = [starts[best]]
     if initial is None and kind != "translation":
-        polished, score = scan.improved(scan.pose(starts[best]))
-        tried.append(scan.matrix(polished))
-        if outlook.certainty(float(score[0])) < SURE:
-            turned = [pairs[0].refine(matrix, kind) for matrix in scan.solutions(look, outlook.scores)[:TURNED]]
+        tried.append(outlook.polished(starts[best]))
     refined = [matrix for start in tried for matrix in (start, pairs[0].refine(start, kind))]
-    shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in (*refined, *turned)}
-    start, found = starts.get("given", np.eye(fixed.grid.dim + 1)), None
-    known = _recognised(turned, _preferred(refined, shared), shared, fine, scan)
-    for candidates in filter(None, (known, refined + _clear(turned, refined, shared, scan), refined)):
-        chosen = _preferred(candidates, shared)
-        result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
-        found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))
-        if known or any(chosen is matrix for matrix in refined) or found.convincing:
-            break
-    if kind in ("similarity", "affine") and (found.shared < found.second or not _sane(found.matrix, start)):
+    shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in refined}
+    shifted = _preferred(refined, shared)
+    unsure = len(tried) > 1 and min(map(outlook.certainty, (tried[1], shifted))) < SURE
+    turned = outlook.solutions if unsure else []
+    recognition = Recognition.between(*fine) if unsure else None
+    known = recognition and recognition.of(
+        [tried[1], *turned[:LOOKED_AT], *_Outlook.over(closer, kind).solutions[:LOOKED_AT]], shifted)
+    start = starts.get("given", np.eye(fixed.grid.dim + 1))
+    if known is None:
+        found = _informed(refined, turned[:TURNED], shared, pairs, kind, outlook, start)
+    else:
+        result = recognition.best([known, *(pair.refine(known, kind) for pair in pairs)])
+        found = outlook.evidence(result, start, refined, pairs[1].overlap(result), True)
+    doubtful = known is None and found.shared < found.second
+    if kind in ("similarity", "affine") and (doubtful or not _sane(found.matrix, start)):
         log.warning("The images do not tell their sizes: a quite different linear map shares more information, or the "
                     "best one stretches too much; they are aligned rigidly.")
         return align(fixed, moving, fixed_mask, moving_mask, "rigid", initial, seed)
     log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(found.matrix, precision=4))
+    return found
+
+
+def _informed(refined: list[np.ndarray], turned: list[np.ndarray], shared: dict[int, float], pairs: list[Matcher],
+              kind: str, outlook: _Outlook, start: np.ndarray) -> LinearAlignment:
+    """The map that shares most information: a shifted one, or a turned one if it stands out."""
+    turned = [pairs[0].refine(matrix, kind) for matrix in turned]
+    shared = {**shared, **{id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in turned}}
+    for candidates in (refined + _clear(turned, refined, shared, outlook.scan), refined):
+        chosen = _preferred(candidates, shared)
+        result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
+        if outlook.certainty(result) < TIE * outlook.certainty(chosen):  # astray, as between contrasts
+            result = chosen
+        found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))
+        if any(chosen is matrix for matrix in refined) or found.convincing:
+            break
     return found
 
 
@@ -169,8 +188,25 @@ class _Outlook:
     look: Poses
     scores: Tensor
 
-    def certainty(self, score: float) -> float:
-        """How many standard deviations a score lies above the mean of all turns."""
+    @classmethod
+    def over(cls, level: tuple[MaskedImage, MaskedImage], kind: str) -> _Outlook:
+        """Look at all turns of two small volumes."""
+        scan = Scan(*level, _detail(level[0]), _detail(level[1]), kind in ("similarity", "affine"))
+        look = scan.turns()
+        return cls(scan, look, scan.scores(look))
+
+    @property
+    def solutions(self) -> list[np.ndarray]:
+        """Where else to start, best first."""
+        return self.scan.solutions(self.look, self.scores)
+
+    def polished(self, matrix: np.ndarray) -> np.ndarray:
+        """The map near by that shares most."""
+        return self.scan.matrix(self.scan.improved(self.scan.pose(matrix))[0])
+
+    def certainty(self, matrix: np.ndarray) -> float:
+        """How many standard deviations its score lies above the mean of all turns."""
+        score = float(self.scan.scores(self.scan.pose(matrix))[0])
         return (score - float(self.scores.mean())) / max(float(self.scores.std()), 1e-9)
 
     def evidence(self, matrix: np.ndarray, start: np.ndarray, tried: list[np.ndarray], overlap: float, searched: bool
@@ -185,7 +221,7 @@ class _Outlook:
         second = next((float(scores[n]) for n in ranked if float(self.scan.apart(others[[n]], own)) > FAR), 0.0)
         shared = float(self.scan.scores(own)[0])
         return LinearAlignment(matrix, overlap, shared, second, float(self.scan.scores(before)[0]),
-                               self.certainty(shared), searched)
+                               self.certainty(matrix), searched)
 
 
 def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int, float], scan: Scan
@@ -201,15 +237,6 @@ def _clear(turned: list[np.ndarray], shifted: list[np.ndarray], shared: dict[int
     if rivals or most < CLEARLY * max(shared[id(matrix)] for matrix in shifted):
         return []
     return [matrix for matrix in turned if shared[id(matrix)] >= TIE * most]
-
-
-def _recognised(turned: list[np.ndarray], shifted: np.ndarray, shared: dict[int, float],
-                fine: tuple[MaskedImage, MaskedImage], scan: Scan) -> list[np.ndarray]:
-    """The turned solution, of those that share more, at which distinctive points are found again clearly more than at
-    the best shifted one."""
-    other = [matrix for matrix in turned if shared[id(matrix)] > shared[id(shifted)]
-             and float(scan.apart(scan.pose(matrix), scan.pose(shifted))) > FAR]
-    return recognised(*fine, other, shifted) if other else []
 
 
 def _preferred(matrices: list[np.ndarray], shared: dict[int, float]) -> np.ndarray:
@@ -262,10 +289,11 @@ class _Part:
 
 
 def _levels(fixed: _Part, moving: _Part) -> list[tuple[MaskedImage, MaskedImage]]:
-    """Both images at the coarser and the finer level of the refinement, and as small volumes."""
+    """Both images at the coarser and the finer level of the refinement, and as small volumes of two sizes."""
     sides = (fixed, moving)
-    fine, small = (max(_spacing(side.grid, side.count, samples) for side in sides) for samples in (SAMPLES, SMALL))
-    return [tuple(side.at(spacing) for side in sides) for spacing in (2 * fine, fine, max(small, 2 * fine))]
+    fine, small, closer = (max(_spacing(side.grid, side.count, samples) for side in sides)
+                           for samples in (SAMPLES, SMALL, CLOSER))
+    return [tuple(side.at(spacing) for side in sides) for spacing in (2 * fine, fine, max(small, 2 * fine), closer)]
 
 
 def _spacing(grid: Grid, count: int, samples: int) -> float:

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import POINTS_AT_ONCE, some_of
-from ..images.image import Image
 from ..images.interpolation import linear
-from ..judge.residual import ResidualSearch
-from ..maps.affine_map import AffineMap
 from .matching import MaskedImage
 
 TURNS = {2: 48, 3: 1200}  # of the first look: 7.5 degrees apart in 2D, about 25 in 3D
@@ -27,8 +24,6 @@ STEPS = 0.2, 0.2, 0.12  # the first ones: of turns (radians), shifts (shares of 
 BINS = 16
 SAMPLES = 1500  # fixed points that are looked at
 FAR = 0.5  # of the radius: the mean distance at which two maps are different solutions
-RECOGNISED = 0.1  # mean agreement at distinctive points that other solutions do not reach by chance
-CLEAR = 2.0  # standard errors by which it has to exceed that of an unturned map
 WORTHWHILE = 0.6  # of the best score: what is refined further
 
 
@@ -143,28 +138,6 @@ class Scan:
         """(n) mean distances between where two lists of poses take the fixed points, in radii of the fixed mask."""
         moved = [self._points @ poses.linear.mT + poses.shift[:, None] for poses in (first, second)]
         return (moved[0] - moved[1]).norm(dim=-1).mean(1) / self._radius
-
-
-def recognised(fixed: MaskedImage, moving: MaskedImage, turned: list[np.ndarray], shifted: np.ndarray
-               ) -> list[np.ndarray]:
-    """The turned map at which both images show the same at most distinctive points, if they are clearly more than at an
-    unturned one; else none.
-
-    Where corners are cut off or much of an image is empty, the information of all voxels hardly tells a turn from a
-    shift; single places that are found again do.
-
-    Args:
-        turned, shifted: (d + 1, d + 1) fixed to moving LPS mm.
-    """
-    search = ResidualSearch.between(*(Image(side.values, side.grid) for side in (fixed, moving)), fixed.inside)
-    found = {} if search is None else {n: search.of(AffineMap(matrix)) for n, matrix in enumerate([shifted, *turned])}
-    agreement = {n: one.agreement for n, one in found.items() if one is not None}
-    if len(agreement) < 2 or 0 not in agreement:
-        return []
-    best = max(set(agreement) - {0}, key=lambda n: float(agreement[n].mean()))
-    gain = agreement[best] - agreement[0]
-    clear = gain.mean() > CLEAR * gain.std() / math.sqrt(len(gain)) and agreement[best].mean() > RECOGNISED
-    return [turned[best - 1]] if clear else []
 
 
 def rotations(dim: int, count: int) -> Tensor:

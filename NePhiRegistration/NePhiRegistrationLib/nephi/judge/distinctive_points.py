@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,6 +34,19 @@ def distinctive_points(values: Tensor, inside: Tensor, count: int, gap: int = 2)
     peaks = (measure == highest) & (measure > 0)
     order = measure[peaks].argsort(descending=True)[:count]
     return peaks.nonzero()[order]
+
+
+def spread_points(values: Tensor, inside: Tensor, count: int, cell: int = 4) -> Tensor:
+    """The most distinctive voxel of each cell of ``cell`` voxels: points all over an image, also where it is smooth.
+
+    Arguments and result are those of :func:`distinctive_points`.
+    """
+    measure = _foerstner(values) * inside
+    pool = F.max_pool3d if values.dim() == 3 else F.max_pool2d
+    highest, at = (found.flatten() for found in pool(measure[None, None], cell, cell, ceil_mode=True,
+                                                      return_indices=True))
+    chosen = highest.argsort(descending=True)[:min(count, int((highest > 0).sum()))]
+    return torch.from_numpy(np.stack(np.unravel_index(at[chosen].numpy(), measure.shape), 1))
 
 
 def _foerstner(values: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ from ..images.resampling import downsample, filled, sample_at
 from ..images.similarity import mind_ssc
 from ..maps.map import CPU, Map
 from ..maps.resampled import through_splines
-from .distinctive_points import distinctive_points
+from .distinctive_points import distinctive_points, spread_points
 
 POINTS = 300
+SPREAD = 100  # points that are spread: enough to compare maps by
 FEWEST = 12  # points; fewer tell nothing
 VOXELS = {2: 256**2, 3: 64**3}  # inside the mask on the grid that is searched: few enough for seconds
 REACH = {2: 6, 3: 4}  # voxels of that grid that the search goes along each axis
@@ -112,11 +113,13 @@ class ResidualSearch:
     field: Grid
 
     @classmethod
-    def between(cls, fixed: Image, moving: Image, mask: Optional[Tensor] = None) -> Optional[ResidualSearch]:
+    def between(cls, fixed: Image, moving: Image, mask: Optional[Tensor] = None, spread: bool = False
+                ) -> Optional[ResidualSearch]:
         """Look at two images.
 
         Args:
             mask: (k, j, i) bool on the fixed image; where to look.
+            spread: points all over it, instead of the most distinctive ones.
 
         Returns:
             None where the fixed image shows nothing.
@@ -135,7 +138,8 @@ class ResidualSearch:
         coarse = filled(moving.values, moving.known), moving.grid
         if spacing > min(moving.grid.spacing):
             coarse = downsample(*coarse, spacing)
-        return cls(grid, inside, distinctive_points(values, inside, POINTS), _described(values),
+        points = spread_points(values, inside, SPREAD) if spread else distinctive_points(values, inside, POINTS)
+        return cls(grid, inside, points, _described(values),
                    Image(*coarse, moving.name), moving.known, moving.grid)
 
     def of(self, forward: Map) -> Optional[Residual]:

@@ -166,13 +166,23 @@ def _linear(provenance: Mapping, metrics: Mapping) -> Iterator[Evidence]:
                        *(() if confirmed else ("check", what)))
 
 
+LANDMARKS_VOXELS = (3.0, 6.0)
+"""Of the grid that was searched: the mean landmark error, and that of the worst in twenty, from which on the user's own
+landmarks speak against a result, however much it improved."""
+
+
 def _judges(metrics: Mapping) -> Iterator[Evidence]:
     """What the user's own landmarks and labels say."""
     tre, dice = metrics.get("tre_mm"), metrics.get("dice")
     if tre:
-        text = f"{length(tre['before'])} → {length(tre['mean'])}"
-        yield Evidence("landmark error", text) if tre["mean"] < tre["before"] else Evidence(
-            "landmark error", text, "check", f"the landmark error did not improve ({text})")
+        voxel = (metrics.get("residual_mm") or {}).get("voxel", metrics["voxel_mm"])
+        text = f"{length(tre['before'])} → {length(tre['mean'])}, 95 % below {length(tre['p95'])}"
+        concern = ""
+        if tre["mean"] >= tre["before"]:
+            concern = f"the landmark error did not improve ({text})"
+        elif any(tre[key] > limit * voxel for key, limit in zip(("mean", "p95"), LANDMARKS_VOXELS)):
+            concern = f"the landmarks are still {tre['mean'] / voxel:.1f} voxels apart ({text})"
+        yield Evidence("landmark error", text, "check" if concern else "good", concern)
     if dice:
         text = f"{dice['before']:.3f} → {dice['mean']:.3f}"
         yield Evidence("label overlap", text) if dice["mean"] > dice["before"] else Evidence(
