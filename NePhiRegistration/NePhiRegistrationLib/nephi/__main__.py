@@ -1,5 +1,5 @@
 """``python -m nephi``: the command line."""
 
-from .cli.main import command
+from .cli.main import program
 
-command()
+program()

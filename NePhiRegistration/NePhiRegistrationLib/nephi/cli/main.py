@@ -36,11 +36,6 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     Returns:
         The exit code.
     """
-    with _stoppable():
-        return _main(argv)
-
-
-def _main(argv: Optional[Sequence[str]]) -> int:
     try:
         args = build_parser().parse_args(argv)
         with _logging(args.quiet, args.verbose):
@@ -60,12 +55,14 @@ def _main(argv: Optional[Sequence[str]]) -> int:
     return 0
 
 
-def command() -> NoReturn:
-    """The program: run the command line and exit, undisturbed after an interruption."""
-    code = main()
-    if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.exit(code)
+def program() -> NoReturn:
+    """Run the command line and exit."""
+    _hear_once()
+    try:
+        sys.exit(main())
+    finally:  # what remains takes no time, and the exit code is known
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -115,8 +112,7 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
         logger.setLevel(before)
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def _hear_once() -> None:
     """Unwind on Ctrl-C and on a scheduler's SIGTERM, so that temporary files are removed and workers end.
 
     Further ones do not cut that short. They are heard again after a while, should the first one have been lost.
@@ -132,15 +128,6 @@ def _stoppable() -> Iterator[None]:
             sys.exit(TERMINATED)
         raise KeyboardInterrupt
 
-    before = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) not in (None, signal.SIG_IGN):  # ignored in the background of a shell
-                before[number] = signal.signal(number, stop)
-    except ValueError:  # not the main thread: its owner handles signals
-        pass
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, stop)

@@ -199,8 +199,9 @@ def _write_table(rows: Sequence[Mapping], path: Path) -> None:
 def _paths(motion: Motion, points: PointList, path: Path) -> Tensor:
     """Where points are in each frame, (frames, n, d) LPS mm, also as a table."""
     paths = torch.stack([transform.forward.map(points.points).cpu() for transform in motion.transforms])
+    labels = _labels(points)
     _write_table([{"frame": frame + 1, "label": label, **dict(zip("xyz", place))}
-                  for frame, places in enumerate(paths.tolist()) for label, place in zip(_labels(points), places)], path)
+                  for frame, places in enumerate(paths.tolist()) for label, place in zip(labels, places)], path)
     return paths
 
 
@@ -231,5 +232,6 @@ def judged(motion: Motion, curves: Curves, rows: Sequence[Mapping], volumes: Map
                       for error in (closure(motion, curves.points), drift(motion, curves.points)))
     metrics = {"voxel_mm": motion.reference.image.grid.voxel, "closure_mm": closes, "drift_mm": drifts,
                "frames": list(rows), "volumes_ml": volumes}
-    return {"plan": motion.plan.to_dict(), "verdict": asdict(series_verdict(rows, metrics, runtime)), "metrics": metrics,
+    verdict = asdict(series_verdict(rows, metrics, runtime))
+    return {"plan": motion.plan.to_dict(), "verdict": verdict, "metrics": metrics,
             "runtime": {**runtime, "peak_memory_gb": peak_memory_gb()}, "provenance": motion.transforms[-1].provenance}
