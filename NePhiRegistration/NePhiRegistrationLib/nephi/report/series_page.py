@@ -83,11 +83,13 @@ def curves(values: Mapping[str, Sequence[Optional[float]]], unit: str, title: st
     axes = Axes((1, max(count, 2)), (float(known.min()) - margin, float(known.max()) + margin))
     whole = sorted({round(tick) for tick in ticks(1, count)} | {1})
     parts = [axes.rules(), axes.marks(whole, "frame"), text(14, axes.box[2] - 12, unit, "start")]
+    names: list[str] = []
     for place, ((name, row), colour) in enumerate(zip(arrays.items(), COLOURS)):
         here = np.isfinite(row)
         parts.append(axes.curve(np.arange(1, count + 1)[here], row[here], colour))
         if len(arrays) > 1:
-            parts.append(text(axes.box[1] - 4, axes.box[2] + 6 + 15 * place, name, "end", colour))
+            names.append(text(axes.box[1] - 4, axes.box[2] + 6 + 15 * place, name, "end", colour))
+    parts += [f'<g paint-order="stroke" stroke="#fff" stroke-width="3">{"".join(names)}</g>']  # readable on a curve
     return svg(parts, axes.width, axes.height, title)
 
 
