@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -28,7 +29,9 @@ from nephi.cohort import finished as finished_pairs
 from nephi.cohort.cohort_table import read_table
 from nephi.cohort.finished import finished
 from nephi.cohort.one_pair import run_pair
+from nephi.cohort.pool import Place, connected
 from nephi.cohort.rows import Job, folder_of
+from nephi.cohort.run_cohort import run_in
 from nephi.files.outputs import FILES
 from nephi.storage import locked
 
@@ -227,9 +230,9 @@ def test_the_same_command_again_does_nothing_twice(results, study, capsys):
 
 
 def test_two_runs_on_one_folder_refuse_each_other(study, tmp_path, capsys):
-    with locked(tmp_path, "'nephi batch'"):
+    with locked(tmp_path):
         assert main(["batch", str(study / "table.csv"), "-o", str(tmp_path), *QUICK]) == 2
-    assert "Another 'nephi batch' is at work" in capsys.readouterr().err
+    assert "Another nephi is at work" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------------- stopped on the way
@@ -240,7 +243,9 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(study, scheduler
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(),
                                start_new_session=True)
     first = next(json.loads(line) for line in process.stdout if '"pair"' in line)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does; the later ones find it ending
+        time.sleep(0.3)
     _, err = process.communicate()
     assert process.returncode == 130 and err.count("\n") == 1
     assert "of 6 pairs have ended; the same command goes on" in err
@@ -283,10 +288,15 @@ def test_the_pair_of_a_worker_that_is_killed_runs_elsewhere_and_none_runs_twice(
     assert not list((tmp_path / "out").rglob(".nephi-*"))
 
 
+def _stranger(scheduler: Path, folder: Path) -> subprocess.Popen:
+    """A worker of another version of the program."""
+    (folder / "other" / "nephi").mkdir(parents=True)
+    (folder / "other" / "nephi" / "__init__.py").write_text('__version__ = "0.0.1"\n')
+    return _worker(scheduler, PYTHONPATH=os.pathsep.join([str(folder / "other"), *filter(None, sys.path)]))
+
+
 def test_workers_of_another_version_are_refused(study, scheduler, tmp_path, capsys):
-    (tmp_path / "other" / "nephi").mkdir(parents=True)
-    (tmp_path / "other" / "nephi" / "__init__.py").write_text('__version__ = "0.0.1"\n')
-    worker = _worker(scheduler, PYTHONPATH=os.pathsep.join([str(tmp_path / "other"), *filter(None, sys.path)]))
+    worker = _stranger(scheduler, tmp_path)
     try:
         with Client(scheduler_file=str(scheduler), set_as_default=False) as client:
             client.wait_for_workers(2)
@@ -297,6 +307,34 @@ def test_workers_of_another_version_are_refused(study, scheduler, tmp_path, caps
     error = capsys.readouterr().err
     assert "has version 0.0.1 of this program" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_where_only_workers_of_another_version_come_the_command_ends(study, tmp_path, capsys):
+    file = tmp_path / "scheduler.json"
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None,
+                      scheduler_kwargs={"scheduler_file": str(file)}):
+        worker = _stranger(file, tmp_path)
+        try:
+            assert _batch(study / "six.csv", tmp_path / "out", "--scheduler-file", str(file)) == 2
+        finally:
+            worker.kill()
+            worker.wait()
+    error = capsys.readouterr().err
+    assert "has version 0.0.1 of this program" in error and not (tmp_path / "out").exists()
+
+
+def test_a_worker_of_another_version_that_comes_later_is_told_and_gets_no_pairs(study, scheduler, tmp_path, caplog):
+    jobs = [_job(study / "six.csv", tmp_path / "out")]
+    with connected(Place(scheduler_file=str(scheduler))) as client:
+        worker = _stranger(scheduler, tmp_path)
+        try:
+            client.wait_for_workers(2)
+            states = list(run_in(client, jobs, register_row))
+        finally:
+            worker.kill()
+            worker.wait()
+    assert {state.workers for state in states} == {1} and states[-1].ended["verdict"]
+    assert caplog.text.count("has version 0.0.1 of this program") == 1
 
 
 def test_jobs_of_a_cluster_can_be_the_workers(study, tmp_path):

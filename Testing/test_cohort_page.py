@@ -59,6 +59,15 @@ def fresh(page) -> Page:
     return page[0]
 
 
+def test_in_a_narrow_window_the_numbers_of_a_row_are_still_in_its_box(fresh):
+    size = {"width": 500, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    fresh.call("Emulation.setDeviceMetricsOverride", **size)
+    right = "getBoundingClientRect().right"
+    row = "document.querySelector('#pairs tbody tr')"
+    assert fresh.ask(f"{row}.lastElementChild.{right} <= {row}.{right} + 1 && {row}.{right} > innerWidth")
+    fresh.call("Emulation.clearDeviceMetricsOverride")
+
+
 def test_the_verdicts_that_need_a_look_come_first(fresh):
     assert fresh.ask(f"{SHOWN}.length") == 1000
     assert fresh.ask(NAMES) == ["pair-1", "pair-900", "pair-7"]

@@ -261,6 +261,8 @@ def test_a_series_leaves_images_over_time_transforms_and_a_film(tracked, files):
     assert film.n_frames == PHASES and film.is_animated
     page = (tracked / "report.html").read_text(encoding="utf-8")
     assert "Well aligned" in page and "data:image/png" in page and page.count("<svg") >= 6
+    assert "4 frames, each aligned with frame 1, 1, a cycle" in page
+    assert report["plan"] == {"reference": 1, "cycle": True, "rounds": None, "time_smoothness": 0.0}
     assert report["metrics"]["closure_mm"]["mean"] < 0.3 * report["metrics"]["voxel_mm"]
 
 
@@ -315,9 +317,9 @@ def test_a_full_disk_keeps_the_frames_that_are_done(files, tmp_path, capsys):
 
 
 def test_two_runs_on_one_folder_refuse_each_other(files, tmp_path, capsys):
-    with locked(tmp_path, "'nephi series'"):
+    with locked(tmp_path):
         message = _refused([str(files / "ct.nii.gz"), "-o", str(tmp_path), *FLAGS], capsys)
-    assert "Another 'nephi series' is at work" in message and message.count("\n") == 1
+    assert "Another nephi is at work" in message and message.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == [".nephi.lock"]
 
 

@@ -211,6 +211,7 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_half_file(images, scheduler, tm
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     error = capsys.readouterr().err
     assert "Cannot write" in error and "free space" in error and "Traceback" not in error
+    assert "(File too large)" in error and ".nephi-" not in error  # the system's reason, and no temporary folder
     assert not list((tmp_path / "out").rglob("*.npy")) and not list((tmp_path / "out").rglob(".nephi-*"))
 
 
@@ -232,9 +233,9 @@ def test_images_that_nothing_brings_together_are_a_sentence(images, scheduler, t
 
 def test_two_runs_on_one_folder_refuse_each_other(images, tmp_path, capsys):
     command = ["template", str(images / "images"), "-o", str(tmp_path), *QUICK]
-    with locked(tmp_path, "'nephi template'"):
+    with locked(tmp_path):
         assert main(command) == 2
-    assert "Another 'nephi template' is at work" in capsys.readouterr().err
+    assert "Another nephi is at work" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("flags", "message"), [

@@ -77,7 +77,12 @@ def staged_folder(path: PathLike) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(path, error) from error
     with hidden:
-        yield staging
+        try:
+            yield staging
+        except InputError as error:  # a file in it could not be written: name where it would have come to lie
+            if str(staging) not in str(error):
+                raise
+            raise InputError(str(error).replace(str(staging), str(path))) from error
         try:
             _move_files(staging, path)
         except OSError as error:
@@ -100,11 +105,8 @@ def made_folder(path: PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: PathLike, what: str) -> Iterator[None]:
+def locked(folder: PathLike) -> Iterator[None]:
     """Keep others that ask for the same out of a folder, which is made if it is not there; a process that dies lets go.
-
-    Args:
-        what: is done in it, for the message.
 
     Raises:
         InputError: another one is at it, or the folder cannot be written.
@@ -120,7 +122,7 @@ def locked(folder: PathLike, what: str) -> Iterator[None]:
         try:
             _take(file.fileno())
         except OSError as error:
-            raise InputError(f"Another {what} is at work in {folder}; wait for it to end, or choose another folder."
+            raise InputError(f"Another nephi is at work in {folder}; wait for it to end, or choose another folder."
                              ) from error
         try:
             yield

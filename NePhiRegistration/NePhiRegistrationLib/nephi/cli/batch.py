@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     place = read_place(args)
     rows, jobs = _checked(args)
     check_installed(place)
-    with locked(args.output, "'nephi batch'"), batch_reporter(args.quiet, args.json) as show:
+    with locked(args.output), batch_reporter(args.quiet, args.json) as show:
         if args.bids:
             write_description(Path(args.output), Path(args.bids).absolute().name)
         ended = {job.id: found for job in jobs if (found := finished(job)) is not None}

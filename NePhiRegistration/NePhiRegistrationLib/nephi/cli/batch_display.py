@@ -100,7 +100,7 @@ class _LogLines(_Readable):
     """A line per pair on stderr, for logs of batch systems."""
 
     def __init__(self) -> None:
-        self._dashboard = ""
+        self._dashboard, self._waits = "", False
 
     def start(self, pairs: int, known: int, name: str = "pairs") -> None:
         super().start(pairs, known, name)
@@ -111,6 +111,9 @@ class _LogLines(_Readable):
         if state.dashboard != self._dashboard:
             self._dashboard = state.dashboard
             print(f"nephi: Dask's dashboard is at {state.dashboard}", file=sys.stderr, flush=True)
+        if not state.workers and not self._waits:
+            print("nephi: waiting for workers", file=sys.stderr, flush=True)
+        self._waits = not state.workers
         if state.ended is not None:
             what = state.ended.get("error") or (state.ended["verdict"] or {}).get("level") or "done"
             print(f"nephi: {self.ended}/{self.pairs} {state.ended['id']}: {what}", file=sys.stderr, flush=True)

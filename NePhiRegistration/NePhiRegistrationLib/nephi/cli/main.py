@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import NoReturn, Optional
 
@@ -18,6 +20,8 @@ from ..errors import Faults, InputError, NePhiError
 from . import apply, batch, demo, evaluate, info, jacobian_image, register, series, template, train, worker
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+_UNWINDING = 20.0
+"""Seconds that a command has to end after Ctrl-C before another one is heard."""
 _COMMANDS = {"register": register, "batch": batch, "series": series, "template": template, "apply": apply,
              "jacobian": jacobian_image, "evaluate": evaluate, "info": info, "demo": demo, "train": train,
              "worker": worker}
@@ -34,7 +38,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     try:
         args = build_parser().parse_args(argv)
-        with _logging(args.quiet, args.verbose), _terminable():
+        with _logging(args.quiet, args.verbose):
             args.run(args)
     except NePhiError as error:
         lines = (error.head, *error.faults) if isinstance(error, Faults) else (str(error),)
@@ -46,9 +50,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f"nephi: error: {error.filename}: {error.strerror or error}; check the path.", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt as stopped:
-        print(f"nephi: interrupted; {stopped or 'nothing was written'}", file=sys.stderr)
+        print(f"nephi: interrupted; {str(stopped) or 'nothing was written'}", file=sys.stderr)
         return INTERRUPTED
     return 0
+
+
+def program() -> NoReturn:
+    """Run the command line and exit."""
+    _hear_once()
+    try:
+        sys.exit(main())
+    finally:  # what remains takes no time, and the exit code is known
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -98,19 +112,22 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
         logger.setLevel(before)
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Unwind on a scheduler's SIGTERM as on Ctrl-C, so that temporary files are removed."""
+def _hear_once() -> None:
+    """Unwind on Ctrl-C and on a scheduler's SIGTERM, so that temporary files are removed and workers end.
 
-    def stop(number: int, frame: object) -> NoReturn:
-        sys.exit(TERMINATED)
+    Further ones do not cut that short. They are heard again after a while, should the first one have been lost.
+    """
+    last = -math.inf
 
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: its owner handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def stop(number: int, frame: object) -> None:
+        nonlocal last
+        if time.monotonic() - last < _UNWINDING:
+            return
+        last = time.monotonic()
+        if number == signal.SIGTERM:
+            sys.exit(TERMINATED)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(number, stop)

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     """Read, track, write and print the result."""
     plan = Plan(args.reference, args.cycle, args.rounds, args.time_smoothness)
     options, folder = read_options(args), Path(args.output)
-    with locked(folder, "'nephi series'"), reporter(args.quiet, args.json) as show:
+    with locked(folder), reporter(args.quiet, args.json) as show:
         frames = read_frames(args.frames, series=args.series)
         log.info("The series has %d frames: %s.", len(frames), ", ".join(frames.names))
         _refuse_overwriting(args, len(frames))

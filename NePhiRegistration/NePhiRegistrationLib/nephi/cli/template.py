@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     """Check all images, make the rounds that are not made, and write the template."""
     study, place = _study(args), read_place(args)
     check_installed(place)
-    with locked(args.output, "'nephi template'"), batch_reporter(args.quiet, args.json) as show:
+    with locked(args.output), batch_reporter(args.quiet, args.json) as show:
         try:
             with connected(_fitting(study, place)) as client:
                 records = _shown(make_rounds(study, client), show)

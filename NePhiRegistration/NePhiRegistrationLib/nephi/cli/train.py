@@ -40,10 +40,13 @@ def run(args: argparse.Namespace) -> None:
     config = changed(read_config(args.config), steps=args.steps, start=args.start)
     quiet = args.quiet or os.environ.get("RANK", "0") != "0"
     steps = run(config, Path(args.output), Path(args.data), args.resume, args.strict)
-    with contextlib.closing(steps), _display(quiet) as show:
-        for progress in steps:
-            if progress.terms or progress.scores:
-                show(progress)
+    try:
+        with contextlib.closing(steps), _display(quiet) as show:
+            for progress in steps:
+                if progress.terms or progress.scores:
+                    show(progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command with --resume goes on from the last checkpoint") from None
     if not quiet:
         Console(highlight=False, soft_wrap=True).print(f"best weights: {Path(args.output) / BEST}", markup=False)
 

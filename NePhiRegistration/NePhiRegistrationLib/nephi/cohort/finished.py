@@ -88,7 +88,8 @@ def _hash(role: str, path: str) -> str:
                     digest.update(piece)
         return digest.hexdigest()
     except OSError as error:
-        raise InputError(f"The {role.replace('_', ' ')} {path} cannot be read ({error.strerror or error}); "
+        what = f"{role} image" if role in ("fixed", "moving") else role.replace("_", " ")
+        raise InputError(f"The {what} {path} cannot be read ({error.strerror or error}); "
                          "check the path.") from error
 
 

@@ -6,10 +6,13 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+import sys
+import threading
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from .. import __version__
 from ..device import free_memory
@@ -132,9 +135,33 @@ def _target(place: Place, stack: contextlib.ExitStack) -> dict[str, Any]:
         return {"address": stack.enter_context(_job_cluster(place))}
     from distributed import LocalCluster
 
-    return {"address": stack.enter_context(LocalCluster(
-        n_workers=place.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        memory_limit=None, silence_logs=logging.CRITICAL))}
+    with _undisturbed():
+        return {"address": stack.enter_context(LocalCluster(
+            n_workers=place.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0",
+            memory_limit=None, silence_logs=logging.CRITICAL))}
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends: workers that are half started cannot be ended. They do not hear it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    if sys.platform != "win32":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # where it begins later, it lets signals through again
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if sys.platform != "win32" else None
+    try:
+        yield
+    finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _address_in(path: Path) -> str:
@@ -189,6 +216,17 @@ def _job_settings(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _check_versions(client: Client) -> None:
+    refused = strangers(client, None)
+    if refused:
+        raise InputError(next(iter(refused.values())))
+
+
+def strangers(client: Client, workers: Optional[Collection[str]]) -> dict[str, str]:
+    """The address of each worker that takes no pairs, as it has another version of this program -> a sentence.
+
+    Args:
+        workers: the addresses of those that are asked; None asks all.
+    """
     def version() -> str:  # defined here, so that Dask sends it whole: the workers may not have this module
         try:
             import nephi
@@ -196,8 +234,11 @@ def _check_versions(client: Client) -> None:
             return "none"
         return nephi.__version__
 
-    for worker, found in client.run(version, on_error="return").items():
+    refused = {}
+    for worker, found in client.run(version, workers=None if workers is None else list(workers),
+                                    on_error="return").items():
         if found != __version__ and not isinstance(found, OSError):  # that one has just died
             what = f"version {found} of this program" if found != "none" else "no nephi-registration"
-            raise InputError(f"The worker {worker} has {what}, and this is version {__version__}; install "
-                             f"the same version there and start it again.")
+            refused[worker] = (f"The worker {worker} has {what}, and this is version {__version__}; install the same "
+                               "version there and start it again.")
+    return refused

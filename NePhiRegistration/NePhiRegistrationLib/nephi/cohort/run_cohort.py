@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import uuid
 from collections import deque
@@ -15,11 +16,13 @@ from ..device import free_memory
 from ..errors import InputError
 from .one_pair import MOST_DEATHS, Register, died, run_pair, sweep
 from .peak_memory import rounds
-from .pool import Place, connected, largest_worker
+from .pool import Place, connected, largest_worker, strangers
 from .rows import Job
 
 if TYPE_CHECKING:
     from distributed import Client, Future
+
+log = logging.getLogger(__name__)
 
 _LOOK = 1.0
 """Seconds after which the number of workers is looked at again."""
@@ -78,10 +81,11 @@ def run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[
     from distributed import CancelledError, TimeoutError
 
     waiting, running, largest, address = deque(jobs), {}, 0.0, client.scheduler.addr
+    crew = _Crew(client)
     try:
         dashboard = client.dashboard_link
         while waiting or running:
-            workers = len(client.nthreads())
+            workers = crew.size()
             while waiting and len(running) < workers:
                 job = waiting.popleft()
                 if job.peak > largest:
@@ -100,6 +104,31 @@ def run_in(client: Client, jobs: Sequence[Job], register: Register) -> Iterator[
     finally:
         with contextlib.suppress(OSError, TimeoutError, CancelledError, RuntimeError):
             client.cancel(list(running))
+
+
+class _Crew:
+    """The workers that take pairs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._refused: dict[str, str] = {}  # the address of each worker seen so far -> a sentence, or "" if it may
+
+    def size(self) -> int:
+        """How many there are now.
+
+        Raises:
+            InputError: there are only such as have another version of the program.
+        """
+        there = set(self._client.nthreads())
+        new = there - set(self._refused)
+        found = strangers(self._client, new) if new else {}
+        self._refused.update({worker: found.get(worker, "") for worker in new})
+        fit = [worker for worker in there if not self._refused[worker]]
+        if there and not fit:
+            raise InputError(self._refused[min(there)])
+        for sentence in found.values():
+            log.warning("%s Until then it gets no pairs.", sentence)
+        return len(fit)
 
 
 def _submit(client: Client, job: Job, register: Register) -> Future:

@@ -34,7 +34,7 @@ def write_image(image: sitk.Image, path: PathLike) -> None:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
             if ".nii" in temporary.suffixes:  # ITK's NIfTI writer says nothing when the disk is full
-                check_nifti(temporary, "file just written")
+                _check_whole(temporary)
             kept = _in_place(temporary, image)
         except (RuntimeError, InputError) as error:
             raise InputError(f"Cannot write {path} ({reason(error)}); use .nii.gz, .nrrd or .mha, "
@@ -42,6 +42,13 @@ def write_image(image: sitk.Image, path: PathLike) -> None:
     if not kept:
         log.warning("%s cannot hold the place of its voxels exactly, so that other programs may not take it for an "
                     "image on the same grid; write .nrrd instead.", Path(path).name)
+
+
+def _check_whole(path: Path) -> None:
+    try:
+        check_nifti(path, "file")
+    except InputError as error:
+        raise InputError("not all of it could be written") from error
 
 
 def own_format(path: Optional[PathLike], grid: Grid) -> str:

@@ -24,13 +24,15 @@ _COLUMNS = {"mean_mm": ("mean motion, mm", 2), "p95_mm": ("95 % of motion, mm", 
 _ERRORS = {"closure_mm": "error of the cycle", "drift_mm": "drift of the steps"}
 
 
-def write_series_page(path: PathLike, report: Mapping, film: bytes, paths: Optional[Tensor] = None) -> None:
+def write_series_page(path: PathLike, report: Mapping, film: bytes, paths: Optional[Tensor] = None,
+                      labels: Sequence[str] = ()) -> None:
     """Write the page, completely or not at all.
 
     Args:
         report: of :func:`nephi.series.series_outputs.write_series_outputs`.
         film: an animated PNG.
         paths: followed points, (frames, n, d) LPS mm.
+        labels: of each of them.
 
     Raises:
         InputError: the folder is missing, cannot be written or is full.
@@ -46,13 +48,22 @@ def write_series_page(path: PathLike, report: Mapping, film: bytes, paths: Optio
     page = environment.get_template("series.html.j2").render(
         verdict=report["verdict"], errors=[(what, error) for what, error in errors.items() if error],
         voxel=report["metrics"]["voxel_mm"],
-        film="data:image/png;base64," + base64.b64encode(film).decode("ascii"), charts=_charts(report, paths),
-        heads=[head for head, _ in shown.values()], count=len(rows),
+        film="data:image/png;base64," + base64.b64encode(film).decode("ascii"), charts=_charts(report, paths, labels),
+        heads=[head for head, _ in shown.values()], count=len(rows), plan=_plan(report["plan"], rows),
         rows=[(row["frame"], row["name"], [number(row[key], digits) for key, (_, digits) in shown.items()])
               for row in rows],
         provenance=provenance_groups(report["provenance"]), schema=report["schema"])
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def _plan(plan: Mapping, rows: Sequence[Mapping]) -> str:
+    """How the frames were aligned, in words."""
+    reference = plan["reference"]
+    how = {"mean": "each aligned with the mean of all", "previous": "each aligned with the one before"}.get(
+        reference) or f"each aligned with frame {reference}, {rows[reference - 1]['name']}"
+    smooth = f", smoothness in time {plan['time_smoothness']:g}" if plan["time_smoothness"] else ""
+    return f"{how}{', a cycle' if plan['cycle'] else ''}{smooth}"
 
 
 def curves(values: Mapping[str, Sequence[Optional[float]]], unit: str, title: str) -> str:
@@ -72,15 +83,17 @@ def curves(values: Mapping[str, Sequence[Optional[float]]], unit: str, title: st
     axes = Axes((1, max(count, 2)), (float(known.min()) - margin, float(known.max()) + margin))
     whole = sorted({round(tick) for tick in ticks(1, count)} | {1})
     parts = [axes.rules(), axes.marks(whole, "frame"), text(14, axes.box[2] - 12, unit, "start")]
+    names: list[str] = []
     for place, ((name, row), colour) in enumerate(zip(arrays.items(), COLOURS)):
         here = np.isfinite(row)
         parts.append(axes.curve(np.arange(1, count + 1)[here], row[here], colour))
         if len(arrays) > 1:
-            parts.append(text(axes.box[1] - 4, axes.box[2] + 6 + 15 * place, name, "end", colour))
+            names.append(text(axes.box[1] - 4, axes.box[2] + 6 + 15 * place, name, "end", colour))
+    parts += [f'<g paint-order="stroke" stroke="#fff" stroke-width="3">{"".join(names)}</g>']  # readable on a curve
     return svg(parts, axes.width, axes.height, title)
 
 
-def _charts(report: Mapping, paths: Optional[Tensor]) -> list[tuple[str, str]]:
+def _charts(report: Mapping, paths: Optional[Tensor], labels: Sequence[str]) -> list[tuple[str, str]]:
     rows, volumes = report["metrics"]["frames"], report["metrics"]["volumes_ml"]
 
     def column(key: str) -> list[Optional[float]]:
@@ -105,6 +118,7 @@ def _charts(report: Mapping, paths: Optional[Tensor]) -> list[tuple[str, str]]:
                                                    "Volumes of regions")))
     if paths is not None:
         lengths = (paths - paths[:1]).norm(dim=2).T[:MOST_CURVES]
-        found.append(("Followed points, from their first place", curves(
-            {f"point {n}": row.tolist() for n, row in enumerate(lengths, start=1)}, "mm", "Followed points")))
+        named = {label if labels.count(label) == 1 and not label.isdecimal() else f"point {number}": row
+                 for number, (label, row) in enumerate(zip(labels, lengths.tolist()), start=1)}
+        found.append(("Followed points, from their first place", curves(named, "mm", "Followed points")))
     return [(title, chart) for title, chart in found if chart]

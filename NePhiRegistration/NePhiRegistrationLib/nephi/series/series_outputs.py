@@ -121,7 +121,8 @@ def write_series_outputs(motion: Motion, frames: Frames, folder: Path, asked: As
     with atomic_path(folder / names["film"]) as temporary:
         temporary.write_bytes(film)
     write_report(report, folder / names["report"])
-    write_series_page(folder / names["page"], report, film, paths)
+    labels = [] if asked.points is None else _labels(asked.points)
+    write_series_page(folder / names["page"], report, film, paths, labels)
     return report
 
 
@@ -198,10 +199,14 @@ def _write_table(rows: Sequence[Mapping], path: Path) -> None:
 def _paths(motion: Motion, points: PointList, path: Path) -> Tensor:
     """Where points are in each frame, (frames, n, d) LPS mm, also as a table."""
     paths = torch.stack([transform.forward.map(points.points).cpu() for transform in motion.transforms])
-    labels = [label or str(number) for number, label in enumerate(points.labels, start=1)]
+    labels = _labels(points)
     _write_table([{"frame": frame + 1, "label": label, **dict(zip("xyz", place))}
                   for frame, places in enumerate(paths.tolist()) for label, place in zip(labels, places)], path)
     return paths
+
+
+def _labels(points: PointList) -> list[str]:
+    return [label or str(number) for number, label in enumerate(points.labels, start=1)]
 
 
 def _volumes(measured: Sequence[Measured]) -> dict[int, list[float]]:
@@ -217,7 +222,7 @@ def _report(motion: Motion, curves: Curves, rows: Sequence[Mapping], volumes: Ma
 
 def judged(motion: Motion, curves: Curves, rows: Sequence[Mapping], volumes: Mapping[int, Sequence[float]],
            runtime: Mapping) -> dict:
-    """What is known of a tracked series: its verdict, its metrics, how long it took, and where it comes from.
+    """What is known of a tracked series: its plan, its verdict, its metrics, how long it took, and where it comes from.
 
     Args:
         rows: the numbers of each frame, with ``frame`` and ``name``.
@@ -227,5 +232,6 @@ def judged(motion: Motion, curves: Curves, rows: Sequence[Mapping], volumes: Map
                       for error in (closure(motion, curves.points), drift(motion, curves.points)))
     metrics = {"voxel_mm": motion.reference.image.grid.voxel, "closure_mm": closes, "drift_mm": drifts,
                "frames": list(rows), "volumes_ml": volumes}
-    return {"verdict": asdict(series_verdict(rows, metrics, runtime)), "metrics": metrics,
+    verdict = asdict(series_verdict(rows, metrics, runtime))
+    return {"plan": motion.plan.to_dict(), "verdict": verdict, "metrics": metrics,
             "runtime": {**runtime, "peak_memory_gb": peak_memory_gb()}, "provenance": motion.transforms[-1].provenance}

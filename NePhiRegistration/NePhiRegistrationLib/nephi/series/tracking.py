@@ -49,6 +49,12 @@ class Plan:
         """The number of the frame on which points, regions and a single mask are drawn."""
         return self.reference if isinstance(self.reference, int) else 0
 
+    def to_dict(self) -> dict:
+        """As JSON; the number of a frame counts from 1."""
+        reference = self.reference + 1 if isinstance(self.reference, int) else self.reference
+        rounds = self.rounds if reference == MEAN else None
+        return {"reference": reference, "cycle": self.cycle, "rounds": rounds, "time_smoothness": self.time_smoothness}
+
     def __post_init__(self) -> None:
         if not isinstance(self.reference, int) and self.reference not in (MEAN, PREVIOUS):
             raise InputError(f"The reference {self.reference!r} is no number of a frame, {MEAN} or {PREVIOUS}; give "
@@ -66,6 +72,7 @@ class Motion:
     """Where the points of one space, the reference, are in each frame.
 
     Attributes:
+        plan: how it was tracked.
         reference: the image of that space, with its mask.
         transforms: to each frame.
         around: maps that lead once around a cycle and back to the first frame; None where there is no cycle.
@@ -75,6 +82,7 @@ class Motion:
             going on from the composed map; None where there is none.
     """
 
+    plan: Plan
     reference: Seen
     transforms: tuple[Transform, ...]
     around: Optional[tuple[Map, ...]] = None
@@ -115,7 +123,7 @@ def track(frames: Frames, masks: Callable[[int], Optional[Tensor]], plan: Plan, 
         fixed, transforms = yield from _to_the_mean(source, transforms, plan, steps)
     if plan.time_smoothness:
         transforms = yield from _smooth_in_time(source, fixed, transforms, plan, steps)
-    return Motion(fixed, transforms, _around(transforms) if plan.cycle else None)
+    return Motion(plan, fixed, transforms, _around(transforms) if plan.cycle else None)
 
 
 def registrations(plan: Plan, count: int) -> int:
@@ -162,9 +170,9 @@ def _each_to_the_one_before(source: _Source, plan: Plan, steps: Steps) -> Work[M
     transforms = chained_all(found)
     if plan.cycle:
         *transforms, again = closed(transforms, region(first.image, first.mask))
-        return Motion(first, tuple(transforms), (again.forward,), tuple(step.forward for step in found))
+        return Motion(plan, first, tuple(transforms), (again.forward,), tuple(step.forward for step in found))
     direct = yield from steps.onto(first, fixed, "drift", transforms[-1])
-    return Motion(first, transforms, direct=direct)
+    return Motion(plan, first, transforms, direct=direct)
 
 
 def _masked_as(before: Seen, frame: Seen, transform: Transform) -> Seen:
