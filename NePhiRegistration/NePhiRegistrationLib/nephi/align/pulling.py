@@ -30,7 +30,7 @@ WIDER = 1.5  # times, where points that are close together would fold the map
 TRIALS = 5
 NODES = 10.0  # to the smallest radius
 MOST_NODES = 300_000
-ROUNDS = 3  # splines miss the functions by a little, which is made good
+ROUNDS = 2  # splines miss the functions by a little, which is made good
 LEAST = 0.1  # the smallest determinant of the stage
 
 
