@@ -39,6 +39,7 @@ class ScriptedTask:
     outputs: Any
     state: str = "starting"
     message: str = ""
+    failure: str = ""
     details: str = ""
     report: Optional[dict] = None
     histogram: Optional[dict] = None

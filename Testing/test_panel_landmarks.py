@@ -106,3 +106,26 @@ def test_the_landmarks_own_button_pulls_at_once_when_there_is_a_result(opened):
     opened.logic.tasks[-1].finish()
     opened.ui.fixedSelector.setCurrentNode(add_volume("Another"))
     assert not opened.ui.pullButton.enabled
+
+
+@pytest.mark.parametrize(("failure", "state"), [("input", "failed"), ("", "cancelled")])
+def test_landmarks_that_are_refused_or_cancelled_leave_the_result_to_be_continued(opened, failure, state):
+    registered(opened)
+    opened.parameters.fixedLandmarks, opened.parameters.movingLandmarks = add_points("F", 2), add_points("M", 2)
+    opened.parameters.guideByLandmarks = True
+    task = opened.press()
+    assert opened.logic.calls[-1][0] == "pull"
+    task.failure = failure
+    task.fail("The map would fold between the landmarks 1 and 2.", state)
+    assert opened.ui.registerButton.text == "Continue" and opened.ui.pullButton.enabled
+    assert "would fold" in opened.ui.statusLabel.text
+    opened.press().finish()
+    assert opened.logic.calls[-1][0] == "pull" and opened.ui.registerButton.text == "Continue"
+
+
+def test_after_a_worker_that_died_the_result_cannot_be_continued(opened):
+    registered(opened)
+    task = opened.press()
+    task.failure = "died"
+    task.fail("The worker has ended.")
+    assert opened.ui.registerButton.text == "Register"

@@ -78,6 +78,19 @@ def test_the_panel_fits_its_width_and_shows_the_curve_the_numbers_and_the_histog
     assert real.ui.landmarksTable.rowCount > 3
 
 
+def test_another_computer_is_chosen_in_two_lines_that_fit(real, tmp_path):
+    ui = real.ui
+    ui.advancedCollapsibleButton.collapsed = False
+    ui.computeComboBox.setCurrentIndex(1)
+    ui.commandLineEdit.enabled, ui.commandLineEdit.text = True, "ssh gpu-box nephi worker"
+    native = drawn(real)
+    first, last = ui.computeComboBoxLabel._q, ui.commandLineEdit._q
+    top, bottom = (widget.mapTo(native, QtCore.QPoint(0, 0)).y() for widget in (first, last))
+    room = QtCore.QRect(0, top - 40, WIDTH, bottom + last.height() + 48 - top)
+    assert native.grab(room).save(str((PICTURES or tmp_path) / "panel-compute.png"))
+    assert native.minimumSizeHint().width() <= WIDTH
+
+
 def test_the_table_of_what_belongs_shows_names_and_reasons_whole(real, tmp_path):
     import NePhiRegistrationScenarios as scenarios
     slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "Tumour box")

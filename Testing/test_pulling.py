@@ -7,7 +7,9 @@ import pytest
 import torch
 from nephi.align.pulling import pulled
 from nephi.errors import InputError
+from nephi.files.outputs import sample_both
 from nephi.geometry import Grid, random_points
+from nephi.images.pair import Pair
 from nephi.maps.transform import Transform
 
 GRID = Grid((64, 56, 48), (2.0, 2.0, 2.5), (-60.0, -50.0, -40.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
@@ -62,3 +64,20 @@ def test_in_two_dimensions_too():
     flat = Transform(grid, grid, np.eye(3))
     fixed = torch.tensor([[20.0, 20.0], [40.0, 30.0]], dtype=torch.float64)
     assert error(pulled(flat, fixed, fixed + 2), fixed, fixed + 2) < 0.05
+
+
+def test_the_splines_of_a_pulled_map_are_those_from_before_but_where_it_moved(bent):
+    start = pulled(bent, torch.zeros(1, 3, dtype=torch.float64), bent.forward.map(torch.zeros(1, 3).double()) + 3)
+    before = sample_both(start, Pair())
+    fixed = torch.tensor([[30.0, 30.0, 20.0]], dtype=torch.float64)
+    moving = start.forward.map(fixed) + 5
+    made = pulled(start, fixed, moving)
+    quick = sample_both(made, Pair(), kept=(fixed, moving), before=before)
+    points = random_points(GRID, 4000).double()
+    for way, here, there in (("forward", fixed, moving), ("inverse", moving, fixed)):
+        old, new = getattr(before, way), getattr(quick, way)
+        assert float((new.map.map(here) - there).norm()) < new.tolerance_mm
+        errors = (new.map.map(points) - getattr(made, way).map(points)).norm(dim=1)
+        assert new.within_tolerance and float(errors.quantile(0.99)) < new.tolerance_mm
+        far = points[torch.cdist(points, here)[:, 0] > 70]
+        assert len(far) > 500 and float((new.map.map(far) - old.map.map(far)).norm(dim=1).max()) < 0.01

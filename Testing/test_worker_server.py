@@ -85,6 +85,14 @@ def test_the_worker_says_what_it_is(pipe):
     assert hello["pid"] == pipe.process.pid
 
 
+def test_the_engine_sets_up_threads_that_do_not_stall_each_other_before_torch_reads_it(capfd):
+    made = Pipe(environment={"PYTHONPROFILEIMPORTTIME": "1"}).ready()
+    made.process.kill()
+    made.process.wait()
+    loaded = [line.rpartition("|")[2].strip() for line in capfd.readouterr().err.splitlines()]
+    assert loaded.index("nephi.threads") < loaded.index("torch")
+
+
 def test_a_registration_shows_its_phases_its_loss_and_its_map_on_the_way(registered):
     request, watched = registered
     assert watched.phases() == ["affine", "search", "level 1/1", "done", "outputs"]

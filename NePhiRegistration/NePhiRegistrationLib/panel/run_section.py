@@ -49,6 +49,7 @@ class RunSection:
         self._message = ""
         self._message_choices: Optional[tuple] = None  # those that the message is about
         self._registered: Optional[tuple] = None
+        self._going_on: Optional[tuple] = None  # the finished task that the present one goes on from, and its choices
         self._losses: list[tuple[Any, int, float]] = []  # as draw_losses takes them
         self._drawn = 0.0
         ui.registerButton.connect("clicked()", self.onRegister)
@@ -105,14 +106,14 @@ class RunSection:
         if situation.busy:
             self._cancel(keep=False)
         elif situation.can_continue:
-            self._begin(lambda: self._resume(situation.iterations))
+            self._begin(lambda: self._resume(situation.iterations), going_on=True)
         elif situation.missing is None:
             self._begin(self._start)
 
     def pull(self) -> None:
         """The landmarks' own button was pressed."""
         if self.can_pull:
-            self._begin(self._pull)
+            self._begin(self._pull, going_on=True)
 
     def onSecond(self) -> None:
         """The second button was pressed: stop and keep, or start over."""
@@ -127,6 +128,7 @@ class RunSection:
         stopped = _("The scene was closed; the task was stopped.") if self._busy else ""
         self._follow(None)
         self._registered, self._message, self._message_choices = None, stopped, None
+        self._going_on = None
         self._losses.clear()
         self._ui.lossLabel.clear()
         self._ui.progressLabel.text = ""
@@ -168,6 +170,7 @@ class RunSection:
         seconds = (report.get("runtime") or {}).get("seconds", 0.0)
         self._ui.progressLabel.text = _("Done in {time}.").format(time=clock(seconds))
         self.say(verdict_text(report.get("verdict") or {}) or _("Finished."))
+        self._going_on = None
         self._registered = fingerprint(self._parameters()) if self._parameters() is not None else None
         if task.history:  # progress does not tell of every iteration
             self._losses = every_loss(task.history)
@@ -180,6 +183,8 @@ class RunSection:
         self._registered = None
         self._ui.progressLabel.text = ""
         cancelled = task.state == "cancelled"
+        if cancelled or task.failure == "input":
+            self._restore()
         self.say(task.message or (_("Cancelled; the scene was restored.") if cancelled else _("The task failed.")))
         self.failed.emit(task)
         self.update()
@@ -199,9 +204,10 @@ class RunSection:
         """Add a line to the log of the panel."""
         self._ui.logTextEdit.appendPlainText(f"{time.strftime('%H:%M:%S')}  {line}")
 
-    def _begin(self, start: Callable[[], Task]) -> None:
+    def _begin(self, start: Callable[[], Task], going_on: bool = False) -> None:
         self._message, self._keeping = "", False
         self._losses.clear()
+        self._going_on = (self._task, self._registered) if going_on else None
         self._follow(None)
         self._ui.progressBar.setRange(0, 0)
         self._ui.progressLabel.text = _("Starting…")
@@ -211,8 +217,15 @@ class RunSection:
             self._follow(start())
         except (ValueError, RuntimeError, OSError) as error:
             logger.info("The registration did not start.", exc_info=True)
+            self._restore()
             self.say(str(error))
         self.update()
+
+    def _restore(self) -> None:
+        """What was to go on is as it was and can be continued still."""
+        if self._going_on is not None:
+            before, self._registered = self._going_on
+            self._follow(before)
 
     def _follow(self, task: Optional[Task]) -> None:
         """Show what this task tells from now on, and nothing of the one before."""

@@ -62,14 +62,18 @@ class Shown:
                 for way, one in made.items() if one is not None]
 
 
-def show(job: Job, outcome: Outcome, send: Send) -> Shown:
-    """Send what is seen of a result: the maps, the warped volume and the exact transform, as the message "shown"."""
+def show(job: Job, outcome: Outcome, send: Send, before: Optional[SampledPair] = None) -> Shown:
+    """Send what is seen of a result: the maps, the warped volume and the exact transform, as the message "shown".
+
+    Args:
+        before: the maps through splines, of the transform without its last stage.
+    """
     announce, transform, pair = _announcer(send), outcome.transform, with_masks(job.pair)
     fields, arrays, both = {}, {"transform": transform_bytes(transform)}, None
     if job.wanted:
         announce("transforms")
         both = sample_both(transform, pair, job.options.tolerance, job.grid_spacing,
-                           bool({"inverse", "table"} & set(job.wanted)), job.guides)
+                           bool({"inverse", "table"} & set(job.wanted)), job.guides, before)
         fields, arrays = with_splines(both, arrays, job.wanted)
     if "warped" in job.wanted:
         announce("warped volume")

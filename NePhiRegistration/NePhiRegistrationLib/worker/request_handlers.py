@@ -13,7 +13,7 @@ from nephi.align.pulling import pulled
 from nephi.align.registration import Progress, run
 from nephi.device import pick_device
 from nephi.errors import DeviceMemoryError, InputError, NePhiError
-from nephi.files.outputs import Run, rounded_logarithm, sample_both
+from nephi.files.outputs import Run, SampledPair, rounded_logarithm, sample_both
 from nephi.images.pair import Pair
 from nephi.images.phantom import shapes_2d
 from nephi.judge.evidence import evaluate
@@ -30,7 +30,7 @@ from .interruption import Cancelled
 from .messages import LONG, Message
 from .previews import Previews, Send
 from .registration_job import OUTPUTS, Job, Outcome, align, progress_fields
-from .registration_outputs import no_numbers, numbers, show, with_splines
+from .registration_outputs import Shown, no_numbers, numbers, show, with_splines
 from .request_decoding import read_grid, read_initial, read_pair, read_points, read_transform
 from .series_job import SeriesJob
 
@@ -51,6 +51,7 @@ class RequestHandlers:
         self._reply = reply
         self._job: Optional[Job] = None
         self._transform: Optional[Transform] = None
+        self._both: Optional[SampledPair] = None  # that transform through splines
         self._task: Optional[str] = None
 
     @staticmethod
@@ -124,7 +125,8 @@ class RequestHandlers:
         job = replace(self._job, pair=pair, wanted=_wanted(request), guides=guides or self._job.guides)
         if iterations:
             return self._run(request, job.continued(transform, iterations), check)
-        return self._finish(request, job, Outcome(transform, Run(0.0, transform.provenance["device"], 0)), check)
+        outcome = Outcome(transform, Run(0.0, transform.provenance["device"], 0))
+        return self._finish(request, job, outcome, check, self._both)
 
     def _series(self, request: Message, check: Callable[[], None]) -> Answer:
         return ("result", *SeriesJob(request, self._sender(request, check)).run())
@@ -132,9 +134,11 @@ class RequestHandlers:
     def _run(self, request: Message, job: Job, check: Callable[[], None]) -> Answer:
         return self._finish(request, job, align(job, self._sender(request, check), check), check)
 
-    def _finish(self, request: Message, job: Job, outcome: Outcome, check: Callable[[], None]) -> Answer:
-        fields, arrays = _result(job, outcome, self._sender(request, check))
-        self._job, self._transform, self._task = job, outcome.transform, request.fields["task"]
+    def _finish(self, request: Message, job: Job, outcome: Outcome, check: Callable[[], None],
+                before: Optional[SampledPair] = None) -> Answer:
+        shown, fields, arrays = _result(job, outcome, self._sender(request, check), before)
+        self._job, self._transform, self._both = job, outcome.transform, shown.both
+        self._task = request.fields["task"]
         return "result", fields, arrays
 
     def _pulled(self, request: Message, guides: tuple[Tensor, Tensor], check: Callable[[], None]) -> Transform:
@@ -191,13 +195,13 @@ class RequestHandlers:
         return "values", {**fields, "provenance": {**transform.provenance, "fixed": fixed}}, arrays
 
 
-def _result(job: Job, outcome: Outcome, send: Send) -> tuple[dict, dict]:
+def _result(job: Job, outcome: Outcome, send: Send, before: Optional[SampledPair]) -> tuple[Shown, dict, dict]:
     """Show a registration, then measure it; a cancel that keeps leaves out what is still to be measured."""
     shown, measure = None, numbers
     while True:
         try:
-            shown = shown or show(job, outcome, send)
-            return measure(shown)
+            shown = shown or show(job, outcome, send, before)
+            return (shown, *measure(shown))
         except Cancelled as cancelled:
             if not cancelled.keep:
                 raise

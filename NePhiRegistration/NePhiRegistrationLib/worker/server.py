@@ -73,6 +73,7 @@ class Server:
         """Import the engine, which takes seconds, and say hello."""
         devices, versions = [], {"version": None, "torch": None}
         try:
+            importlib.import_module("nephi")  # before torch, which reads once how its threads wait
             self._handlers = importlib.import_module(".request_handlers", __package__).RequestHandlers(self._reply)
             devices, versions = self._handlers.devices(), self._handlers.versions()
         except Exception as error:  # broken installations fail in many ways, and each must reach the user

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Grid
+from ..geometry import Frame, Grid
 from ..images.image import Image
 from ..images.masks import bounding_box
 from ..images.pair import Pair, with_masks
@@ -24,9 +24,10 @@ from ..judge.folds import summary
 from ..maps.coarsest import TOLERANCE
 from ..maps.determinant import determinant_image, log_determinant
 from ..maps.folded import folded
+from ..maps.framed import FramedMap
 from ..maps.map import Map, MapPair
 from ..maps.resampled import exact_where_suspect
-from ..maps.sampled import SampledMap, sampled
+from ..maps.sampled import Change, SampledMap, sampled
 from ..maps.transform import Transform
 from ..maps.warp import warp
 from ..report import Pictures, make_report, peak_memory_gb, thumbnails, write_html, write_report
@@ -48,6 +49,9 @@ COUNTED = 1_000_000
 
 STEPS = 4096
 """The log-Jacobian is written in so many steps per unit: half the bytes, and far finer than it is known."""
+
+UNMOVED = 0.02
+"""Of the tolerance: what a stage moves less is read as it was."""
 
 Announce = Callable[[str], None]
 
@@ -126,22 +130,41 @@ class SampledPair:
 
 
 def sample_both(transform: Transform, pair: Pair, tolerance: float = TOLERANCE, spacing: Optional[float] = None,
-                inverse: bool = True, kept: Optional[tuple[Tensor, Tensor]] = None) -> SampledPair:
+                inverse: bool = True, kept: Optional[tuple[Tensor, Tensor]] = None,
+                before: Optional[SampledPair] = None) -> SampledPair:
     """Read both maps of a transform; see :func:`nephi.maps.sampled.sampled`.
 
     Args:
         pair: its masks say where the maps are wanted.
         inverse: whether that one is.
         kept: points of the fixed and of the moving image at which the tolerance is kept in any case.
+        before: what this gave, with the same options, for the transform without its last stage.
     """
     at = (None, None) if kept is None else kept
     masks = (pair.fixed_mask, pair.moving_mask)
-    quick = folded(transform, masks, tolerance)
-    forward = sampled(transform.forward, masks[0], tolerance, spacing, quick=quick.forward, kept=at[0])
+    if before is not None and (before.inverse or not inverse):
+        how = [{"change": change} for change in _changes(transform, before, tolerance)]
+    else:
+        quick = folded(transform, masks, tolerance)
+        how = [{"quick": quick.forward}, {"quick": quick.inverse}]
+    forward = sampled(transform.forward, masks[0], tolerance, spacing, kept=at[0], **how[0])
     if not inverse:
         return SampledPair(forward, None)
-    return SampledPair(forward, sampled(transform.inverse, masks[1], tolerance, spacing, quick=quick.inverse,
-                                        kept=at[1]))
+    return SampledPair(forward, sampled(transform.inverse, masks[1], tolerance, spacing, kept=at[1], **how[1]))
+
+
+def _changes(transform: Transform, before: SampledPair, tolerance: float) -> tuple[Change, ...]:
+    """What the last stage of a transform changed in its two maps."""
+    grid, last = transform.fixed_grid, transform.stages[-1]
+    still, frame = UNMOVED * tolerance * grid.voxel, Frame.of(grid)
+
+    def moves(way: Map, points: Tensor) -> Tensor:
+        return (FramedMap(way, frame, grid).map(points) - points).norm(dim=1) > still
+
+    changes = [Change(before.forward, lambda points: moves(last.forward, points))]
+    if before.inverse is not None:
+        changes.append(Change(before.inverse, lambda points: moves(last.inverse, before.inverse.map.map(points))))
+    return tuple(changes)
 
 
 def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str, os.PathLike],

@@ -6,16 +6,20 @@ The fields are evaluated once, at the nodes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..geometry import Grid, random_points
+from .affine_map import AffineMap
 from .coarsest import CHECK_POINTS, JUDGED, SEED, TOLERANCE, coarsest_within, described, error_summary
 from .map import Composition, Map
 from .resampled import lattice_every, lattice_over, through_splines
+from .spline import SplineMap
 
 LARGEST = 15.0  # MB of coefficients over the image, as files hold them; up to a half more around it
 FAITHFUL = 0.5  # voxels: with a larger error images are carried by the fields themselves
@@ -56,9 +60,33 @@ class SampledMap:
         return described(self.lattice, self.error_mm, self.tolerance_mm, megabytes(self.lattice))
 
 
+@dataclass(frozen=True)
+class Change:
+    """How a map differs from one that was sampled before.
+
+    Attributes:
+        before: that one, of the same linear part.
+        touches: which points (n, d) LPS mm it takes elsewhere, (n,) bool.
+    """
+
+    before: SampledMap
+    touches: Callable[[Tensor], Tensor]
+
+    def through(self, exact: Map, lattice: Grid) -> Composition:
+        """The map through splines: what was sampled before, read anew where that is touched."""
+        splines, linear = self.before.map.parts
+        values = splines.read_on(lattice).double().view(-1, lattice.dim)
+        points = lattice.points(values.device, dtype=torch.float64)
+        there = self.touches(points)
+        back = AffineMap(np.linalg.inv(linear.linear))
+        values[there] = back.map(exact.map(points[there])) - points[there]
+        return Composition([SplineMap.through(values.view(*lattice.shape, -1), lattice), linear], exact.domain)
+
+
 @torch.no_grad()
 def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERANCE, spacing: Optional[float] = None,
-            max_megabytes: float = LARGEST, quick: Optional[Map] = None, kept: Optional[Tensor] = None) -> SampledMap:
+            max_megabytes: float = LARGEST, quick: Optional[Map] = None, kept: Optional[Tensor] = None,
+            change: Optional[Change] = None) -> SampledMap:
     """Read a map at the coarsest lattice that reproduces it.
 
     Args:
@@ -71,6 +99,8 @@ def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERA
             error is part of the error that is measured. Where it is off by half of the tolerance it is left alone.
         kept: (n, d) points at all of which the tolerance is kept too, as where the map was pulled to landmarks: random
             points may miss what is done there.
+        change: how it differs from what was sampled with the same options; the map is read where it does alone, at no
+            fewer nodes.
     """
     grid, limit = exact.domain, tolerance * exact.domain.voxel
     points = random_points(grid, CHECK_POINTS, mask, SEED).double()
@@ -80,15 +110,16 @@ def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERA
         quick = None  # no lattice would keep the tolerance
 
     def through(lattice: Grid) -> tuple[SampledMap, float]:
-        made = through_splines(quick or exact, grid, mask, lattice)
+        made = change.through(exact, lattice) if change else through_splines(quick or exact, grid, mask, lattice)
         error = error_summary((made.map(points) - expected).norm(dim=-1).numpy())
         at_kept = 0.0 if kept is None else float((made.map(kept) - there).norm(dim=-1).max())
         return SampledMap(made, error, limit), max(error[JUDGED], at_kept)
 
     if spacing is not None:
         return through(lattice_over(grid, (spacing,) * grid.dim))[0]
-    return coarsest_within(lambda every: lattice_every(grid, every), through, limit,
-                           lambda lattice: megabytes(lattice) <= max_megabytes, order=4)
+    fewest = change.before.lattice.count if change else 0
+    return coarsest_within(lambda every: lattice_every(grid, every), through, limit, lambda lattice:
+                           lattice.count >= fewest and megabytes(lattice) <= max_megabytes, order=4)
 
 
 def megabytes(lattice: Grid) -> float:
