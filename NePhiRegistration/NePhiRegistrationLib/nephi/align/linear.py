@@ -37,6 +37,7 @@ CLEARLY = 1.3  # times the information of any shift and any other turn: what a t
 LOOKED_AT = 8  # solutions of each search that are looked at place by place
 TURNED = 4  # of them that are refined
 STRETCH = 2.0  # by which an image may be longer than the other along any axis, and along one axis than along another
+ASTRAY = 0.5  # of the certainty: a refinement that loses so much of it, as it may between contrasts, is left out
 TIE = 0.9  # of the most information: a map that shares that much and turns less is preferred
 TURN_STEP = 45.0  # degrees by which a turn is less
 
@@ -97,8 +98,18 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     """
     if kind not in KINDS:
         raise InputError(f"There is no linear transform {kind!r}; use one of {', '.join(KINDS)}.")
-    masks, rough = _regions((fixed, moving), (fixed_mask, moving_mask), kind, initial, seed)
-    coarse, fine, small, closer = _levels(*(_Part.of(image, mask) for image, mask in zip((fixed, moving), masks)))
+    return _aligned((fixed, moving), (fixed_mask, moving_mask), kind, initial, seed)
+
+
+def _aligned(images: tuple[Image, Image], masks: tuple[Optional[Tensor], Optional[Tensor]], kind: str,
+             initial: Optional[np.ndarray], seed: int, recognise: bool = True) -> LinearAlignment:
+    """:func:`align`.
+
+    Args:
+        recognise: whether places are looked for where the images are unsure.
+    """
+    regions, rough = _regions(images, masks, kind, initial, seed)
+    coarse, fine, small, closer = _levels(*(_Part.of(image, mask) for image, mask in zip(images, regions)))
     pairs = [Matcher(_detail(coarse[0]), _detail(coarse[1]), seed), Matcher(_detail(fine[0]), _detail(fine[1]), seed)]
     starts = {"given": np.asarray(initial, dtype=np.float64)} if initial is not None else _starts(*coarse)
     if initial is None and rough is not None:
@@ -117,11 +128,13 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     shared = {id(matrix): sum(pair.shared(matrix) for pair in pairs) for matrix in refined}
     shifted = _preferred(refined, shared)
     unsure = len(tried) > 1 and min(map(outlook.certainty, (tried[1], shifted))) < SURE
+    recognition, known = Recognition.between(*fine) if unsure and recognise else None, None
+    unsure = unsure and not (recognition and recognition.confirms(shifted))
     turned = outlook.solutions if unsure else []
-    recognition = Recognition.between(*fine) if unsure else None
-    known = recognition and recognition.of(
-        [tried[1], *turned[:LOOKED_AT], *_Outlook.over(closer, kind).solutions[:LOOKED_AT]], shifted)
-    start = starts.get("given", np.eye(fixed.grid.dim + 1))
+    if unsure and recognition:
+        known = recognition.of([tried[1], *turned[:LOOKED_AT],
+                                *_Outlook.over(closer, kind).solutions[:LOOKED_AT]], shifted)
+    start = starts.get("given", np.eye(images[0].grid.dim + 1))
     if known is None:
         found = _informed(refined, turned[:TURNED], shared, pairs, kind, outlook, start)
     else:
@@ -131,7 +144,7 @@ def align(fixed: Image, moving: Image, fixed_mask: Optional[Tensor] = None, movi
     if kind in ("similarity", "affine") and (doubtful or not _sane(found.matrix, start)):
         log.warning("The images do not tell their sizes: a quite different linear map shares more information, or the "
                     "best one stretches too much; they are aligned rigidly.")
-        return align(fixed, moving, fixed_mask, moving_mask, "rigid", initial, seed)
+        return _aligned(images, masks, "rigid", initial, seed, recognise=known is not None)
     log.info("Linear alignment (%s), fixed to moving LPS mm:\n%s", kind, np.array2string(found.matrix, precision=4))
     return found
 
@@ -144,7 +157,7 @@ def _informed(refined: list[np.ndarray], turned: list[np.ndarray], shared: dict[
     for candidates in (refined + _clear(turned, refined, shared, outlook.scan), refined):
         chosen = _preferred(candidates, shared)
         result = max([chosen, pairs[1].refine(chosen, kind)], key=pairs[1].shared)
-        if outlook.certainty(result) < TIE * outlook.certainty(chosen):  # astray, as between contrasts
+        if outlook.certainty(result) < ASTRAY * outlook.certainty(chosen):
             result = chosen
         found = outlook.evidence(result, start, refined + turned, pairs[1].overlap(result), bool(turned))
         if any(chosen is matrix for matrix in refined) or found.convincing:

@@ -21,6 +21,7 @@ from .initial import matrix_of
 from .matching import MaskedImage
 
 RECOGNISED = 0.3  # mean agreement of places that other maps do not reach by chance
+CONFIRMED = 0.75  # mean agreement that only a map near the right one reaches
 CLEAR = 3.0  # standard errors by which it has to exceed that at an unturned map
 SETTLED = 3  # turned maps that are settled
 ROUNDS = 2  # of settling
@@ -43,6 +44,10 @@ class Recognition:
         search = ResidualSearch.between(*(Image(side.values, side.grid) for side in (fixed, moving)), fixed.inside,
                                         spread=True)
         return None if search is None else cls(search)
+
+    def confirms(self, matrix: np.ndarray) -> bool:
+        """Whether the images show the same at so many places that no other map can be right."""
+        return _agreement(self._looked(matrix)) > CONFIRMED
 
     def of(self, turned: list[np.ndarray], shifted: np.ndarray) -> Optional[np.ndarray]:
         """The map at which the images show the same at most places, if they are clearly more than at an unturned one.

@@ -24,7 +24,7 @@ from ..maps.resampled import through_splines
 from .distinctive_points import distinctive_points, spread_points
 
 POINTS = 300
-SPREAD = 100  # points that are spread: enough to compare maps by
+SPREAD = 150  # points that are spread: enough to compare maps by
 FEWEST = 12  # points; fewer tell nothing
 VOXELS = {2: 256**2, 3: 64**3}  # inside the mask on the grid that is searched: few enough for seconds
 REACH = {2: 6, 3: 4}  # voxels of that grid that the search goes along each axis
