@@ -180,6 +180,34 @@ def test_another_programs_file_is_refused_with_what_to_do(name, tmp_path):
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
+SPOILED = {
+    "nan.tfm": ("Euler3DTransform", "0.1 NaN 0 0 0 0", "0 0 0 0", "Parameters hold 'NaN', which is not a finite"),
+    "inf.mat": ("AffineTransform", f"{MATRIX} 5 -inf 7", "0 0 0", "Parameters hold '-inf', which is not a finite"),
+    "centre.txt": ("AffineTransform", f"{MATRIX} 5 -6 7", "0 1e400 0", "FixedParameters hold '1e400'"),
+    "comma.tfm": ("TranslationTransform", "1,5 2 3", "", "Parameters hold '1,5'"),
+    "short.tfm": ("Euler3DTransform", "0.1 0.2 0.3 4 5", "0 0 0 0", "Euler3DTransform has 5 parameters and needs 6"),
+    "none.tfm": ("VersorRigid3DTransform", "", "0 0 0", "VersorRigid3DTransform has 0 parameters and needs 6"),
+}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a composite"])
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_text_with_numbers_that_are_missing_or_not_finite_is_refused_with_the_word(name, inside, tmp_path):
+    kind, parameters, fixed, message = SPOILED[name]
+    composite = "#Transform 0\nTransform: CompositeTransform_double_3_3\n" if inside else ""
+    (tmp_path / name).write_text(f"#Insight Transform File V1.0\n{composite}#Transform 1\n"
+                                 f"Transform: {kind}_double_3_3\n"
+                                 f"Parameters: {parameters}\nFixedParameters: {fixed}\n")
+    with pytest.raises(InputError, match=message):
+        read_initial_transform(tmp_path / name, CUBE)
+
+
+def test_a_matrix_of_no_numbers_is_called_that(tmp_path):
+    sitk.WriteTransform(sitk.TranslationTransform(3, (1.0, math.nan, 2.0)), str(tmp_path / "t.h5"))
+    with pytest.raises(InputError, match="NaN or infinite"):
+        read_initial_transform(tmp_path / "t.h5", CUBE)
+
+
 def test_a_missing_file_another_dimension_and_a_flat_matrix_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_initial_transform(tmp_path / "none.tfm", CUBE)

@@ -185,8 +185,8 @@ def test_the_worst_concern_comes_first():
     assert judged.level == "failed" and "in common" in judged.reason and len(judged.concerns) == 2
 
 
-@pytest.mark.parametrize("mm, text", [(0.0, "0.00 mm"), (12.34, "12.3 mm"), (0.09, "0.09 mm"), (0.0025, "2.50 µm"),
-                                      (2.5e-6, "2.50 nm"), (5120.0, "5120 mm")])
+@pytest.mark.parametrize("mm, text", [(0.0, "0.00 mm"), (12.34, "12.3 mm"), (0.09, "0.090 mm"), (0.0137, "0.014 mm"),
+                                      (0.1, "0.10 mm"), (0.0025, "2.50 µm"), (2.5e-6, "2.50 nm"), (5120.0, "5120 mm")])
 def test_a_length_is_printed_in_a_unit_that_shows_it(mm, text):
     assert length(mm) == text
 

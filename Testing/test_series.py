@@ -440,3 +440,5 @@ def test_a_verdict_names_frames_that_are_worse_than_before():
     assert judged.level == "check" and "frame 3 no more like the reference" in judged.concerns[0]
     assert judged.concerns[1:] == ("the mean drift of its steps is 2.0 voxels",)
     assert series_verdict(rows[:2], {**metrics, "drift_mm": None}, runtime).level == "good"
+    small = series_verdict([{**rows[0], "mean_mm": 0.0024}], {**metrics, "drift_mm": {"mean": 0.0013}}, runtime)
+    assert "up to 2.40 µm" in small.text and "steps 1.30 µm" in small.text

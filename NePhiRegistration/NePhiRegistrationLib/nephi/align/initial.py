@@ -151,7 +151,9 @@ def _linear_part(transform: sitk.Transform) -> np.ndarray:
 
 
 def _check_matrix(matrix: np.ndarray, name: str) -> None:
-    if not (np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 1e-9):
+    if not np.isfinite(matrix).all():
+        raise InputError(f"The {name} has a linear part with numbers that are NaN or infinite; make it anew.")
+    if not abs(np.linalg.det(matrix)) > 1e-9:
         raise InputError(f"The {name} has a linear part that cannot be inverted; give one whose matrix is regular.")
 
 

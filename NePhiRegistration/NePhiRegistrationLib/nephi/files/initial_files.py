@@ -23,6 +23,7 @@ IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _HEAD = 4096  # bytes in which a text shows what it is
 _ITK_TEXT = "#Insight Transform File"
 _NO_ROOM = re.compile("alloc|memory", re.IGNORECASE)  # how ITK and its libraries say so
+_COUNTED = "FixedCenterOfRotationAffine", "ScalableAffine"  # by ITK itself, as are those that bend
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -68,15 +69,48 @@ def _from_text(path: Path) -> sitk.Transform:
     A lone transform is made a composite of one: some of ITK's old transforms SimpleITK reads in no other way.
 
     Raises:
-        ValueError: it holds several transforms that are no composite.
+        ValueError: it holds several transforms that are no composite, or lacks numbers.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    kinds = [line.split(":", 1)[1].strip() for line in lines if line.strip().startswith("Transform:")]
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    kinds = [line.split(":", 1)[1].strip() for line in lines if line.startswith("Transform:")]
     if kinds and not kinds[0].startswith("CompositeTransform"):
         if len(kinds) > 1:
             raise ValueError(f"it holds {len(kinds)} transforms and does not say how they belong together")
-        whole = "_".join(["CompositeTransform", *kinds[0].split("_")[1:]])
-        lines[1:1] = ["#Transform 0", f"Transform: {whole}"]
+        lines[1:1] = ["#Transform 0", _composite(kinds[0])]
+    _check_numbers(lines)
+    return _read_lines(lines)
+
+
+def _composite(kind: str) -> str:
+    """The line of a composite, for transforms of a kind."""
+    return "_".join(["Transform: CompositeTransform", *kind.split("_")[1:]])
+
+
+def _check_numbers(lines: list[str]) -> None:
+    """Refuse numbers that ITK takes for the end of its list. Where a list is too short it reads memory beyond it."""
+    counts: list[tuple[str, int]] = []  # of parameters, with the kind of each transform
+    for key, _, value in (line.partition(":") for line in lines if not line.startswith("#")):
+        if key == "Transform":
+            counts.append((value.strip(), 0))
+        elif key in ("Parameters", "FixedParameters"):
+            wrong = next((word for word in value.split() if not _finite(word)), None)
+            if wrong is not None:
+                raise ValueError(f"its {key} hold {wrong!r}, which is not a finite number")
+            if key == "Parameters" and counts:
+                counts[-1] = counts[-1][0], len(value.split())
+    for kind, count in counts:
+        bare = _read_lines([lines[0], "#Transform 0", _composite(kind), "#Transform 1", f"Transform: {kind}"])
+        counted = not bare.IsLinear() or kind.startswith(_COUNTED)
+        expected = 0 if counted else bare.GetNumberOfParameters()
+        if count < expected:
+            raise ValueError(f"its {kind.split('_')[0]} has {count} parameters and needs {expected}")
+
+
+def _finite(word: str) -> bool:
+    return _NUMBER.fullmatch(word) is not None and math.isfinite(float(word))
+
+
+def _read_lines(lines: list[str]) -> sitk.Transform:
     with tempfile.TemporaryDirectory(prefix="nephi-") as folder:
         copy = Path(folder) / "transform.tfm"
         copy.write_text("\n".join(lines) + "\n", encoding="utf-8")

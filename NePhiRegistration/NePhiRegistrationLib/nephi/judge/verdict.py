@@ -251,7 +251,8 @@ def length(mm: float) -> str:
     """A length in the unit that shows it, two or three digits."""
     units = ((mm, "mm"), (1e3 * mm, "µm"), (1e6 * mm, "nm"))
     value, unit = next((pair for pair in units if pair[0] == 0 or abs(pair[0]) >= 0.01), units[-1])
-    return f"{value:.{2 - (abs(value) >= 10) - (abs(value) >= 100)}f} {unit}"
+    decimals = 2 + (0 < abs(value) < 0.1) - (abs(value) >= 10) - (abs(value) >= 100)
+    return f"{value:.{decimals}f} {unit}"
 
 
 def _capital(text: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..judge.verdict import length
+
 FOLDS = 0.1  # % of the voxels inside the mask
 CLOSES = 1.0  # voxels that the mean of points may be off after a cycle
 WORSE = 0.01  # of the correlation, by which a frame may lose against no map at all
@@ -40,9 +42,9 @@ def series_verdict(rows: Sequence[Mapping], metrics: Mapping, runtime: Mapping) 
     concerns += [f"{name} is {error / metrics['voxel_mm']:.1f} voxels" for name, error in told.items()
                  if error > CLOSES * metrics["voxel_mm"]]
     most = max(row["mean_mm"] for row in rows)
-    text = (f"{len(rows)} frames, mean motion up to {most:.1f} mm, correlation with the reference at least "
+    text = (f"{len(rows)} frames, mean motion up to {length(most)}, correlation with the reference at least "
             f"{min(row['ncc_before'] for row in rows):.3f} → {min(row['ncc_after'] for row in rows):.3f}")
-    text += "".join(f", {name} {error:.2f} mm" for name, error in told.items())
+    text += "".join(f", {name} {length(error)}" for name, error in told.items())
     text += f", {runtime['seconds']:.0f} s on the {'CPU' if runtime['device'] == 'cpu' else 'GPU'}."
     return SeriesVerdict("check" if concerns else "good", "Check the result" if concerns else "Well aligned", text,
                          tuple(concerns))
