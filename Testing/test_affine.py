@@ -144,7 +144,7 @@ def test_the_turned_map_is_recognised_by_single_places_and_a_wrong_one_is_not():
     assert recognition.best([wrong, near, right]) is right
 
 
-@pytest.mark.parametrize("axis, degrees", [((1, 2, 3), 45), ((-3, 1, 2), 79), ((0, 2, 1), 140)])
+@pytest.mark.parametrize("axis, degrees", [((1, 2, 3), 45), ((0, 2, 1), 140)])
 def test_an_organ_whose_outline_looks_alike_from_all_sides_is_turned_back(axis, degrees):
     grid = Grid((36, 36, 36), (2.4, 2.4, 2.4), (-42.0, -42.0, -42.0), IDENTITY)
     generator = np.random.default_rng(3)
