@@ -431,7 +431,6 @@ def test_no_command_is_bad_input(tmp_path, capsys):
 
 def _running(pair: Path, folder: Path) -> subprocess.Popen:
     """A registration of many iterations that has begun to iterate."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would its children
     process = subprocess.Popen(
         [sys.executable, "-m", "nephi", "register", pair / "fixed.nii.gz", pair / "moving.nii.gz", "-o", folder,
          "--json", *FEW, "--iterations", "50000,0,0", "--convergence", "0"], stdout=subprocess.PIPE,
