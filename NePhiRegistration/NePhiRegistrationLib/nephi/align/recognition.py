@@ -22,8 +22,8 @@ from .matching import MaskedImage
 
 RECOGNISED = 0.3  # mean agreement of places that other maps do not reach by chance
 CONFIRMED = 0.75  # mean agreement that only a map near the right one reaches
-CLEAR = 3.0  # standard errors by which it has to exceed that at an unturned map
-SETTLED = 3  # turned maps that are settled
+CLEAR = 3.0  # standard errors by which the agreement at one map has to exceed that at another
+SETTLED = 3  # turned maps that settle: those at which most places agree
 ROUNDS = 2  # of settling
 KEPT = 0.6  # share of the places found that a rigid map is fitted to: those that it fits best
 FITS = 3  # of a rigid map, each to the places that fit the one before
@@ -50,18 +50,19 @@ class Recognition:
         return _agreement(self._looked(matrix)) > CONFIRMED
 
     def of(self, turned: list[np.ndarray], shifted: np.ndarray) -> Optional[np.ndarray]:
-        """The map at which the images show the same at most places, if they are clearly more than at an unturned one.
+        """The turned map at which the images show the same at most places, if they are clearly more than at the shifted
+        one; or the shifted one, if it gains clearly by settling.
 
         Args:
             turned, shifted: (d + 1, d + 1) fixed to moving LPS mm.
 
         Returns:
-            One of them, settled, or None.
+            One of them, settled; None if places say nothing.
         """
         looked = sorted(map(self._looked, turned), key=_agreement)[-SETTLED:]
         given = self._looked(shifted)
-        known, best = self._settled(given), max(map(self._settled, looked), key=_agreement)
-        return next((better[0] for better, other in ((best, known), (known, given)) if _clear(better[1], other[1])),
+        moved, best = self._settled(given), max(map(self._settled, looked), key=_agreement)
+        return next((better[0] for better, other in ((best, moved), (moved, given)) if _clear(better[1], other[1])),
                     None)
 
     def best(self, matrices: list[np.ndarray]) -> np.ndarray:
