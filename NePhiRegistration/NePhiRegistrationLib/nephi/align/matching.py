@@ -36,6 +36,11 @@ class MaskedImage:
     inside: Tensor
     grid: Grid
 
+    @property
+    def volume(self) -> float:
+        """Of the voxels that are looked at, mm^d."""
+        return int(self.inside.sum()) * self.grid.voxel**self.grid.dim
+
     def center(self, weights: Tensor) -> np.ndarray:
         """The centre of mass of ``weights``, (k, j, i), inside; (d,) LPS mm."""
         weights = (weights * self.inside).double().flatten()
@@ -49,6 +54,18 @@ class MaskedImage:
         return MaskedImage(both[0].reshape(grid.shape), both[1].reshape(grid.shape) > 0.5, grid)
 
 
+def share_met(share: Tensor, linear: Tensor, larger: float) -> Tensor:
+    """The geometric mean of the shares of two images that meets the other one. That of the fixed image alone would grow as a map shrinks
+    it.
+
+    Args:
+        share: of the fixed image that meets the moving one, (...).
+        linear: of the maps from fixed to moving points, (..., d, d).
+        larger: how many times the moving image's volume the fixed one has.
+    """
+    return (share * (share * larger * torch.linalg.det(linear).abs()).clamp(max=1)).sqrt()
+
+
 class Matcher:
     """Two images at one resolution, ready to be compared and refined.
 
@@ -59,6 +76,7 @@ class Matcher:
     def __init__(self, fixed: MaskedImage, moving: MaskedImage, seed: int) -> None:
         self.fixed, self.moving, self.seed = fixed, moving, seed
         self.points = fixed.grid.points("cpu", dtype=torch.float64)[fixed.inside.flatten()]
+        self._larger = fixed.volume / moving.volume
         self._away = np.eye(fixed.grid.dim + 1)  # from around the origin to where the fixed image is
         self._away[:-1, -1] = self.points.mean(0)
         grids = replace(fixed.grid, origin=tuple(fixed.grid.origin - self._away[:-1, -1])), moving.grid
@@ -66,11 +84,13 @@ class Matcher:
         self.masks = [Image(level.inside, grid).to_sitk(sitk.sitkUInt8) for level, grid in zip((fixed, moving), grids)]
 
     def shared(self, matrix: np.ndarray) -> float:
-        """Mutual information times the share of the fixed image that is met: little overlap is easily alike."""
+        """Mutual information times the share of both images that is met: little overlap is easily alike."""
         try:
             method = self._method()
             method.SetInitialTransform(to_itk(matrix @ self._away))
-            return -method.MetricEvaluate(*self.images) * self.overlap(matrix)
+            overlap = torch.tensor(self.overlap(matrix), dtype=torch.float64)
+            linear = torch.from_numpy(np.array(matrix[:-1, :-1], dtype=np.float64))
+            return -method.MetricEvaluate(*self.images) * float(share_met(overlap, linear, self._larger))
         except RuntimeError:  # ITK's word for no overlap
             return 0.0
 

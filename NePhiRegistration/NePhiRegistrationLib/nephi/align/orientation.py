@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..geometry import POINTS_AT_ONCE, some_of
 from ..images.interpolation import linear
-from .matching import MaskedImage
+from .matching import MaskedImage, share_met
 
 TURNS = {2: 48, 3: 1200}  # of the first look: 7.5 degrees apart in 2D, about 25 in 3D
 SIZES = (0.75, 1.0, 1.33)
@@ -46,8 +46,8 @@ class Poses:
 class Scan:
     """Two small volumes, ready to be compared at many poses.
 
-    The score is the mutual information of the intensities and of the local structure, added, times the share of the
-    fixed voxels that are met: little overlap is easily alike.
+    The score is the mutual information of the intensities and of the local structure, added, times the share of both
+    images that is met: little overlap is easily alike.
 
     Args:
         fixed, moving: intensities of both.
@@ -67,6 +67,7 @@ class Scan:
         self._bins = [_binned(level.values).flatten()[chosen] for level in (fixed, fixed_detail)]
         self._volumes = torch.stack([moving.values, moving_detail.values, moving.inside.float()])
         self._grid = moving.grid
+        self._larger = fixed.volume / moving.volume
 
     def pose(self, matrix: np.ndarray) -> Poses:
         """A matrix (d + 1, d + 1), fixed to moving LPS mm, as one pose."""
@@ -100,7 +101,7 @@ class Scan:
         *channels, inside = linear(self._volumes, index.flatten(0, 1)).view(3, *index.shape[:2])
         met = ((inside > 0.5) & self._grid.holds(index)).double()
         information = sum(_information(fixed, _binned(moving), met) for fixed, moving in zip(self._bins, channels))
-        return information * met.mean(1)
+        return information * share_met(met.mean(1), linears, self._larger)
 
     def improved(self, poses: Poses) -> tuple[Poses, Tensor]:
         """Poses moved step by step to where they share more, and their scores; steps that do not help are halved."""
