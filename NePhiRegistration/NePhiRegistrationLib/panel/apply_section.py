@@ -68,8 +68,7 @@ class ApplySection:
         self._enable()
 
     def news(self) -> None:
-        """There is another result: what was said of the last one no longer holds, and what is being carried by it stops.
-        """
+        """There is another result: what was said of the last one no longer holds, and no more is carried by it."""
         working = bool(self._queue)
         self._queue.clear()
         self._forget()

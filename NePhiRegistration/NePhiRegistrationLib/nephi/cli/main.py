@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import _thread
+import argparse
 import contextlib
 import logging
 import math
@@ -118,8 +118,8 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
 def _hear_once() -> None:
     """Unwind on Ctrl-C and on a scheduler's SIGTERM, so that temporary files are removed and workers end.
 
-    Further ones do not cut that short. They are heard again after a while, should the first one have been lost. One that
-    falls into a finalizer, where Python drops what is raised, comes again by itself.
+    Further ones do not cut that short. They are heard again after a while, should the first one have been lost. One
+    that falls into a finalizer, where Python drops what is raised, comes again by itself.
     """
     last, dropped = -math.inf, sys.unraisablehook
 
