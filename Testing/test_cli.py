@@ -417,6 +417,8 @@ def test_apply_refuses_what_does_not_belong_to_the_pair(pair, registered, tmp_pa
     moving = pair / "moving.nii.gz"
     assert "2D" in _refused(capsys, tmp_path, "apply", transform, moving, "-o", out, "--reference", flat)
     assert "not positive" in _refused(capsys, tmp_path, "apply", transform, moving, "-o", out, "--spacing", "-1")
+    assert "larger than the image" in _refused(capsys, tmp_path, "apply", transform, moving, "-o", out,
+                                               "--spacing", "1e9")
     assert "whole numbers" in _refused(capsys, tmp_path, "apply", transform, moving, "-o", out, "--label-image")
     assert "Cannot write" in _refused(capsys, tmp_path, "apply", transform, moving, "-o", tmp_path / "no" / "a.nii.gz")
     assert "Cannot write" in _refused(capsys, tmp_path, "apply", transform, moving, "-o", tmp_path / "out.xyz")
@@ -452,6 +454,35 @@ def test_an_interrupted_registration_leaves_nothing(number, code, pair, tmp_path
     assert process.returncode == code
     assert err == ("nephi: interrupted; nothing was written\n" if number == signal.SIGINT else "")
     assert _files(tmp_path) == []
+
+
+FALLS_INTO_A_FINALIZER = """
+import signal, time
+from nephi.cli import main as cli
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.{number})
+
+def command():
+    Finalized()
+    try:
+        time.sleep(10)
+    except (KeyboardInterrupt, SystemExit):
+        return 7
+    return 0
+
+cli.main = command
+cli.program()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a process are a POSIX matter")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_that_falls_into_a_finalizer_comes_again(number):
+    done = subprocess.run([sys.executable, "-c", FALLS_INTO_A_FINALIZER.format(number=number)], capture_output=True,
+                          text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (7, "")
 
 
 def test_a_file_that_cannot_be_written_is_named_where_it_would_come_to_lie(tmp_path):

@@ -142,3 +142,19 @@ def test_nothing_can_be_applied_while_a_registration_runs(opened):
     assert not opened.ui.applyCollapsibleButton.enabled
     task.finish()
     assert opened.ui.applyCollapsibleButton.enabled
+
+
+def test_another_result_stops_what_is_being_carried_by_the_one_before(opened):
+    for name in ("A", "B"):
+        add_volume(name)
+    registered(opened)
+    tick(opened.ui, "A", "B")
+    opened.ui.applyButton.click()
+    task = opened.press()
+    task.make_outputs()
+    task.shown.emit(task)
+    assert "there is another result" in opened.ui.applyLabel.text and opened.ui.applyButton.text == "Apply"
+    task.finish()
+    for _turn in range(20):
+        qt.QCoreApplication.processEvents()
+    assert slicer.mrmlScene.GetFirstNodeByName("B on fixed") is None

@@ -123,9 +123,12 @@ def test_landmarks_that_are_refused_or_cancelled_leave_the_result_to_be_continue
     assert opened.logic.calls[-1][0] == "pull" and opened.ui.registerButton.text == "Continue"
 
 
-def test_after_a_worker_that_died_the_result_cannot_be_continued(opened):
+@pytest.mark.parametrize("failure", ["died", "gone"])
+def test_after_a_worker_that_died_the_result_cannot_be_continued(opened, failure):
+    opened.parameters.fixedLandmarks, opened.parameters.movingLandmarks = add_points("F", 2), add_points("M", 2)
     registered(opened)
     task = opened.press()
-    task.failure = "died"
+    assert not opened.ui.pullButton.enabled
+    task.failure = failure
     task.fail("The worker has ended.")
-    assert opened.ui.registerButton.text == "Register"
+    assert opened.ui.registerButton.text == "Register" and not opened.ui.pullButton.enabled

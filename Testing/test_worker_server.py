@@ -164,7 +164,7 @@ def test_going_on_starts_from_the_last_map_and_adds_to_it(pipe, registered, tran
     assert after < before + 0.5
     assert request.seen.arrays["transform"].size > 1.5 * registered[0].seen.arrays["transform"].size
     gone = pipe.finish(pipe.client.request("continue", {"iterations": 2, "of": registered[0].task}))
-    assert gone.failure == "input" and "no longer in memory" in gone.message
+    assert gone.failure == "gone" and "no longer in memory" in gone.message
 
 
 def test_only_what_is_wanted_is_made_and_measured(pipe):

@@ -68,8 +68,12 @@ class ApplySection:
         self._enable()
 
     def news(self) -> None:
-        """There is another result: what was said of the last one no longer holds."""
+        """There is another result: what was said of the last one no longer holds, and no more is carried by it."""
+        working = bool(self._queue)
+        self._queue.clear()
         self._forget()
+        if working:
+            self._ui.applyLabel.text = _("Stopped, because there is another result; apply again.")
         self.update()
 
     def forget(self) -> None:

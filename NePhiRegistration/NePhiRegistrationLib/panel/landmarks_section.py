@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import qt
 import slicer
@@ -31,6 +31,7 @@ class LandmarksSection:
         self._places: list = []
         self._waiting = self._completing = False
         self._points = NodeWatch(self.onPoints)
+        self._can_pull = False
         self.news = False  # whether pairs have changed since the last result
         titles = (_("Landmark"), _("Before (mm)"), _("Now (mm)"))
         ui.landmarksTable.setColumnCount(len(titles))
@@ -49,12 +50,8 @@ class LandmarksSection:
         """How many pairs there are."""
         return len(self._pairs)
 
-    def update(self, can_pull: Optional[bool] = None) -> None:
-        """Show the pairs that are chosen.
-
-        Args:
-            can_pull: whether there is a result that can go on; None keeps what was said.
-        """
+    def update(self) -> None:
+        """Show the pairs that are chosen."""
         parameters, ui = self._parameters(), self._ui
         nodes = (None, None) if parameters is None else (parameters.fixedLandmarks, parameters.movingLandmarks)
         if nodes != self._nodes:
@@ -62,8 +59,11 @@ class LandmarksSection:
             self._points.follow(nodes)
         self._measure()
         ui.placePairButton.enabled = parameters is not None and parameters.fixedVolume is not None
-        if can_pull is not None:
-            ui.pullButton.enabled = can_pull and bool(self._pairs)
+
+    def allow_pulling(self, allowed: bool) -> None:
+        """Say whether there is a result that can be taken to the landmarks."""
+        self._can_pull = allowed
+        self._ui.pullButton.enabled = allowed and bool(self._pairs)
 
     def result(self) -> None:
         """There is a new result: the pairs are measured by it."""
@@ -127,6 +127,7 @@ class LandmarksSection:
             now = "" if pair.now is None else f"{pair.now:.2f}"
             for column, text in enumerate((pair.name, f"{pair.before:.2f}", now)):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
+        self.allow_pulling(self._can_pull)
 
 
 def _filled(transform: Any) -> Any:

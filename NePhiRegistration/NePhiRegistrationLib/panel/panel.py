@@ -61,7 +61,8 @@ class Panel:
         ui.batchRowButton.connect("clicked()", self.onBatchRow)
         self.inputs = NodeWatch(self.run.outdate)
         self.review = ReviewSection(ui, parameters, self._say, self._error_map)
-        self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.onLandmarks)
+        self.landmarks = LandmarksSection(ui, parameters, self.run.pull, self.run.changed)
+        self.run.updated.connect(lambda: self.landmarks.allow_pulling(self.run.can_pull))
         self.doubts = DoubtsSection(ui, self._table)
         self.carrying = ApplySection(ui, logic, parameters, self._forward)
         self.series = SeriesSection(ui, logic, parameters, self.torch.obstacle, self.run.log)
@@ -102,7 +103,6 @@ class Panel:
         self.series.update()
         self._update_numbers()
         self.run.changed()
-        self.landmarks.update(self.run.can_pull)
 
     def forget(self) -> None:
         """The scene is gone."""
@@ -110,7 +110,8 @@ class Panel:
         self.run.forget()
         self.series.forget()
         self.landmarks.close()
-        self.landmarks.update(False)
+        self.landmarks.update()
+        self.landmarks.allow_pulling(False)
         self.doubts.update()
         self.carrying.forget()
         self.review.forget()
@@ -188,11 +189,6 @@ class Panel:
     def _outdated(self) -> bool:
         """Whether landmarks have changed that only judge the result."""
         return self.landmarks.news and not self._parameters().guideByLandmarks
-
-    def onLandmarks(self) -> None:
-        """A landmark was placed, moved or removed."""
-        self.run.changed()
-        self.landmarks.update(self.run.can_pull)
 
     def onProgressed(self, task: Task) -> None:
         """Choose the outputs as they are made, and let the views follow them."""

@@ -36,6 +36,7 @@ class RunSection:
 
     Attributes:
         progressed, shown, finished, failed: signals with the task, when its news are shown here.
+        updated: signal, when what can be done now is shown.
     """
 
     def __init__(self, ui: Any, begin: tuple[Callable[[], Task], Callable[[int], Task], Callable[[], Task]],
@@ -44,6 +45,7 @@ class RunSection:
         self._ui, (self._start, self._resume, self._pull) = ui, begin
         self._parameters, self._obstacle, self._guides, self._outdated = parameters, obstacle, guides, outdated
         self.progressed, self.shown, self.finished, self.failed = Signal(), Signal(), Signal(), Signal()
+        self.updated = Signal()
         self._task: Optional[Task] = None
         self._keeping = False
         self._message = ""
@@ -91,6 +93,7 @@ class RunSection:
                         ui.seriesCollapsibleButton, ui.advancedCollapsibleButton):
             section.enabled = not situation.busy
         ui.statusLabel.text = self._message or situation.missing or ""
+        self.updated.emit()
 
     def changed(self) -> None:
         """The user chose something else: an old message says nothing about it."""

@@ -49,7 +49,7 @@ class Task:
         log: signal with a level ("info", ...) and a line of the worker's log.
         state: see above.
         message: when it failed, one sentence for the user.
-        failure: when it failed, "input", "memory", "missing", "internal" or "died".
+        failure: when it failed, "input", "gone", "memory", "missing", "internal" or "died".
         details: when it failed, for the log.
         report: when it finished, docs/report-schema.md; of a loaded file only the provenance.
         histogram: when it finished, {"edges", "counts", "folds"} of the Jacobian determinant.

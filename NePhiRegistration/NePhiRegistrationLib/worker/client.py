@@ -32,7 +32,7 @@ class Request:
         state: "running", "finished", "failed" or "cancelled".
         reply: the message that finished it, or None.
         message: when it failed, one sentence for the user.
-        failure: when it failed, "input", "memory", "missing", "internal" or "died".
+        failure: when it failed, "input", "gone", "memory", "missing", "internal" or "died".
         details: when it failed, for the log.
     """
 

@@ -36,6 +36,10 @@ from .series_job import SeriesJob
 
 Answer = tuple[str, dict, dict]
 
+
+class GoneError(NePhiError):
+    """What a request goes on from is not in this worker's memory."""
+
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "bad_alloc",
                  "bad allocation")
 
@@ -94,7 +98,7 @@ class RequestHandlers:
                 "There is not enough memory for this; close other programs, or lower the resolution or the points."
             return "memory", sentence
         if isinstance(error, NePhiError):
-            return "input", str(error)
+            return "gone" if isinstance(error, GoneError) else "input", str(error)
         return "internal", f"The engine failed unexpectedly ({type(error).__name__}: {_first_line(error)}); the log " \
                            "has the details."
 
@@ -113,10 +117,8 @@ class RequestHandlers:
         return self._run(request, job, check)
 
     def _continue(self, request: Message, check: Callable[[], None]) -> Answer:
-        if self._job is None or self._transform is None:
-            raise InputError("There is no registration to continue; register first.")
-        if request.fields.get("of") != self._task:
-            raise InputError("That registration is no longer in memory and cannot be continued; register again.")
+        if self._job is None or self._transform is None or request.fields.get("of") != self._task:
+            raise GoneError("That registration is no longer in memory and cannot be continued; register again.")
         iterations, guides = request.fields.get("iterations"), read_points(request, "guide")
         if not isinstance(iterations, int) or iterations < (guides is None):
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")

@@ -124,6 +124,9 @@ def read_output_grid(args: argparse.Namespace, transform: Transform) -> Grid:
         return grid
     if not 0 < args.spacing < float("inf"):
         raise InputError(f"The spacing {args.spacing:g} mm is not positive; give a spacing in mm.")
+    if args.spacing > max(grid.extent):
+        raise InputError(f"The spacing {args.spacing:g} mm is larger than the image, whose longest side has "
+                         f"{max(grid.extent):g} mm; give a smaller one.")
     return grid.with_spacing(args.spacing)
 
 

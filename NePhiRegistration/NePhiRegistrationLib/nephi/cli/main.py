@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import logging
@@ -10,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 import SimpleITK as sitk
 from rich.console import Console
@@ -22,6 +23,8 @@ from . import apply, batch, demo, evaluate, info, jacobian_image, register, seri
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 _UNWINDING = 20.0
 """Seconds that a command has to end after Ctrl-C before another one is heard."""
+_AGAIN = 0.05
+"""Seconds after which an interrupt that was lost comes again."""
 _COMMANDS = {"register": register, "batch": batch, "series": series, "template": template, "apply": apply,
              "jacobian": jacobian_image, "evaluate": evaluate, "info": info, "demo": demo, "train": train,
              "worker": worker}
@@ -115,9 +118,10 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
 def _hear_once() -> None:
     """Unwind on Ctrl-C and on a scheduler's SIGTERM, so that temporary files are removed and workers end.
 
-    Further ones do not cut that short. They are heard again after a while, should the first one have been lost.
+    Further ones do not cut that short. They are heard again after a while, should the first one have been lost. One
+    that falls into a finalizer, where Python drops what is raised, comes again by itself.
     """
-    last = -math.inf
+    last, dropped = -math.inf, sys.unraisablehook
 
     def stop(number: int, frame: object) -> None:
         nonlocal last
@@ -128,6 +132,22 @@ def _hear_once() -> None:
             sys.exit(TERMINATED)
         raise KeyboardInterrupt
 
+    def lost(what: Any) -> None:
+        nonlocal last
+        number = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(what.exc_type)
+        if number is None:
+            dropped(what)
+            return
+        last = -math.inf
+        _thread.start_new_thread(_later, (number,))  # threading's own takes a lock, which a finalizer may find taken
+
+    sys.unraisablehook = lost
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
             signal.signal(number, stop)
+
+
+def _later(number: int) -> None:
+    """Let a signal come again when the finalizer has ended."""
+    time.sleep(_AGAIN)
+    signal.raise_signal(number)

@@ -17,9 +17,11 @@ from torch import Tensor
 from ..geometry import Grid, random_points
 from .affine_map import AffineMap
 from .coarsest import CHECK_POINTS, JUDGED, SEED, TOLERANCE, coarsest_within, described, error_summary
+from .folded import folded
 from .map import Composition, Map
 from .resampled import lattice_every, lattice_over, through_splines
 from .spline import SplineMap
+from .transform import Transform
 
 LARGEST = 15.0  # MB of coefficients over the image, as files hold them; up to a half more around it
 FAITHFUL = 0.5  # voxels: with a larger error images are carried by the fields themselves
@@ -120,6 +122,18 @@ def sampled(exact: Map, mask: Optional[Tensor] = None, tolerance: float = TOLERA
     fewest = change.before.lattice.count if change else 0
     return coarsest_within(lambda every: lattice_every(grid, every), through, limit, lambda lattice:
                            lattice.count >= fewest and megabytes(lattice) <= max_megabytes, order=4)
+
+
+def quick_forward(transform: Transform, mask: Optional[Tensor] = None, tolerance: float = TOLERANCE) -> Map:
+    """The forward map of a transform through splines where they are as good, to carry whole images.
+
+    Args:
+        mask, tolerance: see :func:`sampled`.
+    """
+    if not transform.stages:
+        return transform.forward
+    found = sampled(transform.forward, mask, tolerance, quick=folded(transform, (mask, None), tolerance).forward)
+    return found.map if found.faithful else transform.forward
 
 
 def megabytes(lattice: Grid) -> float:

@@ -22,11 +22,8 @@ from ..images.frames import Frames
 from ..images.image import Image
 from ..images.writing import write_image
 from ..maps.determinant import determinant_image
-from ..maps.folded import folded
-from ..maps.map import Map
 from ..maps.resampled import exact_where_suspect
-from ..maps.sampled import sampled
-from ..maps.transform import Transform
+from ..maps.sampled import quick_forward
 from ..maps.warp import warp
 from ..report import peak_memory_gb, plain, write_report
 from ..report.film import Film, animated_png
@@ -150,7 +147,7 @@ def _made(motion: Motion, frames: Frames, curves: Curves, asked: Asked, announce
     for number, transform in enumerate(motion.transforms):
         announce(f"frame {number + 1} of {len(frames)}")
         frame = frames.read(number)
-        forward = _quick(transform, reference.mask, asked.tolerance)
+        forward = quick_forward(transform, reference.mask, asked.tolerance)
         warped = warp(frame, forward, grid)
         determinants = exact_where_suspect(determinant_image(forward, grid), transform.forward, grid, reference.mask)
         measured = curves.of(transform, frame, warped, determinants)
@@ -162,15 +159,6 @@ def _made(motion: Motion, frames: Frames, curves: Curves, asked: Asked, announce
             made.ventilation.append(_rounded(measured.ventilation, grid))
         made.total = warped.values.clone() if made.total is None else made.total.add_(warped.values)
     return made
-
-
-def _quick(transform: Transform, mask: Optional[Tensor], tolerance: float) -> Map:
-    """The forward map through splines where they are as good."""
-    if not transform.stages:
-        return transform.forward
-    quick = folded(transform, (mask, None), tolerance).forward
-    found = sampled(transform.forward, mask, tolerance, quick=quick)
-    return found.map if found.faithful else transform.forward
 
 
 def _rounded(values: Tensor, grid: Grid) -> sitk.Image:

@@ -15,6 +15,7 @@ from ..images.frames import Frames
 from ..images.image import Image
 from ..images.masks import region
 from ..maps.map import Composition, Map
+from ..maps.sampled import quick_forward
 from ..maps.transform import Transform
 from ..maps.warp import warp
 from .chained import centred, chained_all, closed, identity
@@ -189,25 +190,25 @@ def _to_the_mean(source: _Source, transforms: tuple[Transform, ...], plan: Plan,
     them, then again from frames aligned with the mean before."""
     transforms = centred(transforms)
     for turn in range(1, plan.rounds + 1):
-        fixed = _mean(source, transforms)
+        fixed = _mean(source, transforms, steps.options.tolerance)
         found = []
         for number, start in enumerate(transforms):
             name = _named(source.frames, number, f" to mean {turn}")
             found.append((yield from steps.onto(fixed, source.at(number), name, start)))
         transforms = centred(found)
-    return _mean(source, transforms), transforms
+    return _mean(source, transforms, steps.options.tolerance), transforms
 
 
-def _mean(source: _Source, transforms: Sequence[Transform]) -> Seen:
+def _mean(source: _Source, transforms: Sequence[Transform], tolerance: float) -> Seen:
     """The mean of all frames carried by their maps; what most of the masks that there are hold is its mask."""
     grid = transforms[0].fixed_grid
     values, votes, masks = torch.zeros(grid.shape), torch.zeros(grid.shape), 0
     for number, transform in enumerate(transforms):
-        frame = source.at(number)
-        values += warp(frame.image, transform.forward, grid).values
+        frame, forward = source.at(number), quick_forward(transform, None, tolerance)
+        values += warp(frame.image, forward, grid).values
         if frame.mask is not None:
             masks += 1
-            votes += warp(replace(frame.image, values=frame.mask.int()), transform.forward, grid, "nearest").values
+            votes += warp(replace(frame.image, values=frame.mask.int()), forward, grid, "nearest").values
     return Seen(Image(values / len(transforms), grid, "mean of all frames"), votes > masks / 2 if masks else None)
 
 
