@@ -21,9 +21,9 @@ from .initial import matrix_of
 from .matching import MaskedImage
 
 RECOGNISED = 0.3  # mean agreement of places that other maps do not reach by chance
-CONFIRMED = 0.75  # mean agreement that only a map near the right one reaches
+CONFIRMED = 0.82  # mean agreement that only a map near the right one reaches
 CLEAR = 3.0  # standard errors by which the agreement at one map has to exceed that at another
-SETTLED = 3  # turned maps that settle: those at which most places agree
+SETTLED = 6  # turned maps that settle: those at which most places agree
 ROUNDS = 2  # of settling
 KEPT = 0.6  # share of the places found that a rigid map is fitted to: those that it fits best
 FITS = 3  # of a rigid map, each to the places that fit the one before
