@@ -55,8 +55,8 @@ class MaskedImage:
 
 
 def share_met(share: Tensor, linear: Tensor, larger: float) -> Tensor:
-    """The geometric mean of the shares of two images that meets the other one. That of the fixed image alone would grow as a map shrinks
-    it.
+    """The geometric mean of the shares of two images that meet the other one. That of the fixed image alone would grow
+    as a map shrinks it.
 
     Args:
         share: of the fixed image that meets the moving one, (...).
