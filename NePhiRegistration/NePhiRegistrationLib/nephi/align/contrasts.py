@@ -78,7 +78,7 @@ def contrasts(pair: AlignedPair, transform: Transform) -> Contrasts:
 def _in_common(pair: AlignedPair, transform: Transform) -> tuple[Tensor, Tensor]:
     """Intensities of both images at samples that lie in both and in their masks, (n) float64 each."""
     grid, mask = pair.fixed.grid, pair.fixed_mask
-    voxels = grid.count if mask is None else int(mask.sum())
+    voxels = grid.count if mask is None else int(mask.count_nonzero())
     spacing = grid.voxel * max(1.0, voxels / SAMPLES) ** (1 / grid.dim)
     here, coarse = _coarse(pair.fixed, mask, spacing)
     there, moving = _coarse(pair.moving, pair.moving_mask, spacing)

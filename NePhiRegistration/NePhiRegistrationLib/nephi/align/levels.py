@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Optional
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.interpolation import linear, nearest
 from ..images.masks import bounding_box, box_of, dilate
-from ..images.resampling import downsample, filled
+from ..images.resampling import downsample, enough, filled
 from ..images.similarity import similarity_named
 from ..maps.field import Architecture
 from ..maps.neural import NePhi, latent_grid
@@ -30,6 +30,7 @@ from .volume import Volume
 WORTHWHILE = 1.2  # a level must be this much finer than the one before
 LOOSEST = 8  # times a mask's own volume: the box around it that is sampled as finely as a mask that fills its box
 DOWNSAMPLED = 3  # samples around a part of an image that count in its own, made coarser
+KEPT = 2.0  # voxels that are kept for each sample of the finest level, along an axis
 VIEW_MARGIN = 0.1  # of the fixed image's side: how far beyond it the fields reach
 
 
@@ -89,8 +90,28 @@ def sample_spacing(pair: AlignedPair, resolution: float) -> float:
     grid = pair.fixed.grid
     voxels = grid.count
     if pair.fixed_mask is not None:
-        voxels = max(int(pair.fixed_mask.sum()), math.prod(box_of(pair.fixed_mask)[1].tolist()) / LOOSEST)
+        voxels = max(int(pair.fixed_mask.count_nonzero()), math.prod(box_of(pair.fixed_mask)[1].tolist()) / LOOSEST)
     return grid.voxel * max(1.0, voxels ** (1 / grid.dim) / resolution)
+
+
+def reduced(pair: AlignedPair, options: Options) -> AlignedPair:
+    """The pair with images that have far more voxels than the finest level reads made coarser, so that not every level
+    goes through all of them."""
+    spacing, dim = sample_spacing(pair, max(options.resolution)) / KEPT, pair.fixed.grid.dim
+    fixed, fixed_mask = _reduced(pair.fixed, pair.fixed_mask, spacing)
+    moving, moving_mask = _reduced(pair.moving, pair.moving_mask,
+                                   spacing * abs(np.linalg.det(pair.affine[:-1, :-1])) ** (1 / dim))
+    return AlignedPair(fixed, moving, fixed_mask, moving_mask, pair.affine, pair.landmarks)
+
+
+def _reduced(image: Image, mask: Optional[Tensor], spacing: float) -> tuple[Image, Optional[Tensor]]:
+    wanted = enough(image.grid, spacing)
+    if wanted is None:
+        return image, mask
+    values, grid = downsample(filled(image.values, image.known), image.grid, wanted)
+    known, mask = (None if part is None else downsample(part.to(values), image.grid, wanted)[0] > 0.5
+                   for part in (image.known, mask))
+    return replace(image, values=values, grid=grid, known=known), mask
 
 
 def make_level(pair: AlignedPair, transform: Transform, spacing: float, options: Options,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,7 +21,7 @@ from ..errors import InputError
 from ..geometry import Grid, apply_matrix
 from ..images.image import Image, normalise
 from ..images.masks import box_of, carried_mask, region
-from ..images.resampling import downsample, filled
+from ..images.resampling import downsample, enough, filled
 from .matching import MaskedImage, Matcher
 from .orientation import FAR, Poses, Scan, turn_of
 from .recognition import Recognition
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 KINDS = ("translation", "rigid", "similarity", "affine")
 SAMPLES = 60_000  # voxels at the finer level: enough for at most 15 parameters, few enough for seconds
 SMALL = 4000  # voxels of the small volumes at which orientations are searched
+KEPT = 4.0  # voxels that are kept for each sample of the finer level, along an axis
 CLOSER = 20_000  # the same for a closer look, which sees turns that differ in small structures only
 SMALL_SHARE = 0.1  # of the other image: a mask of one image alone that is smaller is looked for there first
 AROUND = 8  # voxels of the small volumes around a mask that are kept: what its filters read
@@ -180,8 +182,8 @@ def _regions(images: tuple[Image, Image], masks: tuple[Optional[Tensor], Optiona
         return found, initial
     bare = int(masks[1] is None)
     grid, onto = images[1 - bare].grid, images[bare].grid
-    room = onto.count if found[bare] is None else int(found[bare].sum())
-    if int(found[1 - bare].sum()) * grid.voxel**grid.dim > SMALL_SHARE * room * onto.voxel**onto.dim:
+    room = onto.count if found[bare] is None else int(found[bare].count_nonzero())
+    if int(found[1 - bare].count_nonzero()) * grid.voxel**grid.dim > SMALL_SHARE * room * onto.voxel**onto.dim:
         return found, initial
     rough = align(*images, None, None, kind, None, seed).matrix if initial is None else initial
     carried = carried_mask(found[1 - bare], grid, onto, np.linalg.inv(rough) if bare else rough, found[bare])
@@ -279,7 +281,8 @@ class _Part:
         if mask is None:
             return cls(filled(normalise(image.values, None, image.name), image.known), None, grid)
         start, size = box_of(mask)
-        around = np.ceil(AROUND * _spacing(grid, int(mask.sum()), SMALL) / np.asarray(grid.spacing)).astype(int)
+        around = AROUND * _spacing(grid, int(mask.count_nonzero()), SMALL)
+        around = np.ceil(around / np.asarray(grid.spacing)).astype(int)
         low = np.maximum(start - around, 0)
         size = np.minimum(start + size + around, grid.size) - low
         part = tuple(slice(a, a + n) for a, n in zip(low[::-1], size[::-1]))
@@ -290,9 +293,9 @@ class _Part:
     @property
     def count(self) -> int:
         """The number of voxels inside."""
-        return self.grid.count if self.mask is None else int(self.mask.sum())
+        return self.grid.count if self.mask is None else int(self.mask.count_nonzero())
 
-    def at(self, spacing: float) -> MaskedImage:
+    def at(self, spacing: Union[float, Sequence[float]]) -> MaskedImage:
         """The same at a coarser resolution."""
         values, grid = downsample(self.values, self.grid, spacing)
         if self.mask is None:
@@ -300,12 +303,21 @@ class _Part:
         share, _ = downsample(self.mask.float(), self.grid, spacing)
         return MaskedImage(values, share > 0.5 * share.max(), grid)  # the maximum, for a mask thinner than a new voxel
 
+    def reduced(self, spacing: float) -> _Part:
+        """The same without voxels that are much finer than a spacing, so that it is quickly read at it."""
+        wanted = enough(self.grid, spacing / KEPT)
+        if wanted is None:
+            return self
+        made = self.at(wanted)
+        return _Part(made.values, None if self.mask is None else made.inside, made.grid)
+
 
 def _levels(fixed: _Part, moving: _Part) -> list[tuple[MaskedImage, MaskedImage]]:
     """Both images at the coarser and the finer level of the refinement, and as small volumes of two sizes."""
     sides = (fixed, moving)
     fine, small, closer = (max(_spacing(side.grid, side.count, samples) for side in sides)
                            for samples in (SAMPLES, SMALL, CLOSER))
+    sides = tuple(side.reduced(fine) for side in sides)
     return [tuple(side.at(spacing) for side in sides) for spacing in (2 * fine, fine, max(small, 2 * fine), closer)]
 
 

@@ -39,7 +39,7 @@ class MaskedImage:
     @property
     def volume(self) -> float:
         """Of the voxels that are looked at, mm^d."""
-        return int(self.inside.sum()) * self.grid.voxel**self.grid.dim
+        return int(self.inside.count_nonzero()) * self.grid.voxel**self.grid.dim
 
     def center(self, weights: Tensor) -> np.ndarray:
         """The centre of mass of ``weights``, (k, j, i), inside; (d,) LPS mm."""

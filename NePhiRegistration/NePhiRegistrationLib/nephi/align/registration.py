@@ -27,7 +27,7 @@ from ..predict.smoothing import smoothed
 from ..predict.weights import shipped_for
 from .carry import Carrier
 from .contrasts import contrasts
-from .levels import AlignedPair, level_spacings, make_level, new_model
+from .levels import AlignedPair, level_spacings, make_level, new_model, reduced
 from .linear import align
 from .objective import Level, misfit
 from .optimisation import Iteration, memory_errors, optimise
@@ -109,6 +109,7 @@ def register(fixed: Image, moving: Image, options: Optional[Options] = None, fix
     transform = replace(transform, affine=affine, stages=start,
                         provenance={**transform.provenance, "linear": evidence})
     options, transform = _for_contrasts(options, pair, transform)
+    pair = reduced(pair, options)
     yield clock.passed("affine", 1, transform)
     if predictor is not None:
         transform = _predicted(predictor, pair, transform, options)
@@ -161,6 +162,7 @@ def follow(fixed: Image, moving: Image, before: Transform, options: Optional[Opt
                         provenance={**_provenance(fixed, moving, options, device), **kept, "followed": True})
     yield clock.passed("following", 0, transform)
     options, transform = _for_contrasts(options, pair, transform)
+    pair = reduced(pair, options)
     if kept["weights"]:
         options = options.predicted
     elif options.search == "auto" and searchable(pair, options):
@@ -266,7 +268,7 @@ def _check_inputs(fixed: Image, moving: Image, fixed_mask: Optional[Tensor], mov
                              f"{image.grid.shape}; give a mask on the image's grid.")
         if mask is not None and not bool(mask.any()):
             raise InputError(f"The mask of the {image.name} is empty; give one with voxels inside, or none.")
-        count = FEWEST_VOXELS if mask is None else int(region(image, mask).sum())
+        count = FEWEST_VOXELS if mask is None else int(region(image, mask).count_nonzero())
         if count < FEWEST_VOXELS:
             raise InputError(f"The mask of the {image.name} has only {count} voxels that count, which tell nothing; "
                              f"give one with at least {FEWEST_VOXELS}, or none.")

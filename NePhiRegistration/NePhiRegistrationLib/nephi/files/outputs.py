@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..geometry import Frame, Grid
 from ..images.image import Image
-from ..images.masks import bounding_box
+from ..images.masks import bounding_box, inside
 from ..images.pair import Pair, with_masks
 from ..images.writing import own_format, write_image
 from ..judge.error_map import error_map
@@ -29,7 +29,7 @@ from ..maps.map import Map, MapPair
 from ..maps.resampled import exact_where_suspect
 from ..maps.sampled import Change, SampledMap, sampled
 from ..maps.transform import Transform
-from ..maps.warp import warp
+from ..maps.warp import carry, warp
 from ..report import Pictures, make_report, peak_memory_gb, thumbnails, write_html, write_report
 from .itk import write_itk
 
@@ -207,29 +207,30 @@ def write_outputs(transform: Transform, pair: Pair, run: Run, folder: Union[str,
         return unjudged(names, run)
     judged = judge(transform, pair, run, both.maps, exports, names, announce)
     announce("report")
+    report, log_jacobian = judged.report, judged.log_jacobian
+    del judged  # the determinants are as large as an image
     if "log_jacobian" in names:
-        write_image(judged.log_jacobian.to_sitk(), folder / names["log_jacobian"])
+        write_image(log_jacobian.to_sitk(), folder / names["log_jacobian"])
     if "error_map" in names:
-        found = error_map(judged.report["metrics"]["residual_mm"], pair.fixed.grid)
+        found = error_map(report["metrics"]["residual_mm"], pair.fixed.grid)
         write_image(found.to_sitk(), folder / names["error_map"])
     if "report" in names:
-        write_report(judged.report, folder / names["report"])
-    _write_pictures(folder, names, judged, pair, after, both.forward, run.history)
-    return judged.report
+        write_report(report, folder / names["report"])
+    _write_pictures(folder, names, report, log_jacobian, pair, after, both.forward, run.history)
+    return report
 
 
-def _write_pictures(folder: Path, names: Mapping[str, str], judged: Judged, pair: Pair, warped: Image,
-                    forward: SampledMap, history: Sequence[dict]) -> None:
+def _write_pictures(folder: Path, names: Mapping[str, str], report: dict, log_jacobian: Image, pair: Pair,
+                    warped: Image, forward: SampledMap, history: Sequence[dict]) -> None:
     """The page and the thumbnails, those of them that have names."""
     if not {"page", *THUMBNAILS} & set(names):
         return
     before = warp(pair.moving, None, pair.fixed.grid)
     pictures = Pictures(
-        pair.fixed.grid, pair.fixed.values.cpu(), before.values, warped.values, judged.log_jacobian.values,
-        pair.fixed_mask, forward.map.parts[0].map, pair.fixed.name, pair.moving.name,
-        _errors(judged.report["metrics"]))
+        pair.fixed.grid, pair.fixed.values.cpu(), before.values, warped.values, log_jacobian.values,
+        pair.fixed_mask, forward.map.parts[0].map, pair.fixed.name, pair.moving.name, _errors(report["metrics"]))
     if "page" in names:
-        write_html(folder / names["page"], judged.report, pictures, history)
+        write_html(folder / names["page"], report, pictures, history)
     if set(THUMBNAILS) <= set(names):
         for role, picture in zip(THUMBNAILS, thumbnails(pictures)):
             (folder / names[role]).write_bytes(picture)
@@ -282,11 +283,11 @@ def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, exports: Se
     announce("Jacobian")
     determinants = determinants_on(transform, pair, maps.forward)
     region = compared(pair, maps.forward)
-    counted = determinants.flatten() if pair.fixed_mask is None else determinants[pair.fixed_mask]
-    inside = counted, _inverse_determinants(transform, pair, maps)
+    counted = determinants.flatten() if pair.fixed_mask is None else inside(determinants, pair.fixed_mask)
+    both = counted, _inverse_determinants(transform, pair, maps)
     announce("metrics")
-    measured = evaluate(transform, pair, False, Sampled(maps, inside))
-    summaries = {way: summary(values) for way, values in (("forward", determinants[region]), ("inverse", inside[1]))}
+    measured = evaluate(transform, pair, False, Sampled(maps, both))
+    summaries = {"forward": summary(inside(determinants, region)), "inverse": summary(both[1])}
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
     return Judged(report, determinants, region, transform.fixed_grid)
@@ -312,11 +313,11 @@ def compared(pair: Pair, forward: Map) -> Tensor:
     """
     fixed, moving = pair.fixed.grid, pair.moving.grid
     mask = torch.ones(moving.shape, dtype=torch.bool) if pair.moving_mask is None else pair.moving_mask
-    met = warp(Image(mask.int(), moving), forward, fixed, mode="nearest").values > 0
-    inside = met if pair.fixed_mask is None else met & pair.fixed_mask
-    if inside.any():
-        return inside
-    return torch.ones_like(inside) if pair.fixed_mask is None else pair.fixed_mask
+    met = carry(mask.to(torch.uint8)[None], moving, forward, fixed, "nearest", 0.0)[0] > 0
+    both = met if pair.fixed_mask is None else met & pair.fixed_mask
+    if both.any():
+        return both
+    return torch.ones_like(both) if pair.fixed_mask is None else pair.fixed_mask
 
 
 def _inverse_determinants(transform: Transform, pair: Pair, maps: MapPair) -> Tensor:
@@ -324,11 +325,11 @@ def _inverse_determinants(transform: Transform, pair: Pair, maps: MapPair) -> Te
     they are more than :data:`COUNTED`. Nobody asks for an image of them."""
     grid, mask = pair.moving.grid, pair.moving_mask
     box, window = bounding_box(grid, mask)
-    step = math.ceil(((grid.count if mask is None else int(mask.sum())) / COUNTED) ** (1 / grid.dim))
+    step = math.ceil(((grid.count if mask is None else int(mask.count_nonzero())) / COUNTED) ** (1 / grid.dim))
     every = window.strided(step)
-    inside = None if mask is None else mask[box][(slice(None, None, step),) * grid.dim]
-    values = exact_where_suspect(determinant_image(maps.inverse, every), transform.inverse, every, inside)
-    return values.flatten() if inside is None or not bool(inside.any()) else values[inside]
+    within = None if mask is None else mask[box][(slice(None, None, step),) * grid.dim]
+    values = exact_where_suspect(determinant_image(maps.inverse, every), transform.inverse, every, within)
+    return values.flatten() if within is None or not bool(within.any()) else inside(values, within)
 
 
 def _errors(metrics: Mapping) -> Optional[tuple[Tensor, list[Optional[float]]]]:

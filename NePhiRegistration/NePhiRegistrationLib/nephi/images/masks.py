@@ -107,6 +107,11 @@ def _sizes(grid: Grid) -> str:
     return " x ".join(map(str, grid.size))
 
 
+def inside(values: Tensor, mask: Tensor) -> Tensor:
+    """The values (k, j, i) at the voxels of a mask, (n,), on the CPU: torch would take the memory of many images."""
+    return torch.from_numpy(values.detach().cpu().numpy()[mask.cpu().numpy()])
+
+
 def dilate(mask: Tensor, grid: Grid, mm: float) -> Tensor:
     """The voxels within ``mm`` (Euclidean) of a mask, (k, j, i) bool to (k, j, i) bool."""
     squared = sitk.SignedMaurerDistanceMap(Image(mask, grid).to_sitk(sitk.sitkUInt8), useImageSpacing=True)

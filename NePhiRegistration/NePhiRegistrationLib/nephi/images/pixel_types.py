@@ -14,6 +14,9 @@ PIXEL_TYPES = {kind.name: kind for kind in (*INTEGERS, np.dtype(np.float32), np.
 """What a user can ask for, by name."""
 
 
+AT_ONCE = 1 << 20
+
+
 def as_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:
     """Numbers as another type: integers by rounding, those beyond the type become the nearest that it has.
 
@@ -26,7 +29,12 @@ def as_type(values: np.ndarray, kind: np.dtype) -> np.ndarray:
         return values.astype(kind, copy=False)
     limits = np.iinfo(kind)
     last = np.nextafter(limits.max + 1.0, 0)  # the largest 64-bit integers are no floating-point numbers
-    return np.round(values.astype(np.float64)).clip(limits.min, last).astype(kind)
+    made = np.empty(values.shape, kind)
+    source, target = values.reshape(-1), made.reshape(-1)
+    for start in range(0, source.size, AT_ONCE):  # in double precision an image would take several times its memory
+        part = slice(start, start + AT_ONCE)
+        target[part] = np.round(source[part].astype(np.float64)).clip(limits.min, last).astype(kind)
+    return made
 
 
 def holding(labels: Tensor, kind: Optional[np.dtype]) -> np.dtype:

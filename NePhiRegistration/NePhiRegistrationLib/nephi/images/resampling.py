@@ -12,6 +12,8 @@ from torch import Tensor
 from ..geometry import Grid
 from .interpolation import linear, nearest
 
+FEWER = 4  # times fewer voxels that are worth resampling for
+
 
 def downsample(values: Tensor, grid: Grid, spacing: Union[float, Sequence[float]]) -> tuple[Tensor, Grid]:
     """Resample onto about this spacing over the same box, without aliasing.
@@ -32,6 +34,13 @@ def downsample(values: Tensor, grid: Grid, spacing: Union[float, Sequence[float]
             weights = _axis_weights(n, m).to(values)
             values = (values.movedim(axis, -1) @ weights.T).movedim(-1, axis)
     return values.contiguous(), coarse
+
+
+def enough(grid: Grid, spacing: float) -> Optional[tuple[float, ...]]:
+    """The spacing (mm) along each axis to which an image can be made coarser first, if it is to be read about this far
+    apart again and again; None where that is hardly fewer voxels."""
+    wanted = tuple(max(own, spacing) for own in grid.spacing)
+    return wanted if grid.with_spacing(wanted).count * FEWER <= grid.count else None
 
 
 def highest_within(values: Tensor, reach: int) -> Tensor:

@@ -141,7 +141,7 @@ def _compared_voxels(pair: Pair) -> tuple[tuple[slice, ...], Grid]:
     array slices and as a grid."""
     mask = pair.fixed_mask
     box, window = bounding_box(pair.fixed.grid, mask)
-    count = pair.fixed.grid.count if mask is None else int(mask.sum())
+    count = pair.fixed.grid.count if mask is None else int(mask.count_nonzero())
     step = max(1, int((count / COMPARED_VOXELS) ** (1 / window.dim)))
     return tuple(slice(part.start, part.stop, step) for part in box), window.strided(step)
 

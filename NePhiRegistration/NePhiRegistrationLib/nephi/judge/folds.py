@@ -41,12 +41,15 @@ def fold_percent(det: Tensor, mask: Optional[Tensor] = None) -> float:
     Raises:
         InputError: a mask with no voxel inside.
     """
+    folded = ~(det > 0)  # a determinant that is not a number is a broken map, not a sound one
+    count = det.numel()
     if mask is not None:
-        det = det[mask.to(det.device)]
-    if det.numel() == 0:
+        inside = mask.to(det.device)
+        count = int(inside.count_nonzero())
+        folded &= inside
+    if count == 0:
         raise InputError("Folds cannot be counted: the mask has no voxel inside.")
-    # A determinant that is not a number is a broken map, not a sound one: count it as a fold.
-    return 100.0 * float((~(det > 0)).sum()) / det.numel()
+    return 100.0 * int(folded.count_nonzero()) / count
 
 
 def summary(det: Tensor, mask: Optional[Tensor] = None) -> dict[str, float]:

@@ -125,7 +125,7 @@ class ResidualSearch:
             None where the fixed image shows nothing.
         """
         inside = torch.ones(fixed.grid.shape, dtype=torch.bool) if mask is None else mask.cpu()
-        volume = math.prod(fixed.grid.spacing) * int(inside.sum())
+        volume = math.prod(fixed.grid.spacing) * int(inside.count_nonzero())
         spacing = max(volume / VOXELS[fixed.grid.dim], math.prod(fixed.grid.spacing)) ** (1 / fixed.grid.dim)
         share, grid = downsample(inside.float(), fixed.grid, spacing)
         fixed, moving = fixed.to(CPU), moving.to(CPU)

@@ -129,7 +129,7 @@ def _fullest(grid: Grid, axis: int, inside: Optional[Tensor]) -> int:
     if inside is None or not bool(inside.any()):
         return grid.size[axis] // 2
     others = [a for a in range(grid.dim) if a != grid.dim - 1 - axis]
-    area = inside.float().sum(dim=others).cpu().numpy().astype(float)
+    area = np.count_nonzero(inside.cpu().numpy(), axis=tuple(others)).astype(float)
     width = max(1, len(area) // 8)
     return int(np.convolve(area, np.hanning(width + 2)[1:-1], mode="same").argmax())
 
