@@ -7,7 +7,7 @@ import nephi.align.optimisation
 import numpy as np
 import pytest
 import torch
-from nephi.align.levels import AlignedPair, make_level, sample_spacing
+from nephi.align.levels import AlignedPair, level_spacings, make_level, reduced, sample_spacing
 from nephi.align.optimisation import FINAL_RATE, WARM_UP, WINDOW, Convergence, optimise, schedule
 from nephi.align.regularity import consistency
 from nephi.errors import DeviceMemoryError
@@ -75,6 +75,32 @@ def test_what_a_level_reads_is_the_same_whether_or_not_there_is_more_around():
         read.append(make_level(pair, Transform(image.grid, image.grid, np.eye(3)), 2.0, options).fixed.volume)
     assert torch.equal(*(volume.values[-1] > 0 for volume in read))
     assert torch.allclose(read[0].values[0], read[1].values[0], atol=1e-4)
+
+
+def test_an_image_with_far_more_voxels_than_the_levels_read_is_made_coarser_and_read_the_same():
+    fine = Grid.aligned((600, 500), 0.1, (5.0, -8.0))
+    points = fine.points("cpu")
+    waves = 0.5 + 0.5 * (torch.sin(points[:, 0] / 5) * torch.cos(points[:, 1] / 7)).reshape(fine.shape)
+    mask = ((points - torch.tensor(fine.center, dtype=torch.float32)).norm(dim=1) < 20).reshape(fine.shape)
+    known = torch.ones(fine.shape, dtype=torch.bool)
+    known[200:260, 300:380] = False
+    image = Image(waves, fine, "image", known)
+    pair, options = AlignedPair(image, image, mask, mask, np.eye(3), None), _options(resolution=(16.0, 40.0),
+                                                                                     iterations=(1, 1))
+    less = reduced(pair, options)
+    assert less.fixed.grid.count < fine.count / 4 and less.fixed.grid.extent.tolist() == pytest.approx([60.0, 50.0])
+    assert [spacing for spacing, _ in level_spacings(less, options)] == pytest.approx(
+        [spacing for spacing, _ in level_spacings(pair, options)], rel=0.01)
+    read = [make_level(one, Transform(fine, fine, np.eye(3)), 1.0, options).fixed.volume for one in (pair, less)]
+    frame = torch.rand(500, 2, generator=torch.Generator().manual_seed(0)) - 0.5
+    (there, wanted), (again, still) = (volume.at(volume.to_unit(frame)) for volume in read)
+    assert (wanted - still).abs().mean() < 0.03
+    assert (there - again)[(wanted > 0.5) & (still > 0.5)].abs().max() < 0.01
+
+
+def test_an_image_that_the_finest_level_needs_stays_as_it_is():
+    pair = AlignedPair(_image(), _image(2.0), None, None, np.eye(3), None)
+    assert reduced(pair, _options(resolution=(16.0,), iterations=(1,))).fixed is pair.fixed
 
 
 def _model(seed=0):
