@@ -73,7 +73,7 @@ def test_landmarks_that_are_placed_or_deleted_later_are_noticed(opened):
     assert opened.ui.statusLabel.text.startswith("There are 2 fixed and 3 moving landmarks;")
 
 
-@pytest.mark.parametrize("change", ["landmark", "voxels", "segment"])
+@pytest.mark.parametrize("change", ["landmark", "voxels", "segment", "drawing"])
 def test_a_result_of_inputs_that_have_changed_since_is_not_continued(opened, change):
     _fixed, moving = opened.choose_pair()
     points = [add_points(name, 3) for name in "FM"]
@@ -86,9 +86,10 @@ def test_a_result_of_inputs_that_have_changed_since_is_not_continued(opened, cha
         points[0].SetNthControlPointPosition(1, 5.0, 5.0, 5.0)
     elif change == "voxels":
         slicer.util.updateVolumeFromArray(moving, np.ones((12, 12, 12), np.float32))
+    elif change == "drawing":
+        mask.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
     else:
         mask.GetSegmentation().RemoveSegment(mask.GetSegmentation().GetNthSegmentID(0))
-        mask.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
     assert opened.ui.registerButton.text == "Register"
 
 
