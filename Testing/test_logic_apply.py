@@ -223,15 +223,17 @@ def test_hardening_changes_the_nodes_themselves_and_can_be_undone(done):
     segments = add_segmentation({"lung": PHANTOM.moving_mask.numpy()}, done.matrix)
     points, model, parent = add_points(FORKS), add_model(FORKS), add_linear(np.eye(4))
     points.SetAndObserveTransformNodeID(parent.GetID())
-    nodes, before = [volume, segments, points, model], content()
+    nodes, before, told = [volume, segments, points, model], content(), []
+    segments.AddObserver(slicer.vtkSegmentation.SourceRepresentationModified, lambda *_: told.append(len(told)))
     expected = done.logic.applyToPoints(FORKS)
     carried = done.logic.applyTo(nodes, harden=True)
     assert [one.node for one in carried] == nodes and content() == before
     assert np.allclose(control_points(points), expected, atol=1e-3) and points.GetParentTransformNode() is None
     assert np.allclose(model_points(model), expected, atol=1e-3)
-    assert voxels(volume).shape == voxels(done.pair.fixed).shape
+    assert voxels(volume).shape == voxels(done.pair.fixed).shape and told == [0]
     for one in carried:
         one.undo()
+    assert told == [0, 1]
     assert np.allclose(control_points(points), FORKS) and points.GetParentTransformNode() is parent
     assert np.allclose(model_points(model), FORKS, atol=1e-4)
     assert np.array_equal(voxels(volume), done.moving)
@@ -256,6 +258,15 @@ def test_what_cannot_be_carried_is_told_in_a_sentence_and_the_rest_is_carried(do
         assert words in problem and (problem.count(".") == 1) == bool(words)
     assert content() - before == {"fine", "fine on fixed"}
     assert done.logic.applyTo([done.pair.moving], harden=True)[0].problem.startswith("'out' was registered")
+
+
+def test_a_transform_that_leaves_the_scene_on_the_way_still_knows_its_volumes():
+    alone, carried = Registered(), []
+    node = add_segmentation({"lung": PHANTOM.moving_mask.numpy()}, alone.matrix, "late")
+    steps = alone.logic.applyToGradually([node], carried.append, transform=alone.forward)
+    slicer.mrmlScene.RemoveNode(alone.forward)
+    run_now(steps)
+    assert carried[0].node is not None, carried[0].problem
 
 
 def test_hardening_never_loses_a_segment(done):

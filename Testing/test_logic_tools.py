@@ -291,6 +291,18 @@ def test_going_on_in_other_nodes_leaves_the_result_as_it_is(logic):  # noqa: F81
         logic.resume(4, outputs=Outputs(warped=pair.moving))
 
 
+def test_outputs_that_were_deleted_are_made_anew_if_missing_ones_are_to_be_created(logic):  # noqa: F811
+    pair = add_pair()
+    first = logic.register(pair.fixed, pair.moving, "lung-ct", **BARE)
+    slicer.mrmlScene.RemoveNode(first.nodes.table)
+    task = logic.resume(1)
+    assert task.wait() and task.state == "finished" and task.outputs.table is None
+    slicer.mrmlScene.RemoveNode(first.nodes.forward)
+    task = logic.resume(1, Outputs())
+    assert task.wait() and task.state == "finished", task.message
+    assert deformation(task.outputs.forward) is not None and task.outputs.warped is first.nodes.warped
+
+
 def test_what_another_logic_has_registered_since_cannot_be_continued(logic):  # noqa: F811
     pair = add_pair()
     logic.register(pair.fixed, pair.moving, "lung-ct", **BARE)

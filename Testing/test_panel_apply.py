@@ -108,6 +108,18 @@ def test_hardening_is_asked_for_named_and_can_be_undone(opened):
     assert ("Nodules", "markups") in rows(opened.ui)
 
 
+def test_why_a_node_that_was_removed_could_not_be_carried_is_said_below_the_table(opened):
+    stubborn = add_volume("stubborn")
+    add_volume("Dose")
+    registered(opened)
+    tick(opened.ui, "Dose", "stubborn")
+    opened.ui.applyButton.click()
+    slicer.mrmlScene.RemoveNode(stubborn)
+    for _turn in range(50):
+        qt.QCoreApplication.processEvents()
+    assert opened.ui.applyLabel.text == "Made 'Dose on fixed'. 'stubborn' stays; choose another."
+
+
 def test_it_can_be_stopped_half_way_and_what_is_done_stays(opened):
     for name in ("A", "B", "C"):
         add_volume(name)

@@ -73,7 +73,7 @@ def test_landmarks_that_are_placed_or_deleted_later_are_noticed(opened):
     assert opened.ui.statusLabel.text.startswith("There are 2 fixed and 3 moving landmarks;")
 
 
-@pytest.mark.parametrize("change", ["landmark", "voxels", "segment"])
+@pytest.mark.parametrize("change", ["landmark", "voxels", "segment", "drawing"])
 def test_a_result_of_inputs_that_have_changed_since_is_not_continued(opened, change):
     _fixed, moving = opened.choose_pair()
     points = [add_points(name, 3) for name in "FM"]
@@ -86,9 +86,10 @@ def test_a_result_of_inputs_that_have_changed_since_is_not_continued(opened, cha
         points[0].SetNthControlPointPosition(1, 5.0, 5.0, 5.0)
     elif change == "voxels":
         slicer.util.updateVolumeFromArray(moving, np.ones((12, 12, 12), np.float32))
+    elif change == "drawing":
+        mask.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
     else:
         mask.GetSegmentation().RemoveSegment(mask.GetSegmentation().GetNthSegmentID(0))
-        mask.GetSegmentation().InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
     assert opened.ui.registerButton.text == "Register"
 
 
@@ -229,6 +230,42 @@ def test_after_the_end_the_button_continues_or_starts_over(opened):
     assert opened.ui.secondButton.text == "Start over"
     opened.ui.secondButton.click()
     assert opened.logic.calls[-1][0] == "start"
+
+
+def test_a_cancelled_start_over_leaves_the_result_to_be_continued(opened):
+    opened.choose_pair()
+    opened.press().finish()
+    opened.ui.secondButton.click()
+    opened.logic.tasks[-1].fail("", "cancelled")
+    assert shown(opened.ui) == ("Continue", True, "Cancelled; the scene was restored.")
+    assert opened.ui.pullButton.enabled is False  # there are no landmarks
+    opened.press()
+    assert opened.logic.calls[-1][0] == "resume"
+
+
+@pytest.mark.parametrize(("failure", "text"), [("memory", "Continue"), ("internal", "Continue"), ("died", "Register"),
+                                               ("missing", "Register")])
+def test_a_result_can_be_continued_after_a_failure_unless_the_worker_has_ended(opened, failure, text):
+    opened.choose_pair()
+    opened.press().finish()
+    task = opened.press()
+    task.failure = failure
+    task.fail("There is not enough memory for this; lower the points.")
+    assert shown(opened.ui) == (text, True, "There is not enough memory for this; lower the points.")
+
+
+@pytest.mark.parametrize("change", ["removed", "voxels"])
+def test_a_result_of_inputs_that_changed_while_it_was_made_is_not_continued(opened, change):
+    _fixed, moving = opened.choose_pair()
+    mask = add_segmentation({"lung": np.ones((4, 4, 4), bool)}, np.eye(4), "Lungs")
+    opened.parameters.fixedMask = mask
+    task = opened.press()
+    if change == "removed":
+        slicer.mrmlScene.RemoveNode(mask)
+    else:
+        slicer.util.updateVolumeFromArray(moving, np.ones((12, 12, 12), np.float32))
+    task.finish()
+    assert opened.ui.registerButton.text == "Register"
 
 
 def test_the_curve_counts_iterations_and_not_messages_and_has_all_of_them_at_the_end(opened, monkeypatch):

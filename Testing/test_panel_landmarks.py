@@ -87,7 +87,7 @@ def test_continue_takes_landmarks_that_were_dragged_as_guidance_and_otherwise_it
     button = opened.ui.registerButton
     assert button.text == "Continue" and "more iterations" in button.toolTip
     moving.SetNthControlPointPositionWorld(0, [5.0, 0.0, 0.0])
-    assert button.text == "Continue" and "2 pairs of landmarks" in button.toolTip
+    assert button.text == "Continue" and "pairs of landmarks (2)" in button.toolTip
     opened.press().finish()
     assert opened.logic.calls[-1][:3] == ("pull", fixed, moving)
     assert "more iterations" in button.toolTip
@@ -132,3 +132,43 @@ def test_after_a_worker_that_died_the_result_cannot_be_continued(opened, failure
     task.failure = failure
     task.fail("The worker has ended.")
     assert opened.ui.registerButton.text == "Register" and not opened.ui.pullButton.enabled
+
+
+def test_landmarks_that_are_dragged_while_a_task_runs_are_news_to_its_result(opened):
+    fixed, moving = add_points("F", 2), add_points("M", 2)
+    opened.parameters.fixedLandmarks, opened.parameters.movingLandmarks = fixed, moving
+    opened.parameters.guideByLandmarks = True
+    registered(opened)
+    task = opened.press()
+    moving.SetNthControlPointPositionWorld(0, [5.0, 0.0, 0.0])
+    task.finish()
+    assert "pairs of landmarks (2)" in opened.ui.registerButton.toolTip
+    opened.press().finish()
+    assert opened.logic.calls[-1][0] == "pull" and "more iterations" in opened.ui.registerButton.toolTip
+
+
+def test_landmarks_that_only_judged_a_result_pull_it_once_they_are_to_guide(opened):
+    opened.parameters.fixedLandmarks, opened.parameters.movingLandmarks = add_points("F", 2), add_points("M", 2)
+    registered(opened)
+    opened.press().finish()
+    assert opened.logic.calls[-1][0] == "resume"
+    opened.parameters.guideByLandmarks = True
+    assert "pairs of landmarks (2)" in opened.ui.registerButton.toolTip
+    opened.press().finish()
+    opened.press().finish()
+    assert [call[0] for call in opened.logic.calls[-2:]] == ["pull", "resume"]
+
+
+def test_the_distances_are_those_of_the_result_that_a_cancel_brings_back(opened):
+    fixed, moving = add_points("F", 1), add_points("M", 1)
+    opened.parameters.fixedLandmarks, opened.parameters.movingLandmarks = fixed, moving
+    registered(opened)
+    before = rows(opened.ui)
+    going_on = opened.press()
+    going_on.make_outputs(bend=5.0)
+    fixed.SetNthControlPointPositionWorld(0, [1.0, 0.0, 0.0])
+    fixed.SetNthControlPointPositionWorld(0, [0.0, 0.0, 0.0])
+    assert rows(opened.ui) != before
+    going_on.make_outputs()  # as those of the result were
+    going_on.fail("", "cancelled")
+    assert rows(opened.ui) == before

@@ -188,6 +188,30 @@ def test_what_was_shown_can_be_kept_without_its_numbers(pipe):
     assert further.state == "finished", further.message
 
 
+def test_a_map_that_was_pulled_to_landmarks_can_be_kept_without_its_numbers(pipe):
+    first = pipe.finish(pipe.client.request("register", *pair(BARE)))
+    points = {f"guide_{side}": np.array([PHANTOM.fixed.grid.center]) for side in ("fixed", "moving")}
+    request = pipe.client.request("continue", {"iterations": 0, "of": first.task}, points)
+    request.progress.connect(lambda fields: fields["phase"] == "landmarks" and pipe.client.cancel(request, True))
+    pipe.finish(request)
+    assert request.state == "finished", request.message + request.details
+    assert request.reply.fields["report"]["metrics"] is None
+
+
+@pytest.mark.parametrize(("role", "number"), [("fixed", 1), ("moving", 2)])
+def test_landmarks_outside_their_image_do_not_pull_the_map_there(pipe, role, number):
+    first = pipe.finish(pipe.client.request("register", *pair({**BARE, "iterations": [1]}, outputs=["forward"])))
+    points = {f"guide_{side}": np.array([PHANTOM.fixed.grid.center] * 2) for side in ("fixed", "moving")}
+    points[f"guide_{role}"][number - 1, 0] += 5000.0
+    fields = {"iterations": 0, "of": first.task, "outputs": ["forward"]}
+    request = pipe.finish(pipe.client.request("continue", fields, points))
+    assert request.failure == "input"
+    assert request.message == (f"1 of 2 {role} landmarks lie outside the {role} image, number {number} first; "
+                               "correct or delete them.")
+    points[f"guide_{role}"][number - 1, 0] -= 5000.0
+    assert pipe.finish(pipe.client.request("continue", fields, points)).state == "finished"
+
+
 def test_a_map_that_goes_on_from_a_prediction_still_says_what_predicted():
     phantom, weights = lung_phantom(24), {"name": "some", "sha256": "0"}
     judged = Pair(phantom.fixed, phantom.moving, phantom.fixed_mask, phantom.moving_mask)

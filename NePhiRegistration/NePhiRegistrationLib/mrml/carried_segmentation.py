@@ -107,6 +107,7 @@ def put_segments(target: Any, images: dict[str, Any], source: Any) -> None:
             if target is not source:
                 segmentation.AddSegment(segment, name)
         segmentation.CollapseBinaryLabelmaps(False)
+        _tell(segmentation)
     finally:
         target.EndModify(modified)
 
@@ -128,6 +129,7 @@ def keep_segments(node: Any) -> Callable[[], None]:
             for segment, shapes, value in kept:
                 _show(segment, shapes, value)
             segmentation.SetSourceRepresentationName(main)
+            _tell(segmentation)
         finally:
             node.EndModify(modified)
 
@@ -140,6 +142,11 @@ def _show(segment: Any, shapes: dict[str, Any], value: int) -> None:
     segment.SetLabelValue(value)
     for name, shape in shapes.items():
         segment.AddRepresentation(name, shape)
+
+
+def _tell(segmentation: Any) -> None:
+    """Tell whoever follows the segmentation of other shapes: shapes that are exchanged tell nobody."""
+    segmentation.InvokeEvent(slicer.vtkSegmentation.SourceRepresentationModified)
 
 
 def _cropped(mask: np.ndarray, geometry: dict) -> Any:

@@ -189,9 +189,10 @@ class ApplySection:
         """Say what came of it."""
         new = [one.node for one in self._carried if one.node is not None and one.undo is None]
         hardened = [one.node for one in self._carried if one.undo is not None]
-        missed = sum(bool(one.problem) for one in self._carried)
+        gone = [one.problem for one in self._carried if one.problem and one.source.GetScene() is None]
+        missed = sum(bool(one.problem) for one in self._carried) - len(gone)
         said = [_("Made {names}.").format(names=_names(new)) if new else "",
-                _("Hardened {names}.").format(names=_names(hardened)) if hardened else "",
+                _("Hardened {names}.").format(names=_names(hardened)) if hardened else "", *gone,
                 _("{count} could not be carried; the table says why.").format(count=missed) if missed else ""]
         self._ui.applyLabel.text = " ".join(filter(None, said))
         self._enable()

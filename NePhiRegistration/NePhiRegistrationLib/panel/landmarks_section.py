@@ -32,7 +32,9 @@ class LandmarksSection:
         self._waiting = self._completing = False
         self._points = NodeWatch(self.onPoints)
         self._can_pull = False
-        self.news = False  # whether pairs have changed since the last result
+        self._begun: tuple = (self._nodes, self._places, False)
+        self.news = False  # whether pairs have changed since those of the last result
+        self.guiding = False  # whether they guided it
         titles = (_("Landmark"), _("Before (mm)"), _("Now (mm)"))
         ui.landmarksTable.setColumnCount(len(titles))
         ui.landmarksTable.setHorizontalHeaderLabels(list(titles))
@@ -65,9 +67,18 @@ class LandmarksSection:
         self._can_pull = allowed
         self._ui.pullButton.enabled = allowed and bool(self._pairs)
 
+    def begin(self, guiding: bool) -> None:
+        """A task begins with the pairs as they are now.
+
+        Args:
+            guiding: whether they guide its result.
+        """
+        self._begun = self._nodes, self._placed(), guiding
+
     def result(self) -> None:
         """There is a new result: the pairs are measured by it."""
-        self.news = False
+        *begun, self.guiding = self._begun
+        self.news = begun != [self._nodes, self._placed()]
         self._measure()
 
     def close(self) -> None:
@@ -113,10 +124,11 @@ class LandmarksSection:
 
     def _moved(self) -> bool:
         """Whether points are elsewhere than when this was asked last."""
-        before = self._places
-        self._places = [point.tolist() for node in self._nodes if node is not None
-                        for point in landmark_pairs.placed(node)]
+        before, self._places = self._places, self._placed()
         return self._places != before
+
+    def _placed(self) -> list:
+        return [[point.tolist() for point in landmark_pairs.placed(node)] for node in self._nodes if node is not None]
 
     def _measure(self) -> None:
         parameters, table = self._parameters(), self._ui.landmarksTable

@@ -36,5 +36,6 @@ def _events(node: Any) -> tuple[int, ...]:
     if node.IsA("vtkMRMLMarkupsNode"):
         return node.PointAddedEvent, node.PointRemovedEvent, node.PointModifiedEvent
     if node.IsA("vtkMRMLSegmentationNode"):
-        return (slicer.vtkSegmentation.SourceRepresentationModified,)
+        kinds = slicer.vtkSegmentation
+        return kinds.SourceRepresentationModified, kinds.SegmentAdded, kinds.SegmentRemoved
     return (slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,) if node.IsA("vtkMRMLVolumeNode") else ()

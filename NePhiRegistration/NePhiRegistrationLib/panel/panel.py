@@ -166,25 +166,31 @@ class Panel:
 
     def start(self) -> Task:
         """Register what is chosen."""
-        return self._logic.startFrom(self._parameters())
+        task = self._logic.startFrom(self._parameters())
+        self.landmarks.begin(self._parameters().guideByLandmarks)
+        return task
 
     def resume(self, iterations: int) -> Task:
-        """Go on from the last result: to the landmarks that guide it when they have changed, or for more iterations."""
+        """Go on from the last result: to the landmarks that shall guide it and do not yet, or for more iterations."""
         if self._pulls():
             return self.pull()
         chosen = inputs(self._parameters())
-        return self._logic.resume(iterations, outputs(self._parameters()),
+        task = self._logic.resume(iterations, outputs(self._parameters()),
                                   (chosen.landmarksFixed, chosen.landmarksMoving))
+        self.landmarks.begin(self.landmarks.guiding)
+        return task
 
     def pull(self) -> Task:
         """Take the last result to the landmarks."""
         parameters = self._parameters()
-        return self._logic.pull(parameters.fixedLandmarks, parameters.movingLandmarks, outputs(parameters))
+        task = self._logic.pull(parameters.fixedLandmarks, parameters.movingLandmarks, outputs(parameters))
+        self.landmarks.begin(True)
+        return task
 
     def _pulls(self) -> int:
         """How many pairs of landmarks Continue takes as guidance."""
         guides = self._parameters() is not None and self._parameters().guideByLandmarks
-        return self.landmarks.count if guides and self.landmarks.news else 0
+        return self.landmarks.count if guides and (self.landmarks.news or not self.landmarks.guiding) else 0
 
     def _outdated(self) -> bool:
         """Whether landmarks have changed that only judge the result."""
@@ -214,6 +220,7 @@ class Panel:
 
     def onFailed(self, _task: Task) -> None:
         """Show the scene as it was."""
+        self.landmarks.update()
         self.review.result()
 
     def _choose_outputs(self, made: Any) -> None:
@@ -274,6 +281,7 @@ class Panel:
         self.numbers.show([], None)
         self._result = True
         self._update_numbers()
+        self.landmarks.update()
         self.review.result()
         self.numbers.loaded(_("Loaded {path} into the outputs.").format(path=path))
 

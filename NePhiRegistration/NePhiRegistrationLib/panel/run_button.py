@@ -64,8 +64,8 @@ def buttons(situation: Situation) -> Buttons:
         return Buttons(_("Cancel"), _("Stop and restore the scene."), second=_("Stop and keep result"),
                        secondTip=_("Stop and fill the outputs with the current result."))
     if situation.can_continue and situation.guides:
-        return Buttons(_("Continue"), _("Pull the result to {count} pairs of landmarks; elsewhere it stays as it is."
-                                        ).format(count=situation.guides),
+        return Buttons(_("Continue"), _("Pull the result to the pairs of landmarks ({count}); elsewhere it stays as it "
+                                        "is.").format(count=situation.guides),
                        second=_("Start over"), secondTip=_("Register again from scratch."))
     if situation.can_continue:
         return Buttons(_("Continue"), _("Refine the result with {count} more iterations at the finest level.").format(

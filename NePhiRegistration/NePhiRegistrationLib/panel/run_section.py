@@ -20,6 +20,7 @@ from .run_button import Situation, buttons, fingerprint, missing
 logger = logging.getLogger(__name__)
 
 PLOT_INTERVAL = 0.2  # s
+_LOST = ("died", "gone", "missing")  # failures after which the worker has no result any more
 
 
 class RunSection:
@@ -50,8 +51,9 @@ class RunSection:
         self._keeping = False
         self._message = ""
         self._message_choices: Optional[tuple] = None  # those that the message is about
-        self._registered: Optional[tuple] = None
-        self._going_on: Optional[tuple] = None  # the finished task that the present one goes on from, and its choices
+        self._registered: Optional[tuple] = None  # the choices that the last result is of
+        self._begun: Optional[tuple] = None  # those that the present task is of
+        self._before: Optional[tuple] = None  # the task before the present one, and the choices that it was of
         self._losses: list[tuple[Any, int, float]] = []  # as draw_losses takes them
         self._drawn = 0.0
         ui.registerButton.connect("clicked()", self.onRegister)
@@ -109,14 +111,14 @@ class RunSection:
         if situation.busy:
             self._cancel(keep=False)
         elif situation.can_continue:
-            self._begin(lambda: self._resume(situation.iterations), going_on=True)
+            self._begin(lambda: self._resume(situation.iterations))
         elif situation.missing is None:
             self._begin(self._start)
 
     def pull(self) -> None:
         """The landmarks' own button was pressed."""
         if self.can_pull:
-            self._begin(self._pull, going_on=True)
+            self._begin(self._pull)
 
     def onSecond(self) -> None:
         """The second button was pressed: stop and keep, or start over."""
@@ -131,15 +133,14 @@ class RunSection:
         stopped = _("The scene was closed; the task was stopped.") if self._busy else ""
         self._follow(None)
         self._registered, self._message, self._message_choices = None, stopped, None
-        self._going_on = None
+        self._begun = self._before = None
         self._losses.clear()
         self._ui.lossLabel.clear()
         self._ui.progressLabel.text = ""
 
     def outdate(self) -> None:
         """The last result is not that of the inputs any more, or not the last: it cannot be continued."""
-        if not self._busy:
-            self._registered = None
+        self._registered = self._begun = self._before = None
         self.changed()
 
     def close(self) -> None:
@@ -173,8 +174,7 @@ class RunSection:
         seconds = (report.get("runtime") or {}).get("seconds", 0.0)
         self._ui.progressLabel.text = _("Done in {time}.").format(time=clock(seconds))
         self.say(verdict_text(report.get("verdict") or {}) or _("Finished."))
-        self._going_on = None
-        self._registered = fingerprint(self._parameters()) if self._parameters() is not None else None
+        self._registered, self._before = self._begun, None
         if task.history:  # progress does not tell of every iteration
             self._losses = every_loss(task.history)
         self._draw(now=True)
@@ -186,7 +186,7 @@ class RunSection:
         self._registered = None
         self._ui.progressLabel.text = ""
         cancelled = task.state == "cancelled"
-        if cancelled or task.failure == "input":
+        if task.failure not in _LOST:
             self._restore()
         self.say(task.message or (_("Cancelled; the scene was restored.") if cancelled else _("The task failed.")))
         self.failed.emit(task)
@@ -207,10 +207,10 @@ class RunSection:
         """Add a line to the log of the panel."""
         self._ui.logTextEdit.appendPlainText(f"{time.strftime('%H:%M:%S')}  {line}")
 
-    def _begin(self, start: Callable[[], Task], going_on: bool = False) -> None:
+    def _begin(self, start: Callable[[], Task]) -> None:
         self._message, self._keeping = "", False
         self._losses.clear()
-        self._going_on = (self._task, self._registered) if going_on else None
+        self._before, self._begun = (self._task, self._registered), fingerprint(self._parameters())
         self._follow(None)
         self._ui.progressBar.setRange(0, 0)
         self._ui.progressLabel.text = _("Starting…")
@@ -220,14 +220,15 @@ class RunSection:
             self._follow(start())
         except (ValueError, RuntimeError, OSError) as error:
             logger.info("The registration did not start.", exc_info=True)
+            self._ui.progressLabel.text = ""
             self._restore()
             self.say(str(error))
         self.update()
 
     def _restore(self) -> None:
-        """What was to go on is as it was and can be continued still."""
-        if self._going_on is not None:
-            before, self._registered = self._going_on
+        """The result before is as it was and can be continued still."""
+        if self._before is not None:
+            before, self._registered = self._before
             self._follow(before)
 
     def _follow(self, task: Optional[Task]) -> None:

@@ -91,11 +91,11 @@ class LastResult:
         """
         if transform is not None:
             node = transform.GetNodeReference(f"spatialRegistration{side.capitalize()}")
-        else:
+        if transform is None or (node is None and transform is self._outputs.forward):  # which may have left the scene
             node = getattr(self._inputs, side)
         if node is None or node.GetScene() is None:
-            raise NodeError(_("The {role} volume that the transform belongs to is not in the scene; give the volume."
-                              ).format(role=side))
+            raise NodeError(_("The {role} volume that the transform belongs to is not in the scene; load it and "
+                              "register again, or, in a script, give the volume.").format(role=side))
         return node
 
 

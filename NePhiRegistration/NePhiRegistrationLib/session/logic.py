@@ -78,7 +78,8 @@ class RegistrationLogic(CarryingLogic, SequenceLogic, ComputesAnywhere):
         """Go on from the last result for more iterations of its finest level.
 
         Args:
-            outputs: nodes to use instead of those of the last result, which then stays.
+            outputs: nodes to use instead of those of the last result, which then stays; with ``createMissing`` those
+                that left the scene are made anew.
             landmarks: the fixed and the moving markups node that judge it, by default those of the last result.
 
         Raises:
@@ -268,13 +269,14 @@ class RegistrationLogic(CarryingLogic, SequenceLogic, ComputesAnywhere):
         order = Continuation(last.name, iterations, last.label_names, guides, (fixed, moving))
         there = {name: None for name, node in last.outputs.nodes() if node.GetScene() is None}
         others = dict(outputs.nodes()) if outputs is not None else {}
-        wanted = replace(last.outputs, **{**there, **others}, createMissing=False)
+        again = outputs is not None and outputs.createMissing and bool(there)
+        wanted = replace(last.outputs, **{**there, **others}, createMissing=again)
         check_outputs(inputs, wanted)
-        return self._begin(order, inputs, wanted)
+        return self._begin(order, inputs, wanted, tuple(there))
 
-    def _begin(self, order: Order, inputs: Inputs, wanted: Outputs) -> Task:
+    def _begin(self, order: Order, inputs: Inputs, wanted: Outputs, make: Sequence[str] = NODES) -> Task:
         self._check_free()
-        task = self._task = self._task_of(order, inputs, wanted)
+        task = self._task = self._task_of(order, inputs, wanted, make)
         task.finished.connect(lambda task: self._last.set(task.transform, task.inputs, task.outputs, task))
         return task
 

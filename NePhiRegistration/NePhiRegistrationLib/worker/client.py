@@ -164,7 +164,7 @@ class Client:
         if self.busy is not None and kind != "ping":
             return "input", "A registration is running; wait until it has finished, or cancel it."
         if kind in LONG and self._open:
-            return "input", "The worker is busy; wait until it has finished."
+            return "input", "The worker still carries nodes or loads a file; wait a moment and press the button again."
         return None
 
     def _route(self, message: Message) -> None:

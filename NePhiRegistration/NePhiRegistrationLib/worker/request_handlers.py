@@ -122,13 +122,16 @@ class RequestHandlers:
         iterations, guides = request.fields.get("iterations"), read_points(request, "guide")
         if not isinstance(iterations, int) or iterations < (guides is None):
             raise InputError(f"The number of iterations to go on for is {iterations!r}; give a whole number above 0.")
-        transform = self._transform if guides is None else self._pulled(request, guides, check)
+        if guides is not None:
+            _check_inside(guides, self._job.pair)
+        transform = self._transform if guides is None else pulled(self._transform, *guides)
         pair = replace(self._job.pair, landmarks=read_points(request, "landmarks") or self._job.pair.landmarks)
         job = replace(self._job, pair=pair, wanted=_wanted(request), guides=guides or self._job.guides)
         if iterations:
             return self._run(request, job.continued(transform, iterations), check)
         outcome = Outcome(transform, Run(0.0, transform.provenance["device"], 0))
-        return self._finish(request, job, outcome, check, self._both)
+        return self._finish(request, job, outcome, check, self._both,
+                            lambda: _preview(transform, self._sender(request, check)))
 
     def _series(self, request: Message, check: Callable[[], None]) -> Answer:
         return ("result", *SeriesJob(request, self._sender(request, check)).run())
@@ -137,19 +140,11 @@ class RequestHandlers:
         return self._finish(request, job, align(job, self._sender(request, check), check), check)
 
     def _finish(self, request: Message, job: Job, outcome: Outcome, check: Callable[[], None],
-                before: Optional[SampledPair] = None) -> Answer:
-        shown, fields, arrays = _result(job, outcome, self._sender(request, check), before)
+                before: Optional[SampledPair] = None, first: Callable[[], None] = lambda: None) -> Answer:
+        shown, fields, arrays = _result(job, outcome, self._sender(request, check), before, first)
         self._job, self._transform, self._both = job, outcome.transform, shown.both
         self._task = request.fields["task"]
         return "result", fields, arrays
-
-    def _pulled(self, request: Message, guides: tuple[Tensor, Tensor], check: Callable[[], None]) -> Transform:
-        """The last map taken to points, shown at once: its splines take longer to make."""
-        transform, send = pulled(self._transform, *guides), self._sender(request, check)
-        state = Progress("landmarks", 1, 1, transform)
-        send("progress", progress_fields(state), {})
-        Previews(send, transform.fixed_grid).show(state)
-        return transform
 
     def _sender(self, request: Message, check: Callable[[], None]) -> Send:
         def send(kind: str, fields: dict, arrays: dict) -> None:
@@ -197,11 +192,35 @@ class RequestHandlers:
         return "values", {**fields, "provenance": {**transform.provenance, "fixed": fixed}}, arrays
 
 
-def _result(job: Job, outcome: Outcome, send: Send, before: Optional[SampledPair]) -> tuple[Shown, dict, dict]:
-    """Show a registration, then measure it; a cancel that keeps leaves out what is still to be measured."""
+def _check_inside(guides: tuple[Tensor, Tensor], pair: Pair) -> None:
+    """Refuse landmarks that lie outside their image, as a registration does."""
+    for role, points in zip(("fixed", "moving"), guides):
+        outside = (~getattr(pair, role).grid.contains(points)).nonzero().flatten().tolist()
+        if outside:
+            raise InputError(f"{len(outside)} of {len(points)} {role} landmarks lie outside the {role} image, number "
+                             f"{outside[0] + 1} first; correct or delete them.")
+
+
+def _preview(transform: Transform, send: Send) -> None:
+    """Show a map that has been pulled to landmarks: its splines take longer to make."""
+    state = Progress("landmarks", 1, 1, transform)
+    send("progress", progress_fields(state), {})
+    Previews(send, transform.fixed_grid).show(state)
+
+
+def _result(job: Job, outcome: Outcome, send: Send, before: Optional[SampledPair], first: Callable[[], None]
+            ) -> tuple[Shown, dict, dict]:
+    """Show a registration, then measure it; a cancel that keeps leaves out what is still to be measured.
+
+    Args:
+        before: see :func:`show`.
+        first: done before, unless a cancel keeps the map.
+    """
     shown, measure = None, numbers
     while True:
         try:
+            if measure is numbers and shown is None:
+                first()
             shown = shown or show(job, outcome, send, before)
             return (shown, *measure(shown))
         except Cancelled as cancelled:
