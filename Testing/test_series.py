@@ -24,6 +24,7 @@ from nephi.maps.neural import NePhi
 from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
 from nephi.series.chained import centred, chained, chained_all, closed, linear_stage
+from nephi.series.curves import Regions
 from nephi.series.series_file import read_series
 from nephi.series.series_verdict import series_verdict
 from nephi.series.steps import Steps
@@ -216,6 +217,13 @@ def test_a_frame_can_be_drawn_to_the_middle_between_its_neighbours(breath, tmp_p
     assert torch.equal(paths[0][0], paths[1][0])  # the reference stays
 
 
+def test_without_a_cycle_the_ends_have_no_middle_between_neighbours(files, tmp_path):
+    steps = Steps(tmp_path, Options.from_preset("lung-ct", **{**QUICK, "iterations": (2, 0)}))
+    _finished(track(read_frames(files / "ct.nii.gz"), lambda number: None, Plan(time_smoothness=1.0), steps))
+    assert sorted(path.name for path in tmp_path.glob("*_in_time.nephi")) == [
+        f"frame_{number}_of_{PHASES}_in_time.nephi" for number in range(2, PHASES)]
+
+
 def test_without_a_cycle_the_composed_maps_are_compared_with_a_direct_one(breath, files, tmp_path):
     frames = read_frames(files / "ct.nii.gz")
     steps = Steps(tmp_path, Options.from_preset("lung-ct", **QUICK))
@@ -244,6 +252,33 @@ def test_volumes_and_ventilation_follow_the_lungs(tracked, breath):
         assert both == pytest.approx(float(row["lungs_ml"]), rel=1e-4)
     assert float(rows[2]["ventilation_density"]) == pytest.approx(float(rows[2]["ventilation_jacobian"]), rel=0.4)
     assert float(rows[2]["ventilation_density"]) < -0.05
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.45, 0.55])
+def test_a_region_keeps_its_volume_wherever_it_lies_between_the_voxels_of_the_reference(shift):
+    grid = Grid.aligned((20, 22, 24), 2.0, (5.0, -3.0, 1.0))
+    labels = torch.zeros(grid.shape, dtype=torch.int32)
+    labels[4:14, 5:15, 6:16], labels[20, 20, 18] = 1, 7
+    larger = np.diag([1.1, 1.1, 1.1, 1.0])  # the frame that they were drawn on, than the reference
+    larger[:3, 3] = 2.0 * shift
+    regions = Regions.drawn(labels, Transform(grid, grid, larger), 0.1)
+    found = regions.carried(torch.full(grid.shape, 1.1 ** 3))
+    assert found == pytest.approx({1: 8.0, 7: 0.008}, rel=1e-5)
+
+
+def test_no_region_has_no_volume():
+    grid = Grid.aligned((9, 9, 9), 1.0, (0.0, 0.0, 0.0))
+    regions = Regions.drawn(torch.zeros(grid.shape, dtype=torch.int32), Transform(grid, grid, np.eye(4)), 0.1)
+    assert regions.carried(torch.ones(grid.shape)) == {}
+
+
+def test_the_volume_of_a_region_is_right_through_the_mean_too(breath, files, tmp_path):
+    assert main(["series", str(files / "ct.nii.gz"), "-o", str(tmp_path), "--masks", str(files / "lungs.nii.gz"),
+                 "--regions", str(files / "sides.nii.gz"), "--cycle", "--reference", "mean", "--rounds", "1",
+                 "--quiet", *FLAGS]) == 0
+    truth = float(breath.masks[0].sum()) * breath.frames[0].grid.voxel ** 3 / 1000
+    found = sum(float(row["volume_ml"]) for row in _table(tmp_path / "volumes.csv") if row["frame"] == "1")
+    assert found == pytest.approx(truth, rel=0.01)
 
 
 def test_a_series_leaves_images_over_time_transforms_and_a_film(tracked, files):

@@ -220,9 +220,9 @@ def _smooth_in_time(source: _Source, fixed: Seen, transforms: tuple[Transform, .
     guided = replace(steps, options=replace(steps.options, landmark_pull=plan.time_smoothness))
     count, smooth = len(transforms), list(transforms)
     for number in range(count):
-        around = (number - 1) % count, (number + 1) % count
-        if not transforms[number].stages or (not plan.cycle and abs(around[0] - around[1]) != 2):
+        if not transforms[number].stages or (not plan.cycle and number in (0, count - 1)):
             continue  # the reference itself; the ends of what is no cycle
+        around = (number - 1) % count, (number + 1) % count
         middle = (paths[around[0]] + paths[around[1]]) / 2
         smooth[number] = yield from guided.between(fixed, source.at(number), _named(source.frames, number, " in time"),
                                                    transforms[number], (points, middle))
