@@ -24,7 +24,6 @@ from nephi.maps.neural import NePhi
 from nephi.maps.spline import SplineMap
 from nephi.maps.transform import Transform
 from nephi.series.chained import centred, chained, chained_all, closed, linear_stage
-from nephi.series.curves import Regions
 from nephi.series.series_file import read_series
 from nephi.series.series_verdict import series_verdict
 from nephi.series.steps import Steps
@@ -254,24 +253,6 @@ def test_volumes_and_ventilation_follow_the_lungs(tracked, breath):
     assert float(rows[2]["ventilation_density"]) < -0.05
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.45, 0.55])
-def test_a_region_keeps_its_volume_wherever_it_lies_between_the_voxels_of_the_reference(shift):
-    grid = Grid.aligned((20, 22, 24), 2.0, (5.0, -3.0, 1.0))
-    labels = torch.zeros(grid.shape, dtype=torch.int32)
-    labels[4:14, 5:15, 6:16], labels[20, 20, 18] = 1, 7
-    larger = np.diag([1.1, 1.1, 1.1, 1.0])  # the frame that they were drawn on, than the reference
-    larger[:3, 3] = 2.0 * shift
-    regions = Regions.drawn(labels, Transform(grid, grid, larger), 0.1)
-    found = regions.carried(torch.full(grid.shape, 1.1 ** 3))
-    assert found == pytest.approx({1: 8.0, 7: 0.008}, rel=1e-5)
-
-
-def test_no_region_has_no_volume():
-    grid = Grid.aligned((9, 9, 9), 1.0, (0.0, 0.0, 0.0))
-    regions = Regions.drawn(torch.zeros(grid.shape, dtype=torch.int32), Transform(grid, grid, np.eye(4)), 0.1)
-    assert regions.carried(torch.ones(grid.shape)) == {}
-
-
 def test_the_volume_of_a_region_is_right_through_the_mean_too(breath, files, tmp_path):
     assert main(["series", str(files / "ct.nii.gz"), "-o", str(tmp_path), "--masks", str(files / "lungs.nii.gz"),
                  "--regions", str(files / "sides.nii.gz"), "--cycle", "--reference", "mean", "--rounds", "1",
@@ -427,6 +408,15 @@ def test_frames_that_make_no_series_are_refused_in_one_sentence(tmp_path, capsys
     message = _refused([str(folder), "-o", str(tmp_path / "out"), "--quiet"], capsys)
     assert sentence in message and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("role", ["series", "masks"])
+def test_a_folder_without_images_is_refused_in_one_sentence(files, tmp_path, capsys, role):
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "notes.txt").write_text("no image")
+    given = [str(tmp_path / "nothing")] if role == "series" else [str(files / "ct.nii.gz"), "--masks",
+                                                                  str(tmp_path / "nothing")]
+    assert f"The {role} nothing holds neither volumes" in _refused([*given, "-o", str(tmp_path / "out")], capsys)
 
 
 def test_a_single_volume_is_no_series(tmp_path, capsys):
