@@ -216,6 +216,13 @@ def test_a_frame_can_be_drawn_to_the_middle_between_its_neighbours(breath, tmp_p
     assert torch.equal(paths[0][0], paths[1][0])  # the reference stays
 
 
+def test_without_a_cycle_the_ends_have_no_middle_between_neighbours(files, tmp_path):
+    steps = Steps(tmp_path, Options.from_preset("lung-ct", **{**QUICK, "iterations": (2, 0)}))
+    _finished(track(read_frames(files / "ct.nii.gz"), lambda number: None, Plan(time_smoothness=1.0), steps))
+    assert sorted(path.name for path in tmp_path.glob("*_in_time.nephi")) == [
+        f"frame_{number}_of_{PHASES}_in_time.nephi" for number in range(2, PHASES)]
+
+
 def test_without_a_cycle_the_composed_maps_are_compared_with_a_direct_one(breath, files, tmp_path):
     frames = read_frames(files / "ct.nii.gz")
     steps = Steps(tmp_path, Options.from_preset("lung-ct", **QUICK))
@@ -244,6 +251,15 @@ def test_volumes_and_ventilation_follow_the_lungs(tracked, breath):
         assert both == pytest.approx(float(row["lungs_ml"]), rel=1e-4)
     assert float(rows[2]["ventilation_density"]) == pytest.approx(float(rows[2]["ventilation_jacobian"]), rel=0.4)
     assert float(rows[2]["ventilation_density"]) < -0.05
+
+
+def test_the_volume_of_a_region_is_right_through_the_mean_too(breath, files, tmp_path):
+    assert main(["series", str(files / "ct.nii.gz"), "-o", str(tmp_path), "--masks", str(files / "lungs.nii.gz"),
+                 "--regions", str(files / "sides.nii.gz"), "--cycle", "--reference", "mean", "--rounds", "1",
+                 "--quiet", *FLAGS]) == 0
+    truth = float(breath.masks[0].sum()) * breath.frames[0].grid.voxel ** 3 / 1000
+    found = sum(float(row["volume_ml"]) for row in _table(tmp_path / "volumes.csv") if row["frame"] == "1")
+    assert found == pytest.approx(truth, rel=0.01)
 
 
 def test_a_series_leaves_images_over_time_transforms_and_a_film(tracked, files):
@@ -392,6 +408,15 @@ def test_frames_that_make_no_series_are_refused_in_one_sentence(tmp_path, capsys
     message = _refused([str(folder), "-o", str(tmp_path / "out"), "--quiet"], capsys)
     assert sentence in message and message.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("role", ["series", "masks"])
+def test_a_folder_without_images_is_refused_in_one_sentence(files, tmp_path, capsys, role):
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "notes.txt").write_text("no image")
+    given = [str(tmp_path / "nothing")] if role == "series" else [str(files / "ct.nii.gz"), "--masks",
+                                                                  str(tmp_path / "nothing")]
+    assert f"The {role} nothing holds neither volumes" in _refused([*given, "-o", str(tmp_path / "out")], capsys)
 
 
 def test_a_single_volume_is_no_series(tmp_path, capsys):

@@ -73,6 +73,8 @@ def test_labels_belong_to_the_images_by_their_names_or_by_their_order(tmp_path):
     (["a", "b", "a"], [], "is given twice; give each once"),
     (["a", "gone"], [], "the image .*gone.nii.gz does not exist"),
     (["a", "b", "flat"], [], "the image flat.nii.gz is 2D and others are 3D"),
+    (["a", "flat"], [], "the image flat.nii.gz is 2D and others are 3D"),
+    (["flat", "a"], [], "the image flat.nii.gz is 2D and others are 3D"),
     (["a", "b"], ["a"], "there are 2 images and 1 label maps"),
     (["a", "b"], ["a", "gone"], "the label map .*gone.nii.gz does not exist"),
     (["a", "b"], ["some"], "has no label map b.nii.gz"),

@@ -22,7 +22,6 @@ from ..images.image import Image
 from ..images.masks import mask_on, seated
 from ..images.reading import read_labels
 from ..images.writing import FORMATS, own_format
-from ..maps.warp import warp
 from ..options import Options, preset_names
 from ..series.curves import lungs_in
 from ..series.series_outputs import Asked, file_names, frame_file, write_series_outputs
@@ -141,7 +140,7 @@ def _place(frames: Frames, number: int) -> Image:
     return Image(torch.empty(0), frames.grid, f"frame {frames.names[number]}")
 
 
-def _judges(args: argparse.Namespace, frames: Frames) -> tuple[Optional[PointList], Optional[Image]]:
+def _judges(args: argparse.Namespace, frames: Frames) -> tuple[Optional[PointList], Optional[Tensor]]:
     """Points and regions, checked before the work begins."""
     points, labels = None, None
     if not 0 <= _anchor(args) < len(frames):
@@ -150,18 +149,15 @@ def _judges(args: argparse.Namespace, frames: Frames) -> tuple[Optional[PointLis
         points = read_points(args.track_points)
         check_landmark_pairs(points.points, points.points, frames.grid, None, Path(args.track_points).name)
     if args.regions:
-        labels = seated(read_labels(args.regions, "region"), _place(frames, _anchor(args)))
+        labels = seated(read_labels(args.regions, "region"), _place(frames, _anchor(args))).values
     return points, labels
 
 
 def _asked(args: argparse.Namespace, motion: Motion, frames: Frames, points: Optional[PointList],
-           labels: Optional[Image], options: Options) -> Asked:
-    """What is to be made, with points and regions brought from the frame they were drawn on to the reference."""
-    drawn_on = motion.transforms[_anchor(args)]
+           labels: Optional[Tensor], options: Options) -> Asked:
+    """What is to be made, with points brought from the frame they were drawn on to the reference."""
     if points is not None:
-        points = points.moved_to(drawn_on.inverse.map(points.points))
-    if labels is not None:
-        labels = warp(labels, drawn_on.forward, frames.grid, "nearest").values
+        points = points.moved_to(motion.transforms[_anchor(args)].inverse.map(points.points))
     format = args.format or own_format(None if Path(args.frames).is_dir() else args.frames, frames.grid)
     return Asked(format, args.pixel_type, points, labels, args.ventilation, options.tolerance)
 

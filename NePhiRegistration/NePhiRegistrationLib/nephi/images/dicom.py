@@ -121,6 +121,9 @@ def read_volumes(folder: Path, name: str, choice: Choice) -> list[tuple[str, Cal
         InputError: there is none, or not the one that is chosen.
     """
     volumes = _volumes(_headers(folder))
+    if not volumes:
+        raise InputError(f"The {name} holds neither volumes, such as .nii.gz, nor DICOM images; give a folder with "
+                         "either.")
     if choice.series is not None:
         chosen = {key: part for key, part in volumes.items() if key.split("/")[0] == choice.series}
         if not chosen:

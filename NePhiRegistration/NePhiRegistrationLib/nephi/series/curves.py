@@ -15,8 +15,11 @@ from ..errors import InputError
 from ..geometry import random_points
 from ..images.image import Image
 from ..images.masks import dilate
+from ..images.resampling import sample_at
 from ..judge.folds import fold_percent
 from ..judge.likeness import similarity
+from ..maps.determinant import determinant_at
+from ..maps.sampled import sampled
 from ..maps.transform import Transform
 from .steps import Seen
 
@@ -43,20 +46,59 @@ class Measured:
     ventilation: Optional[Tensor] = None
 
 
+@dataclass(frozen=True)
+class Regions:
+    """The voxels of regions that were drawn on a frame, at their places in the reference. Labels carried there by the
+    nearest voxel would gain or lose whole layers along flat borders.
+
+    Attributes:
+        labels: (n,) whole numbers, none 0.
+        index: (n, d) continuous indices (i, j, k) on the reference's grid.
+        volumes: (n,) float64 ml, of each voxel carried there.
+    """
+
+    labels: Tensor
+    index: Tensor
+    volumes: Tensor
+
+    @classmethod
+    def drawn(cls, labels: Tensor, frame: Transform, tolerance: float) -> Regions:
+        """Those of a label image.
+
+        Args:
+            labels: (*shape) whole numbers on the frame.
+            frame: from the reference to the frame that they were drawn on.
+            tolerance: the error of the splines through which they are carried, voxels.
+        """
+        there, grid, last = labels != 0, frame.moving_grid, torch.tensor(frame.fixed_grid.size) - 1
+        points, back = grid.to_world(there.nonzero().flip(-1).float()), frame.inverse
+        if frame.stages and len(points):
+            splines = sampled(back, there, tolerance)
+            back = splines.map if splines.faithful else back
+        index = frame.fixed_grid.to_index(back.map(points).cpu()).clamp(torch.zeros_like(last), last)
+        shares = determinant_at(back, points).double().clamp_min(0) if len(points) else torch.zeros(0).double()
+        return cls(labels[there], index, shares * float(np.prod(grid.spacing)) * _ML)
+
+    def carried(self, determinants: Tensor) -> dict[int, float]:
+        """label -> volume in a frame, ml, by the determinants of the map from the reference to it."""
+        volumes = self.volumes * sample_at(determinants[None], self.index)[0]
+        return {label: float(volumes[self.labels == label].sum()) for label in self.labels.unique().tolist()}
+
+
 class Curves:
     """Measures frame after frame.
 
     Args:
-        reference: the space in which regions lie.
-        labels: whole numbers on the reference's grid; the volume of each but 0 is followed.
+        reference: the space in which all is measured.
+        regions: whose volumes are followed.
         lungs: whether the mask shows lungs and the voxels are HU, so that ventilation can be told.
 
     Raises:
         InputError: ventilation without a mask, or of what is no lung in HU.
     """
 
-    def __init__(self, reference: Seen, labels: Optional[Tensor] = None, lungs: bool = False) -> None:
-        self._reference, self._labels, self._mask = reference, labels, reference.mask
+    def __init__(self, reference: Seen, regions: Optional[Regions] = None, lungs: bool = False) -> None:
+        self._reference, self._regions, self._mask = reference, regions, reference.mask
         self._lungs = None
         if lungs:
             self._lungs = lungs_in(reference)
@@ -88,13 +130,7 @@ class Curves:
             numbers.update(self._air(warped.values, determinants))
             ventilation = self._by_density(warped.values)
             numbers.update(_compared(ventilation, determinants - 1, self._core))
-        return Measured(numbers, self._volumes(determinants), ventilation)
-
-    def _volumes(self, determinants: Tensor) -> dict[int, float]:
-        if self._labels is None:
-            return {}
-        labels = [label for label in self._labels.unique().tolist() if label]
-        return {label: float(determinants[self._labels == label].double().sum()) * self._voxel_ml for label in labels}
+        return Measured(numbers, self._regions.carried(determinants) if self._regions else {}, ventilation)
 
     def _air(self, warped: Tensor, determinants: Tensor) -> Mapping[str, float]:
         volume = determinants[self._lungs].double()

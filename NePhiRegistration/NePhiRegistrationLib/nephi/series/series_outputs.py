@@ -30,7 +30,7 @@ from ..report.film import Film, animated_png
 from ..report.planes import planes
 from ..report.series_page import write_series_page
 from ..storage import atomic_path
-from .curves import Curves, Measured
+from .curves import Curves, Measured, Regions
 from .series_file import write_series
 from .series_verdict import series_verdict
 from .tracking import Motion, closure, drift
@@ -53,7 +53,7 @@ class Asked:
         format: of the images, one of :data:`nephi.images.writing.FORMATS`.
         kind: the type of the voxels of the warped series; None is that of the frames if it is an integer, else float32.
         points: to be followed, LPS mm of the reference.
-        labels: on the reference's grid, whole numbers; the volumes of its regions are followed.
+        labels: on the frame that is the plan's anchor, whole numbers; the volumes of its regions are followed.
         ventilation: whether the mask shows lungs and the voxels are HU.
         tolerance: the error of the splines through which images are carried, voxels.
     """
@@ -94,7 +94,9 @@ def write_series_outputs(motion: Motion, frames: Frames, folder: Path, asked: As
     """
     _check_room(motion.reference.image.grid, len(frames))
     names = file_names(asked.format)
-    curves = Curves(motion.reference, asked.labels, asked.ventilation)
+    regions = None if asked.labels is None else Regions.drawn(
+        asked.labels, motion.transforms[motion.plan.anchor], asked.tolerance)
+    curves = Curves(motion.reference, regions, asked.ventilation)
     announce("transforms")
     write_series(motion.transforms, frames.names, folder / names["series"])
     for number, transform in enumerate(motion.transforms, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional, Union
@@ -17,7 +18,7 @@ from ..images.masks import region
 from ..maps.map import Composition, Map
 from ..maps.sampled import quick_forward
 from ..maps.transform import Transform
-from ..maps.warp import warp
+from ..maps.warp import carry, warp
 from .chained import centred, chained_all, closed, identity
 from .steps import Seen, Steps, Work
 
@@ -92,7 +93,7 @@ class Motion:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """The frames and their masks, read when they are asked for."""
 
     frames: Frames
@@ -112,7 +113,7 @@ def track(frames: Frames, masks: Callable[[int], Optional[Tensor]], plan: Plan, 
     Raises:
         InputError: the reference is no frame, or frames that cannot be registered.
     """
-    source = _Source(frames, masks)
+    source = Source(frames, masks)
     if plan.reference == PREVIOUS:
         return (yield from _each_to_the_one_before(source, plan, steps))
     middle = 0 if plan.reference == MEAN else plan.reference
@@ -150,7 +151,7 @@ def _outwards(count: int, middle: int, cycle: bool) -> Iterator[tuple[int, Optio
     yield from zip(down, [up[0] if up else None, *down])
 
 
-def _to_one(source: _Source, fixed: Seen, middle: int, plan: Plan, steps: Steps) -> Work[tuple[Transform, ...]]:
+def _to_one(source: Source, fixed: Seen, middle: int, plan: Plan, steps: Steps) -> Work[tuple[Transform, ...]]:
     found: dict[int, Transform] = {middle: identity(fixed.image.grid)}
     for number, neighbour in _outwards(len(source.frames), middle, plan.cycle):
         before = None if neighbour is None else found[neighbour]
@@ -158,7 +159,7 @@ def _to_one(source: _Source, fixed: Seen, middle: int, plan: Plan, steps: Steps)
     return tuple(found[number] for number in sorted(found))
 
 
-def _each_to_the_one_before(source: _Source, plan: Plan, steps: Steps) -> Work[Motion]:
+def _each_to_the_one_before(source: Source, plan: Plan, steps: Steps) -> Work[Motion]:
     """Also the last frame, to which the first is the next, or, without a cycle, to which it is aligned directly."""
     found: list[Transform] = []
     first = fixed = source.at(0)
@@ -184,35 +185,46 @@ def _masked_as(before: Seen, frame: Seen, transform: Transform) -> Seen:
     return replace(frame, mask=mask.values > 0)
 
 
-def _to_the_mean(source: _Source, transforms: tuple[Transform, ...], plan: Plan, steps: Steps
+def _to_the_mean(source: Source, transforms: tuple[Transform, ...], plan: Plan, steps: Steps
                  ) -> Work[tuple[Seen, tuple[Transform, ...]]]:
     """The mean of all frames, in shape and in intensity, and the maps from there: made from frames aligned with one of
     them, then again from frames aligned with the mean before."""
     transforms = centred(transforms)
     for turn in range(1, plan.rounds + 1):
-        fixed = _mean(source, transforms, steps.options.tolerance)
+        fixed = mean_of(source, transforms, steps.options.tolerance)
         found = []
         for number, start in enumerate(transforms):
             name = _named(source.frames, number, f" to mean {turn}")
             found.append((yield from steps.onto(fixed, source.at(number), name, start)))
         transforms = centred(found)
-    return _mean(source, transforms, steps.options.tolerance), transforms
+    return mean_of(source, transforms, steps.options.tolerance), transforms
 
 
-def _mean(source: _Source, transforms: Sequence[Transform], tolerance: float) -> Seen:
-    """The mean of all frames carried by their maps; what most of the masks that there are hold is its mask."""
+def mean_of(source: Source, transforms: Sequence[Transform], tolerance: float) -> Seen:
+    """The mean of all frames carried by their maps, where a frame has no voxels of the others; what most of the masks
+    that there are hold is its mask."""
     grid = transforms[0].fixed_grid
-    values, votes, masks = torch.zeros(grid.shape), torch.zeros(grid.shape), 0
+    total, counted, votes = (torch.zeros(grid.shape) for _ in range(3))
+    masks = 0
     for number, transform in enumerate(transforms):
         frame, forward = source.at(number), quick_forward(transform, None, tolerance)
-        values += warp(frame.image, forward, grid).values
+        image = frame.image
+        values = image.values if image.known is None else image.values.where(image.known, math.nan)
+        values = carry(values[None].float(), image.grid, forward, grid, "linear", math.nan)[0]
+        there = values.isfinite()
+        total += values.where(there, 0)
+        counted += there
         if frame.mask is not None:
             masks += 1
-            votes += warp(replace(frame.image, values=frame.mask.int()), forward, grid, "nearest").values
-    return Seen(Image(values / len(transforms), grid, "mean of all frames"), votes > masks / 2 if masks else None)
+            votes += warp(replace(image, values=frame.mask.int()), forward, grid, "nearest").values
+    known = counted > 0
+    values = total / counted.clamp_min(1)
+    mean = Image(values.where(known, values[known].min()), grid, "mean of all frames",
+                 known=None if bool(known.all()) else known)
+    return Seen(mean, votes > masks / 2 if masks else None)
 
 
-def _smooth_in_time(source: _Source, fixed: Seen, transforms: tuple[Transform, ...], plan: Plan, steps: Steps
+def _smooth_in_time(source: Source, fixed: Seen, transforms: tuple[Transform, ...], plan: Plan, steps: Steps
                     ) -> Work[tuple[Transform, ...]]:
     """Each map fitted again, some of its points drawn to the middle between where they are in the frames around."""
     points = random_points(fixed.image.grid, GUIDES, fixed.mask)
@@ -220,9 +232,9 @@ def _smooth_in_time(source: _Source, fixed: Seen, transforms: tuple[Transform, .
     guided = replace(steps, options=replace(steps.options, landmark_pull=plan.time_smoothness))
     count, smooth = len(transforms), list(transforms)
     for number in range(count):
-        around = (number - 1) % count, (number + 1) % count
-        if not transforms[number].stages or (not plan.cycle and abs(around[0] - around[1]) != 2):
+        if not transforms[number].stages or (not plan.cycle and number in (0, count - 1)):
             continue  # the reference itself; the ends of what is no cycle
+        around = (number - 1) % count, (number + 1) % count
         middle = (paths[around[0]] + paths[around[1]]) / 2
         smooth[number] = yield from guided.between(fixed, source.at(number), _named(source.frames, number, " in time"),
                                                    transforms[number], (points, middle))

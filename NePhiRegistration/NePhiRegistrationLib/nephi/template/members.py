@@ -70,8 +70,8 @@ def members_of(images: Sequence[str], labels: Sequence[str]) -> list[Member]:
             faults.append(str(error).rstrip("."))
     dims = Counter(member.grid.dim for member in members)
     if len(dims) > 1:
-        fewer = min(dims, key=lambda dim: (dims[dim], dim))
-        faults += [f"the image {Path(member.image).name} is {fewer}D and others are {max(dims, key=dims.get)}D"
+        fewer, *_, more = sorted(dims, key=lambda dim: (dims[dim], dim))
+        faults += [f"the image {Path(member.image).name} is {fewer}D and others are {more}D"
                    for member in members if member.grid.dim == fewer]
     if faults:
         raise Faults(_FAULTY, faults)
