@@ -83,7 +83,7 @@ def test_segments_are_carried_to_the_other_image(registered, to, source, target)
     here, there, before = (run_now(mask_nodes.read_mask(node, None, volume, to)) > 0
                            for node in (carried, getattr(pair, target), getattr(pair, source)))
     assert carried.GetSegmentation().GetNthSegment(0).GetName() == "lung"
-    assert _dice(here, there) > 0.93 and _dice(here, there) > _dice(before, there)
+    assert _dice(here, there) > 0.92 and _dice(here, there) > _dice(before, there)
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
