@@ -60,6 +60,20 @@ def test_masks_that_are_scattered_are_sampled_as_coarsely_as_the_box_around_them
     assert 400**2 / spacings[0]**2 == pytest.approx(8 * 20**2)  # eight times the samples of a full box
 
 
+@pytest.mark.parametrize("dim", [2, 3])
+def test_a_mask_thinner_than_the_voxels_of_an_image_that_is_made_coarser_is_not_lost(dim):
+    grid = Grid.aligned((60,) * dim, 1.0, (0.0,) * dim)
+    image = Image(torch.rand(grid.shape, generator=torch.Generator().manual_seed(0)), grid)
+    thin = torch.zeros(grid.shape, dtype=torch.bool)
+    thin[20, 5:50] = True
+    pair = AlignedPair(image, image, None, thin, np.eye(dim + 1), None)
+    pair = reduced(pair, _options(resolution=(6.0,), iterations=(1,)))
+    held = pair.moving.grid.nearest_index(grid.points("cpu")[thin.flatten()]).round().long().flip(-1)
+    assert pair.moving.grid.count < grid.count
+    assert pair.moving_mask[tuple(held.T)].all()
+    assert int(pair.moving_mask.count_nonzero()) == len(held.unique(dim=0))
+
+
 def test_what_a_level_reads_is_the_same_whether_or_not_there_is_more_around():
     larger = GRID.window([-20, -30], [80, 90])
     values = torch.full(larger.shape, 0.5)

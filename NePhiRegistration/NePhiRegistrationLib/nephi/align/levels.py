@@ -16,7 +16,7 @@ from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.interpolation import linear, nearest
 from ..images.masks import bounding_box, box_of, dilate
-from ..images.resampling import downsample, enough, filled
+from ..images.resampling import downsample, enough, filled, touched
 from ..images.similarity import similarity_named
 from ..maps.field import Architecture
 from ..maps.neural import NePhi, latent_grid
@@ -109,9 +109,8 @@ def _reduced(image: Image, mask: Optional[Tensor], spacing: float) -> tuple[Imag
     if wanted is None:
         return image, mask
     values, grid = downsample(filled(image.values, image.known), image.grid, wanted)
-    known, mask = (None if part is None else downsample(part.to(values), image.grid, wanted)[0] > 0.5
-                   for part in (image.known, mask))
-    return replace(image, values=values, grid=grid, known=known), mask
+    known = None if image.known is None else downsample(image.known.to(values), image.grid, wanted)[0] > 0.5
+    return replace(image, values=values, grid=grid, known=known), None if mask is None else touched(mask, grid)
 
 
 def make_level(pair: AlignedPair, transform: Transform, spacing: float, options: Options,

@@ -43,6 +43,12 @@ def enough(grid: Grid, spacing: float) -> Optional[tuple[float, ...]]:
     return wanted if grid.with_spacing(wanted).count * FEWER <= grid.count else None
 
 
+def touched(mask: Tensor, grid: Grid) -> Tensor:
+    """The voxels of a coarser grid over the same box that touch a mask (k, j, i): one thinner than they are stays."""
+    pool = F.adaptive_max_pool3d if mask.dim() == 3 else F.adaptive_max_pool2d
+    return pool(mask[None].float(), grid.shape)[0] > 0
+
+
 def highest_within(values: Tensor, reach: int) -> Tensor:
     """The largest of the values (k, j, i) or (j, i) within so many voxels along all axes, axis after axis."""
     for axis in range(values.dim()):
