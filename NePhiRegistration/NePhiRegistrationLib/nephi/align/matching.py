@@ -55,15 +55,17 @@ class MaskedImage:
 
 
 def share_met(share: Tensor, linear: Tensor, larger: float) -> Tensor:
-    """The geometric mean of the shares of two images that meet the other one. That of the fixed image alone would grow
-    as a map shrinks it.
+    """How much of the smaller image meets the other one: the geometric mean of its share at the size that it has in the
+    fixed image's world and in the moving one's. The share of the fixed image alone would grow as a map shrinks it, and
+    shares of both images as a map stretches the smaller one.
 
     Args:
         share: of the fixed image that meets the moving one, (...).
         linear: of the maps from fixed to moving points, (..., d, d).
         larger: how many times the moving image's volume the fixed one has.
     """
-    return (share * (share * larger * torch.linalg.det(linear).abs()).clamp(max=1)).sqrt()
+    share = share * max(1.0, larger)
+    return (share.clamp(max=1) * (share * torch.linalg.det(linear).abs()).clamp(max=1)).sqrt()
 
 
 class Matcher:
@@ -84,7 +86,7 @@ class Matcher:
         self.masks = [Image(level.inside, grid).to_sitk(sitk.sitkUInt8) for level, grid in zip((fixed, moving), grids)]
 
     def shared(self, matrix: np.ndarray) -> float:
-        """Mutual information times the share of both images that is met: little overlap is easily alike."""
+        """Mutual information times the share of the smaller one that is met: little overlap is easily alike."""
         try:
             method = self._method()
             method.SetInitialTransform(to_itk(matrix @ self._away))

@@ -46,8 +46,8 @@ class Poses:
 class Scan:
     """Two small volumes, ready to be compared at many poses.
 
-    The score is the mutual information of the intensities and of the local structure, added, times the share of both
-    images that is met: little overlap is easily alike.
+    The score is the mutual information of the intensities and of the local structure, added, times the share of the
+    smaller image that is met: little overlap is easily alike.
 
     Args:
         fixed, moving: intensities of both.
