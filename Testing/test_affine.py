@@ -286,6 +286,15 @@ def test_how_much_of_two_images_meets_is_the_same_from_either_side(scale):
     assert shares[0] == pytest.approx(shares[1], rel=0.03)
 
 
+@pytest.mark.parametrize("larger", [0.1, 10.0])
+@pytest.mark.parametrize("scale", [0.7, 1.4])
+def test_a_small_field_of_view_within_a_large_one_does_not_meet_more_for_being_stretched_or_shrunk(larger, scale):
+    linear = torch.stack([torch.eye(3), scale * torch.eye(3)]).double()
+    met = torch.tensor([1.0, 1.0]) if larger < 1 else torch.tensor([1.0, scale**-3]) / larger  # of the fixed image
+    whole, scaled = share_met(met, linear, larger).tolist()
+    assert whole == pytest.approx(1) and scaled <= 1
+
+
 def test_a_map_that_shrinks_the_fixed_image_does_not_meet_more_for_it():
     share = torch.tensor([0.8, 1.0])  # of the fixed image, which sticks out of the moving one or lies in its middle
     linear = torch.stack([torch.eye(2), 0.7 * torch.eye(2)]).double()
