@@ -100,7 +100,7 @@ def test_the_warped_volume_is_what_slicer_makes_of_the_moving_one_with_the_forwa
     inner = (slice(8, -8),) * 3
     assert np.abs(warped - resliced)[inner].max() < 0.005 * np.ptp(warped)
     before = slicer.util.arrayFromVolume(moving)
-    assert np.abs(warped - PHANTOM.fixed.values.numpy())[inner].mean() < 0.7 * np.abs(
+    assert np.abs(warped - PHANTOM.fixed.values.numpy())[inner].mean() < 0.75 * np.abs(
         before - PHANTOM.fixed.values.numpy())[inner].mean()
 
 
