@@ -16,7 +16,7 @@ from ..geometry import POINTS_AT_ONCE, Frame, Grid, apply_affine, apply_matrix
 from ..images.image import Image
 from ..images.interpolation import linear, nearest
 from ..images.masks import bounding_box, box_of, dilate
-from ..images.resampling import downsample, enough, filled, touched
+from ..images.resampling import coarser_spacing, downsample, filled, touched
 from ..images.similarity import similarity_named
 from ..maps.field import Architecture
 from ..maps.neural import NePhi, latent_grid
@@ -105,7 +105,7 @@ def reduced(pair: AlignedPair, options: Options) -> AlignedPair:
 
 
 def _reduced(image: Image, mask: Optional[Tensor], spacing: float) -> tuple[Image, Optional[Tensor]]:
-    wanted = enough(image.grid, spacing)
+    wanted = coarser_spacing(image.grid, spacing)
     if wanted is None:
         return image, mask
     values, grid = downsample(filled(image.values, image.known), image.grid, wanted)

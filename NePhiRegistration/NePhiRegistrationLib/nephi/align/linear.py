@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..geometry import Grid, apply_matrix
 from ..images.image import Image, normalise
 from ..images.masks import box_of, carried_mask, region
-from ..images.resampling import downsample, enough, filled
+from ..images.resampling import coarser_spacing, downsample, filled
 from .matching import MaskedImage, Matcher
 from .orientation import FAR, Poses, Scan, turn_of
 from .recognition import Recognition
@@ -305,7 +305,7 @@ class _Part:
 
     def reduced(self, spacing: float) -> _Part:
         """The same without voxels that are much finer than a spacing, so that it is quickly read at it."""
-        wanted = enough(self.grid, spacing / KEPT)
+        wanted = coarser_spacing(self.grid, spacing / KEPT)
         if wanted is None:
             return self
         made = self.at(wanted)

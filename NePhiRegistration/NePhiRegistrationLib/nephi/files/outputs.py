@@ -284,10 +284,10 @@ def judge(transform: Transform, pair: Pair, run: Run, maps: MapPair, exports: Se
     determinants = determinants_on(transform, pair, maps.forward)
     region = compared(pair, maps.forward)
     counted = determinants.flatten() if pair.fixed_mask is None else inside(determinants, pair.fixed_mask)
-    both = counted, _inverse_determinants(transform, pair, maps)
+    counts = counted, _inverse_determinants(transform, pair, maps)
     announce("metrics")
-    measured = evaluate(transform, pair, False, Sampled(maps, both))
-    summaries = {"forward": summary(inside(determinants, region)), "inverse": summary(both[1])}
+    measured = evaluate(transform, pair, False, Sampled(maps, counts))
+    summaries = {"forward": summary(inside(determinants, region)), "inverse": summary(counts[1])}
     report = make_report(**measured, jacobian=summaries, transforms=list(exports), files=files, runtime=_runtime(run),
                          provenance={**transform.provenance, "sources": run.sources})
     return Judged(report, determinants, region, transform.fixed_grid)
@@ -314,10 +314,10 @@ def compared(pair: Pair, forward: Map) -> Tensor:
     fixed, moving = pair.fixed.grid, pair.moving.grid
     mask = torch.ones(moving.shape, dtype=torch.bool) if pair.moving_mask is None else pair.moving_mask
     met = carry(mask.to(torch.uint8)[None], moving, forward, fixed, "nearest", 0.0)[0] > 0
-    both = met if pair.fixed_mask is None else met & pair.fixed_mask
-    if both.any():
-        return both
-    return torch.ones_like(both) if pair.fixed_mask is None else pair.fixed_mask
+    region = met if pair.fixed_mask is None else met & pair.fixed_mask
+    if region.any():
+        return region
+    return torch.ones_like(region) if pair.fixed_mask is None else pair.fixed_mask
 
 
 def _inverse_determinants(transform: Transform, pair: Pair, maps: MapPair) -> Tensor:

@@ -36,7 +36,7 @@ def downsample(values: Tensor, grid: Grid, spacing: Union[float, Sequence[float]
     return values.contiguous(), coarse
 
 
-def enough(grid: Grid, spacing: float) -> Optional[tuple[float, ...]]:
+def coarser_spacing(grid: Grid, spacing: float) -> Optional[tuple[float, ...]]:
     """The spacing (mm) along each axis to which an image can be made coarser first, if it is to be read about this far
     apart again and again; None where that is hardly fewer voxels."""
     wanted = tuple(max(own, spacing) for own in grid.spacing)
